@@ -1,0 +1,5 @@
+//! The `gotap` command.
+
+fn main() -> std::process::ExitCode {
+    gotap::cli::run()
+}

@@ -1,0 +1,182 @@
+//! What leaves the engine: one record a call. Plain data, owned, `Send`.
+//!
+//! A record holds everything that a sink, a filter or a script may ask of the
+//! call; nothing in it has to be read from the target again.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use crate::value::Value;
+
+/// How a call ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum End {
+    /// It reached a RET.
+    Return,
+    /// A panic unwound it.
+    Panic,
+    /// `runtime.Goexit`, or the process ended.
+    Exit,
+    /// It is gone without a RET, and it cannot be told which way.
+    Unwound,
+    /// Still running: when tracing stopped, or when `--slow` reported it.
+    Open,
+}
+
+impl End {
+    /// The word used in JSON and filters.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            End::Return => "return",
+            End::Panic => "panic",
+            End::Exit => "exit",
+            End::Unwound => "unwound",
+            End::Open => "open",
+        }
+    }
+}
+
+/// One end of a connection.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Endpoint {
+    /// TCP, UDP; the zone of an IPv6 link-local address, or empty.
+    Inet(SocketAddr, Arc<str>),
+    /// A raw IP socket.
+    Ip(IpAddr),
+    /// A Unix socket's name (`@` for abstract ones); empty when unnamed.
+    Unix(Arc<str>),
+}
+
+impl std::fmt::Display for Endpoint {
+    /// As Go's `Addr.String` prints it (net/tcpsock.go, Go 1.26).
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Endpoint::Inet(SocketAddr::V6(a), zone) if !zone.is_empty() => {
+                write!(f, "[{}%{}]:{}", a.ip(), zone, a.port())
+            }
+            Endpoint::Inet(a, _) => write!(f, "{a}"),
+            Endpoint::Ip(ip) => write!(f, "{ip}"),
+            Endpoint::Unix(path) => f.write_str(path),
+        }
+    }
+}
+
+/// Which connection a call of the net family is about.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Conn {
+    /// The file descriptor; `None` when it could not be read.
+    pub fd: Option<i64>,
+    /// Go's name: `tcp`, `tcp4`, `udp`, `unix` …
+    pub network: Option<Arc<str>>,
+    /// This end.
+    pub local: Option<Endpoint>,
+    /// The other end.
+    pub remote: Option<Endpoint>,
+    /// What the receiver itself is closed or nil; said instead of an fd.
+    pub note: Option<&'static str>,
+}
+
+/// Which way the bytes of a call go, for the arrow in the text output.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    /// Read, ReadFrom, Accept: `local ← remote`
+    In,
+    /// Write, WriteTo, Dial: `local → remote`
+    Out,
+    /// Close, deadlines: `local ↔ remote`
+    Both,
+}
+
+/// The error a call returned.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ErrorValue {
+    /// `nil`
+    Nil,
+    /// What its Error method prints, or its structure.
+    Text {
+        /// The text.
+        text: Arc<str>,
+        /// The Error method is the program's own code: shown as `pkg.Type{fields}`.
+        structural: bool,
+    },
+}
+
+/// One frame of a call stack, innermost first.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Frame {
+    /// Function name.
+    pub func: Arc<str>,
+    /// Source file, as the compiler recorded it.
+    pub file: Arc<str>,
+    /// Line; 0 when unknown.
+    pub line: u32,
+    /// Its body was inlined into the next frame's function.
+    pub inlined: bool,
+}
+
+/// The first bytes that were read or written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Payload {
+    /// At most as many as asked for.
+    pub bytes: Vec<u8>,
+    /// How many the call moved.
+    pub len: u64,
+}
+
+/// An entry joined with how that call ended.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Call {
+    /// Counts from 1 in the order of entries.
+    pub id: u64,
+    /// The traced call of the same goroutine that this one happened in.
+    pub parent: Option<u64>,
+    /// Wall clock of the entry hit, nanoseconds since the Unix epoch; of the
+    /// end for a call that was already running at attach.
+    pub time_ns: i64,
+    /// From entry to end; `None` when the entry was not seen or it is open.
+    /// For an open call: how long it has been running.
+    pub dur_ns: Option<u64>,
+    /// Goroutine id; `None` on g0 and threads without one.
+    pub goid: Option<u64>,
+    /// Thread that made the entry hit (the end's, for `since_attach`).
+    pub tid: i32,
+    /// Function name as Go spells it.
+    pub func: Arc<str>,
+    /// For the net family.
+    pub conn: Option<Conn>,
+    /// For the net family.
+    pub direction: Option<Direction>,
+    /// Length of the buffer handed in, for the net family.
+    pub asked: Option<u64>,
+    /// Parameters, receiver first; names or `a0`, `a1` …
+    pub args: Vec<(Arc<str>, Value)>,
+    /// Results; names or `r0`, `r1` … Empty unless it ended by `Return`.
+    pub results: Vec<(Arc<str>, Value)>,
+    /// The count of bytes that the call returned (the `int`/`int64` result of
+    /// the Read/Write family).
+    pub n: Option<i64>,
+    /// The last result, when it is an `error`.
+    pub err: Option<ErrorValue>,
+    /// How it ended.
+    pub end: End,
+    /// It was already running when gotap attached.
+    pub since_attach: bool,
+    /// Where it was called from, innermost first; empty unless asked for.
+    pub stack: Vec<Frame>,
+    /// With `--payload`.
+    pub payload: Option<Payload>,
+}
+
+/// What a sink is given.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Record {
+    /// A call.
+    Call(Box<Call>),
+    /// Something was lost.
+    Gap {
+        /// How many records.
+        lost: u64,
+        /// Where: `queue`, `filter error` …
+        why: &'static str,
+    },
+}
