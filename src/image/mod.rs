@@ -24,6 +24,7 @@ pub mod pattern;
 mod pclntab;
 mod pcvalue;
 mod relocations;
+mod summary;
 pub mod types;
 
 pub use arginfo::{ArgInfo, ArgShape};
@@ -42,3 +43,4 @@ pub use open::Image;
 pub use pattern::{Limits, Match, PatternError, resolve};
 pub use pcvalue::{PcRange, PcValues};
 pub use relocations::ImageMemory;
+pub use summary::Summary;
