@@ -1,7 +1,7 @@
 //! Names much like one that does not exist.
 
 use super::Image;
-use super::pattern::is_generated;
+use super::pattern::is_linkers_own;
 
 /// A name is near when at most a third of it differs.
 const PART: usize = 3;
@@ -20,10 +20,12 @@ pub(crate) fn names(image: &Image, wanted: &str, count: usize) -> Vec<String> {
     let mut bound = (wanted.len() / PART).max(1);
     let mut best: Vec<(usize, String)> = Vec::new();
     for function in image.functions().iter() {
-        let raw = function.name_bytes();
-        let whole = std::str::from_utf8(raw).unwrap_or_default();
+        let whole = function.name();
         // People leave out the directory of the package.
-        let forms = [Some(whole), short(whole).filter(|_| !wanted.contains('/'))];
+        let forms = [
+            Some(&*whole),
+            short(&whole).filter(|_| !wanted.contains('/')),
+        ];
         let near = forms.into_iter().flatten().filter_map(|form| {
             if missing(&letters, form.as_bytes(), wanted.len()) > bound {
                 return None;
@@ -31,10 +33,10 @@ pub(crate) fn names(image: &Image, wanted: &str, count: usize) -> Vec<String> {
             Some(strsim::damerau_levenshtein(wanted, form)).filter(|&d| d <= bound)
         });
         let Some(distance) = near.min() else { continue };
-        if is_generated(&function) {
+        if is_linkers_own(function.name_bytes()) {
             continue;
         }
-        let name = function.name().into_owned();
+        let name = whole.into_owned();
         if best.iter().any(|(_, known)| *known == name) {
             continue;
         }
