@@ -5,7 +5,7 @@
 //! Stops are looked at without being consumed (see [`crate::sys::wait`]), so
 //! that whatever they were about is still delivered if gotap dies right there.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use nix::errno::Errno;
 

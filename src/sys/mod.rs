@@ -5,11 +5,14 @@
 //! Every room may come in; ptrace itself is for `process/` on the tracer thread.
 #![allow(unsafe_code)]
 
+mod mapfile;
 pub mod ptrace;
 pub mod signals;
 pub mod spawn;
 pub mod vm;
 pub mod wait;
+
+pub use mapfile::{Mapped, map_file};
 
 /// General purpose registers of a stopped thread (`struct user_regs_struct`).
 pub type Regs = libc::user_regs_struct;
