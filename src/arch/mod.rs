@@ -1,1 +1,3 @@
-//! (stub)
+//! amd64: registers, decoding, slots, Go's ABI as a pure function.
+
+pub mod abi;
