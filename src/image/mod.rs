@@ -1,2 +1,3 @@
 //! What is known of one ELF file: sections, pclntab, DWARF, build info, types.
+pub mod dwarf;
 pub mod types;
