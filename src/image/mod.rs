@@ -28,6 +28,7 @@ mod summary;
 pub mod rtti;
 #[cfg(test)]
 mod type_oracle;
+pub mod dwarf;
 pub mod types;
 
 pub use arginfo::{ArgInfo, ArgShape};
