@@ -7,6 +7,8 @@
 
 pub mod dynamic;
 pub mod endpoint;
+pub mod errors;
 pub mod family;
 pub mod layout;
+pub mod net;
 pub mod witness;
