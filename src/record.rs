@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use crate::value::Value;
 
+mod facts;
+
 /// How a call ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum End {
