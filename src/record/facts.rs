@@ -1,6 +1,6 @@
 //! A call as the environment of an expression.
 
-use crate::record::{Call, ErrorValue, Frame};
+use crate::record::{Call, Endpoint, ErrorValue, Frame};
 use crate::script::{CallFact, Fact, Facts, Key};
 use crate::value::Value;
 
@@ -42,12 +42,8 @@ impl Call {
             CallFact::Func => Fact::text(Some(&*self.func)),
             CallFact::Fd => Fact::int(conn.and_then(|conn| conn.fd)),
             CallFact::Network => Fact::text(conn.and_then(|conn| conn.network.as_deref())),
-            CallFact::Local => {
-                Fact::text(conn.and_then(|conn| Some(conn.local.as_ref()?.to_string())))
-            }
-            CallFact::Remote => {
-                Fact::text(conn.and_then(|conn| Some(conn.remote.as_ref()?.to_string())))
-            }
+            CallFact::Local => address(conn.and_then(|conn| conn.local.as_ref())),
+            CallFact::Remote => address(conn.and_then(|conn| conn.remote.as_ref())),
             CallFact::Note => Fact::text(conn.and_then(|conn| conn.note)),
             CallFact::Len => Fact::int(self.asked),
             CallFact::N => Fact::int(self.n),
@@ -67,6 +63,14 @@ impl Call {
             CallFact::PayloadLen => Fact::int(self.payload.as_ref().map(|payload| payload.len)),
         }
     }
+}
+
+fn address(endpoint: Option<&Endpoint>) -> Fact<'_> {
+    Fact::text(
+        endpoint
+            .filter(|endpoint| !endpoint.is_unnamed())
+            .map(ToString::to_string),
+    )
 }
 
 fn names(stack: &[Frame]) -> String {
