@@ -372,7 +372,6 @@ impl Checker<'_> {
         let (a, b) = (self.expr(left)?, self.expr(right)?);
         let ty = match (op, a.ty, b.ty) {
             (Add, Type::Str, Type::Str) => Type::Str,
-            (Rem, Type::Int, Type::Int) => Type::Int,
             (Rem, Type::Float, _) | (Rem, _, Type::Float) => {
                 return Err(ExprError::new(span, "`%` is for integers and durations"));
             }

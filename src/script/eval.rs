@@ -247,9 +247,10 @@ fn compared<'a>(
 fn holds(op: BinaryOp, a: &Fact<'_>, b: &Fact<'_>, span: Span) -> Result<bool, EvalError> {
     let equality = matches!(op, BinaryOp::Eq | BinaryOp::Ne);
     match (a, b) {
-        (Fact::Absent, Fact::Nil) | (Fact::Nil, Fact::Absent) => return Ok(op == BinaryOp::Eq),
+        (Fact::Absent | Fact::Nil, Fact::Nil) | (Fact::Nil, Fact::Absent) => {
+            return Ok(op == BinaryOp::Eq);
+        }
         (Fact::Absent, _) | (_, Fact::Absent) => return Ok(false),
-        (Fact::Nil, Fact::Nil) => return Ok(op == BinaryOp::Eq),
         (Fact::Nil, _) | (_, Fact::Nil) => return Ok(op == BinaryOp::Ne),
         _ => {}
     }

@@ -22,6 +22,25 @@ pub(super) enum Token {
     End,
 }
 
+/// Longer ones first.
+const BINARY: [BinaryOp; 15] = [
+    BinaryOp::Or,
+    BinaryOp::And,
+    BinaryOp::Eq,
+    BinaryOp::Ne,
+    BinaryOp::Le,
+    BinaryOp::Ge,
+    BinaryOp::Match,
+    BinaryOp::NotMatch,
+    BinaryOp::Lt,
+    BinaryOp::Gt,
+    BinaryOp::Add,
+    BinaryOp::Sub,
+    BinaryOp::Mul,
+    BinaryOp::Div,
+    BinaryOp::Rem,
+];
+
 /// The tokens of `source` with their places; the last one is [`Token::End`].
 pub(super) fn tokens(source: &str) -> Result<Vec<(Token, Span)>, ExprError> {
     if source.len() > MAX_SOURCE {
@@ -102,24 +121,6 @@ impl<'s> Lexer<'s> {
             '`' => return self.raw_string(),
             _ => {}
         }
-        // Longer ones first.
-        const BINARY: [BinaryOp; 15] = [
-            BinaryOp::Or,
-            BinaryOp::And,
-            BinaryOp::Eq,
-            BinaryOp::Ne,
-            BinaryOp::Le,
-            BinaryOp::Ge,
-            BinaryOp::Match,
-            BinaryOp::NotMatch,
-            BinaryOp::Lt,
-            BinaryOp::Gt,
-            BinaryOp::Add,
-            BinaryOp::Sub,
-            BinaryOp::Mul,
-            BinaryOp::Div,
-            BinaryOp::Rem,
-        ];
         if let Some(op) = BINARY.into_iter().find(|op| self.eat(op.as_str())) {
             return Ok(Token::Binary(op));
         }

@@ -35,8 +35,8 @@ impl Write for Kept {
     }
 }
 
-fn inet(text: &str) -> Option<Endpoint> {
-    Some(Endpoint::Inet(text.parse().unwrap(), "".into()))
+fn inet(text: &str) -> Endpoint {
+    Endpoint::Inet(text.parse().unwrap(), "".into())
 }
 
 fn pointer(ty: &str) -> Value {
@@ -86,8 +86,8 @@ pub(super) fn read(id: u64) -> Call {
         conn: Some(Conn {
             fd: Some(7),
             network: Some("tcp".into()),
-            local: inet("127.0.0.1:8080"),
-            remote: inet("127.0.0.1:53211"),
+            local: Some(inet("127.0.0.1:8080")),
+            remote: Some(inet("127.0.0.1:53211")),
             note: None,
         }),
         direction: Some(Direction::In),
@@ -104,27 +104,27 @@ pub(super) fn read(id: u64) -> Call {
 }
 
 /// A call of the net family that returned `n` and an error.
-fn returned(call: Call, n: i64, err: Option<ErrorValue>) -> Call {
+fn returned(call: Call, n: i64, err: ErrorValue) -> Call {
     let error = match &err {
-        Some(ErrorValue::Text { text, structural }) => Value::Error {
+        ErrorValue::Text { text, structural } => Value::Error {
             text: text.clone(),
             structural: *structural,
         },
-        Some(ErrorValue::Nil) | None => Value::Nil,
+        ErrorValue::Nil => Value::Nil,
     };
     Call {
         n: Some(n),
         results: vec![("n".into(), Value::Int(n)), ("err".into(), error)],
-        err,
+        err: Some(err),
         ..call
     }
 }
 
-pub(super) fn error(text: &str) -> Option<ErrorValue> {
-    Some(ErrorValue::Text {
+pub(super) fn error(text: &str) -> ErrorValue {
+    ErrorValue::Text {
         text: text.into(),
         structural: false,
-    })
+    }
 }
 
 /// One of each kind.
@@ -139,8 +139,8 @@ pub(super) fn all() -> Vec<Record> {
             conn: Some(Conn {
                 fd: Some(12),
                 network: Some("tcp".into()),
-                local: inet("[fe80::1]:80"),
-                remote: inet("[fe80::2]:5"),
+                local: Some(inet("[fe80::1]:80")),
+                remote: Some(inet("[fe80::2]:5")),
                 note: None,
             }),
             ..returned(read(4), 0, error(reset))
@@ -150,7 +150,7 @@ pub(super) fn all() -> Vec<Record> {
             func: "net.(*conn).Write".into(),
             direction: Some(Direction::Out),
             asked: Some(1_048_576),
-            ..returned(read(5), 1_048_576, Some(ErrorValue::Nil))
+            ..returned(read(5), 1_048_576, ErrorValue::Nil)
         },
         Call {
             func: "net.(*TCPConn).ReadFrom".into(),
@@ -160,7 +160,7 @@ pub(super) fn all() -> Vec<Record> {
                 ("c".into(), pointer("*net.TCPConn")),
                 ("r".into(), Value::Text("*os.File".into())),
             ],
-            ..returned(read(6), 1_048_576, Some(ErrorValue::Nil))
+            ..returned(read(6), 1_048_576, ErrorValue::Nil)
         },
         Call {
             func: "net.(*conn).SetReadDeadline".into(),

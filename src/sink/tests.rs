@@ -188,7 +188,7 @@ fn nested_calls() -> Vec<Record> {
         }),
         record(Call {
             n: Some(0),
-            err: error("EOF"),
+            err: Some(error("EOF")),
             dur_ns: Some(3_000_000_000),
             ..read(8)
         }),
