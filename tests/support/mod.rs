@@ -2,7 +2,8 @@
 //!
 //! [`fixture`] builds the Go programs of `testdata/`, [`target`] runs one and
 //! talks to it, [`gotap`] runs the command under test, [`oracle`] asks the
-//! kernel and the files what is true. Every test file that traces says
+//! kernel and the files what is true, [`scenario`] plays what several tests
+//! check. Every test file that traces says
 //! `mod support;`; nobody else comes in.
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(unused_imports, reason = "the same")]
@@ -10,6 +11,7 @@
 pub mod fixture;
 pub mod gotap;
 pub mod oracle;
+pub mod scenario;
 pub mod target;
 
 pub use fixture::{Fixture, Toolchain, Variant};
