@@ -25,6 +25,10 @@ mod pclntab;
 mod pcvalue;
 mod relocations;
 mod summary;
+pub mod rtti;
+#[cfg(test)]
+mod type_oracle;
+pub mod dwarf;
 pub mod types;
 
 pub use arginfo::{ArgInfo, ArgShape};
