@@ -122,20 +122,19 @@ fn inlined_subject(functions: &[String]) -> String {
 }
 
 fn inlined_callers(places: &[InlinedAt], total: usize) -> String {
-    let mut text = String::from("its callers: ");
-    for (n, place) in places.iter().enumerate() {
-        if n > 0 {
-            text.push_str(", ");
-        }
-        let file = place.file.rsplit('/').next().unwrap_or_default();
-        text.push_str(&format!("{} ({file}:{})", place.caller, place.line));
-    }
-    let more = total.saturating_sub(places.len());
-    if more > 0 {
-        text.push_str(&format!(" and {more} more"));
-    }
-    text.push_str("; trace those, or build with -gcflags=all=-l");
-    text
+    let shown: Vec<String> = places
+        .iter()
+        .map(|place| {
+            let file = place.file.rsplit('/').next().unwrap_or_default();
+            format!("{} ({file}:{})", place.caller, place.line)
+        })
+        .collect();
+    let more = match total.saturating_sub(places.len()) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let shown = shown.join(", ");
+    format!("its callers: {shown}{more}; trace those, or build with -gcflags=all=-l")
 }
 
 /// The functions that the patterns name, without duplicates, in order of

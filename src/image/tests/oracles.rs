@@ -41,8 +41,14 @@ fn every_function_is_the_symbol_at_its_address() {
             // nm tells the ABI in the name, and prints the dot of local types
             // as a full stop.
             let raw = String::from_utf8_lossy(function.name_bytes()).replace('·', ".");
-            let same =
-                |n: &String| n.strip_suffix(".abi0").unwrap_or(n) == raw || *n == function.name();
+            // Until Go 1.20 the table abbreviates type arguments to `[...]`.
+            let (head, tail) = raw.split_once("[...]").unwrap_or((&raw, ""));
+            let same = |name: &String| {
+                let name = name.strip_suffix(".abi0").unwrap_or(name);
+                name == raw
+                    || name == function.name()
+                    || raw.contains("[...]") && name.starts_with(head) && name.ends_with(tail)
+            };
             // The linker's own marks lie where functions begin.
             assert!(
                 names.iter().any(same) || names.iter().all(|n| n.starts_with("runtime.text")),
@@ -208,8 +214,10 @@ fn segments_sections_and_notes_are_what_readelf_prints() {
 #[test]
 fn compressed_debug_sections_are_opened() {
     let image = open(Build::Default);
-    let header = image.section_header(".debug_info").unwrap();
-    assert!(header.compressed, "Go compresses its DWARF");
+    // Go 1.18 still writes the older form.
+    let names = [".debug_info", ".zdebug_info"];
+    let header = names.iter().find_map(|n| image.section_header(n)).unwrap();
+    assert!(header.compressed != header.name.starts_with(".z"));
     let info = image.section(".debug_info").unwrap();
     assert!(info.len() as u64 > header.size);
     assert!(image.section(".no_such_section").is_none());
@@ -257,14 +265,19 @@ fn lines_are_what_go_tool_addr2line_prints() {
         let image = open(build);
         let pcs = sample(&image, 3);
         let text = ask(
-            Command::new("go")
+            super::fixture::go()
                 .args(["tool", "addr2line"])
                 .arg(path(build)),
             &pcs,
         );
         let answers: Vec<&str> = text.lines().collect();
         assert_eq!(answers.len(), 2 * pcs.len());
+        // Before Go 1.20 the tool does not find its way in all of these.
+        let old = image.go_version().minor() < Some(20);
         for (pc, answer) in pcs.iter().zip(answers.chunks(2)) {
+            if old && answer[0] == "?" {
+                continue;
+            }
             let frames = image.frames_at(ImageAddr(*pc));
             let (inner, outer) = (frames.first().unwrap(), frames.last().unwrap());
             let place = format!("{}:{}", inner.file, inner.line);
@@ -338,7 +351,7 @@ fn the_stack_pointer_is_followed_through_a_function() {
     let values: HashSet<i32> = function.sp_values().unwrap().map(|r| r.value).collect();
     assert_eq!(image.sp_delta(function.entry()), Some(0));
     assert!(values.iter().all(|v| v % 8 == 0 && *v >= 0));
-    assert!(values.len() >= 3, "entry, push, frame: {values:?}");
+    assert!(values.len() >= 2, "entry, frame: {values:?}");
 }
 
 #[test]
