@@ -179,7 +179,9 @@ fn resolve_one<'a>(
     if let Some(twins) = abi0_twins(image, pattern) {
         return Ok((twins, true));
     }
-    let is_name = |name: &[u8]| name == pattern.as_bytes() || decode_name(name) == pattern;
+    let is_name = |name: &[u8]| {
+        name == pattern.as_bytes() || name.contains(&b'%') && decode_name(name) == pattern
+    };
     inlined_only(image, pattern, &is_name)?;
     let expression = Regex::new(pattern);
     if let Ok(expression) = &expression {
