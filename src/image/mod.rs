@@ -18,10 +18,17 @@ mod function;
 mod goversion;
 mod inline;
 mod moduledata;
+mod nearest;
 mod open;
+pub mod pattern;
 mod pclntab;
 mod pcvalue;
 mod relocations;
+mod summary;
+pub mod rtti;
+#[cfg(test)]
+mod type_oracle;
+pub mod dwarf;
 pub mod types;
 
 pub use arginfo::{ArgInfo, ArgShape};
@@ -37,5 +44,7 @@ pub use goversion::GoVersion;
 pub use inline::{InlinedAt, SourceFrame};
 pub use moduledata::{AddrRange, ModuleData, SliceAt};
 pub use open::Image;
+pub use pattern::{Limits, Match, PatternError, resolve};
 pub use pcvalue::{PcRange, PcValues};
 pub use relocations::ImageMemory;
+pub use summary::Summary;

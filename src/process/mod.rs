@@ -6,6 +6,7 @@
 
 mod die;
 mod launch;
+pub mod list;
 pub mod memory;
 pub mod procfs;
 pub mod region;
@@ -105,7 +106,9 @@ pub enum ProcessError {
         source: std::io::Error,
     },
     /// The code differs from the file's.
-    #[error("the code of process {pid} at {at:#x} is not what its file says ({found:02x} for {expected:02x}): another tool has changed it")]
+    #[error(
+        "the code of process {pid} at {at:#x} is not what its file says ({found:02x} for {expected:02x}): another tool has changed it"
+    )]
     ForeignBytes {
         /// Process.
         pid: i32,
