@@ -63,3 +63,33 @@ fn an_untouched_program_is_clean() {
         assert_eq!(actions, server.ask("sigactions"));
     }
 }
+
+#[test]
+fn every_build_works() {
+    let builds: &[&[Variant]] = &[
+        &[],
+        &[Variant::Stripped],
+        &[Variant::Pie],
+        &[Variant::Cgo],
+        &[Variant::NoOpt],
+        &[Variant::Race],
+        &[Variant::Stripped, Variant::Pie, Variant::Trimpath],
+    ];
+    for variants in builds {
+        let echo = Fixture::build("echo", variants);
+        let mut both = Target::start(&echo, &["both", "-conns", "2", "-calls", "5"]);
+        let counts = both.answer("counts", support::LATER);
+        assert_eq!(counts["total"]["read_bytes"], 2 * 5 * 64, "{}", echo.label);
+        assert!(both.wait(SOON).success(), "{}", echo.label);
+    }
+}
+
+#[test]
+fn every_release_under_test_builds() {
+    for toolchain in support::Toolchain::under_test() {
+        let ends = Fixture::build_with("ends", &[], &toolchain);
+        let mut run = Target::start(&ends, &["recurse", "panic", "values"]);
+        assert_eq!(run.answer("recurse", SOON)["result"], 1830);
+        assert!(run.wait(SOON).success());
+    }
+}

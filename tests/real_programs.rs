@@ -26,7 +26,7 @@ fn caddy() {
     std::fs::write(folder.path().join("big.txt"), &file).expect("write a file");
     let config = folder.path().join("Caddyfile");
     let text = format!(
-        "{{\n\tadmin off\n\tauto_https off\n\tpersist_config off\n}}\n:{port} {{\n\tbind 127.0.0.1\n\trespond /hello \"hello\"\n\troot * {}\n\tfile_server\n}}\n",
+        "{{\n\tadmin off\n\tauto_https off\n}}\n:{port} {{\n\tbind 127.0.0.1\n\trespond /hello \"hello\"\n\troot * {}\n\tfile_server\n}}\n",
         folder.path().display()
     );
     std::fs::write(&config, text).expect("write a Caddyfile");

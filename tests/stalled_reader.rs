@@ -8,19 +8,22 @@ use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::scenario::{Busy, READ, wait_untraced};
-use support::{Fixture, Gotap, LATER, SOON, gotap, oracle, poll, wait_for};
+use support::scenario::{Busy, READ, number, wait_untraced};
+use support::{Fixture, Gotap, LATER, SOON, Target, gotap, oracle, poll, wait_for};
 
 /// Messages that the server has to serve while nobody reads: far more lines
 /// than a pipe (64 KB) and a bounded queue hold.
 const MEANWHILE: i64 = 30_000;
 
-/// `kill -STOP` of the reader of `gotap | cat`.
+/// `kill -STOP` of the reader of `gotap | cat`. Every Read of the server is
+/// either in the output or counted as lost.
 #[test]
 fn a_stopped_reader() {
     let echo = Fixture::build("echo", &[]);
-    let mut busy = Busy::start(&echo, &[]);
-    let pid = busy.server.pid();
+    let (mut server, addr) = Target::echo_server(&echo, &[]);
+    let pid = server.pid();
+    let before = oracle::footprint(pid);
+    let mut load = Target::echo_load(&echo, &addr, &["-conns", "8", "-calls", "-1", "-late"]);
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("calls.jsonl");
     let mut cat = Reader(
@@ -35,14 +38,18 @@ fn a_stopped_reader() {
     let command = gotap::command(&["trace", READ, "-o", "json", "-p", &text]);
     let mut gotap = Gotap::spawn_into(command, Stdio::from(pipe));
     gotap.armed();
-    busy.must_go_on("with a reader");
+    load.tell("go");
+    assert!(serves(&mut load, 100), "with a reader");
 
     cat.signal(Signal::SIGSTOP);
     assert!(
-        busy.progresses(MEANWHILE),
+        serves(&mut load, MEANWHILE),
         "it stands still with its reader"
     );
     cat.signal(Signal::SIGCONT);
+    load.tell("stop");
+    load.answer("done", LATER);
+    assert!(poll(SOON, || server.ask("counts")["open"] == 0));
     let outcome = gotap.stop();
     outcome.must_succeed();
     assert!(cat.0.wait().expect("wait for cat").success());
@@ -54,13 +61,18 @@ fn a_stopped_reader() {
         lines += u64::from(record.get("func").is_some());
     }
     let tally = outcome.tally();
-    assert!(tally.seen >= MEANWHILE.unsigned_abs(), "{tally:?}");
-    assert_eq!(
-        lines + tally.lost,
-        tally.seen,
-        "what is lost is said: {tally:?}"
-    );
-    busy.must_be_clean("after a stopped reader");
+    let reads = number(&server.ask("counts")["total"], "reads");
+    assert_eq!(lines + tally.lost, reads, "what is lost is said: {tally:?}");
+    assert!(server.answers());
+    oracle::assert_clean(pid, &before, "after a stopped reader");
+}
+
+/// So many messages more, as the client counts them.
+fn serves(load: &mut Target, messages: i64) -> bool {
+    let from = load.ask("trips").as_i64().expect("a number");
+    poll(LATER, || {
+        load.ask("trips").as_i64().expect("a number") >= from + messages
+    })
 }
 
 /// Ctrl-C while the reader stands still: the target is let go at once.

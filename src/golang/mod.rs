@@ -9,6 +9,9 @@ pub mod dynamic;
 pub mod endpoint;
 pub mod errors;
 pub mod family;
+pub mod globals;
 pub mod layout;
 pub mod net;
 pub mod witness;
+#[cfg(test)]
+mod testing;

@@ -12,6 +12,7 @@ mod tests;
 mod arginfo;
 mod buildinfo;
 mod bytes;
+pub mod dwarf;
 mod elf;
 mod error;
 mod function;
@@ -24,11 +25,10 @@ pub mod pattern;
 mod pclntab;
 mod pcvalue;
 mod relocations;
-mod summary;
 pub mod rtti;
+mod summary;
 #[cfg(test)]
 mod type_oracle;
-pub mod dwarf;
 pub mod types;
 
 pub use arginfo::{ArgInfo, ArgShape};
