@@ -23,6 +23,7 @@ mod pclntab;
 mod pcvalue;
 mod relocations;
 pub mod rtti;
+pub mod signature;
 #[cfg(test)]
 mod type_oracle;
 pub mod types;
