@@ -193,11 +193,7 @@ fn push_interface(out: &mut String, ty: &str, value: &Value, depth: u32) {
             **inner,
             Value::Bool(_) | Value::Int(_) | Value::Uint(_) | Value::Float(_) | Value::Str { .. }
         ),
-        Value::Nil
-        | Value::Uint(_)
-        | Value::Raw(_)
-        | Value::Elided
-        | Value::Func(_) => false,
+        Value::Nil | Value::Uint(_) | Value::Raw(_) | Value::Elided | Value::Func(_) => false,
         Value::Error { .. }
         | Value::Duration(_)
         | Value::Pointer { .. }

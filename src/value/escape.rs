@@ -72,7 +72,8 @@ mod tests {
 
     #[test]
     fn nothing_that_a_terminal_acts_on_passes() {
-        let hostile = "a\u{1b}[2J\r\u{9b}\u{202e}\u{200f}\u{2066}\u{feff}\u{2028}\u{e000}\u{ad}é€😀";
+        let hostile =
+            "a\u{1b}[2J\r\u{9b}\u{202e}\u{200f}\u{2066}\u{feff}\u{2028}\u{e000}\u{ad}é€😀";
         assert_eq!(
             escaped(hostile),
             r"a\x1b[2J\r\u009b\u202e\u200f\u2066\ufeff\u2028\ue000\u00adé€😀"
@@ -82,7 +83,10 @@ mod tests {
 
     #[test]
     fn quoting_is_that_of_go() {
-        assert_eq!(quoted(b"GET / HTTP\r\n\"\\\xff\xe2\x82"), r#""GET / HTTP\r\n\"\\\xff\xe2\x82""#);
+        assert_eq!(
+            quoted(b"GET / HTTP\r\n\"\\\xff\xe2\x82"),
+            r#""GET / HTTP\r\n\"\\\xff\xe2\x82""#
+        );
         assert_eq!(quoted("héllo\u{7f}\0".as_bytes()), r#""héllo\x7f\x00""#);
     }
 }

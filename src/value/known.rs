@@ -61,9 +61,7 @@ impl Loader<'_> {
         if len > 16 {
             return None;
         }
-        self.memory
-            .read_vec(LiveAddr(word(header, 0)?), len)
-            .ok()
+        self.memory.read_vec(LiveAddr(word(header, 0)?), len).ok()
     }
 
     /// net/tcpsock.go and udpsock.go, `String`: IP, Port, Zone.

@@ -180,32 +180,33 @@ pub fn load_all(
 pub fn preload(ty: TypeId, types: &dyn TypeTable, limits: &Limits) {
     let limits = limits.bounded();
     let mut nodes = limits.nodes;
-    preload_under(ty, types, &limits, limits.depth + 1, &mut nodes);
+    let mut ctx = Context::new(types, &limits);
+    // One more: the type of what is not followed is asked for as well.
+    ctx.depth += 1;
+    preload_under(ty, &limits, ctx, &mut nodes);
     types.map_kind();
 }
 
-fn preload_under(id: TypeId, types: &dyn TypeTable, limits: &Limits, depth: u32, nodes: &mut u32) {
-    if *nodes == 0 {
+fn preload_under(id: TypeId, limits: &Limits, ctx: Context<'_>, nodes: &mut u32) {
+    let Some(left) = nodes.checked_sub(1) else {
         return;
-    }
-    *nodes -= 1;
-    let mut next = |id, depth| preload_under(id, types, limits, depth, nodes);
-    match &types.get(id).kind {
-        TypeKind::Pointer(elem) | TypeKind::Slice(elem) => {
-            if let Some(depth) = depth.checked_sub(1) {
-                next(*elem, depth);
-            }
+    };
+    *nodes = left;
+    let mut next = |id, ctx: Option<Context<'_>>| {
+        if let Some(ctx) = ctx {
+            preload_under(id, limits, ctx, nodes);
         }
+    };
+    match &ctx.types.get(id).kind {
+        TypeKind::Pointer(elem) | TypeKind::Slice(elem) => next(*elem, ctx.deeper()),
         TypeKind::Map { key, value } => {
-            if let Some(depth) = depth.checked_sub(1) {
-                next(*key, depth);
-                next(*value, depth);
-            }
+            next(*key, ctx.deeper());
+            next(*value, ctx.deeper());
         }
-        TypeKind::Array { elem, .. } => next(*elem, depth),
+        TypeKind::Array { elem, .. } => next(*elem, ctx.nested()),
         TypeKind::Struct(fields) => {
             for field in fields.iter().take(limits.fields) {
-                next(field.ty, depth);
+                next(field.ty, ctx.nested());
             }
         }
         _ => {}
@@ -279,7 +280,7 @@ impl Loader<'_> {
     /// The value of type `id` at an address.
     pub(super) fn load_at(&self, id: TypeId, at: LiveAddr, ctx: Context<'_>) -> Value {
         let ty = ctx.types.get(id);
-        let len = self.extent(&ty, ctx.types, 8).min(MAX_OWN_BYTES);
+        let len = self.extent(&ty, ctx.types).min(MAX_OWN_BYTES);
         match self.memory.read_vec(at, usize::try_from(len).unwrap_or(0)) {
             Ok(bytes) => self.value(id, &bytes, ctx),
             Err(_) => unreadable(format!("{} at {at}: not mapped", ty.name)),
@@ -287,27 +288,20 @@ impl Loader<'_> {
     }
 
     /// How many of a value's bytes the limits let us look at.
-    fn extent(&self, ty: &Type, types: &dyn TypeTable, levels: u32) -> u64 {
-        let whole = ty.size;
-        let Some(levels) = levels.checked_sub(1) else {
-            return whole;
-        };
+    fn extent(&self, ty: &Type, types: &dyn TypeTable) -> u64 {
         match &ty.kind {
             TypeKind::Struct(fields) => fields
                 .iter()
                 .take(self.limits.fields)
-                .map(|f| {
-                    f.offset
-                        .saturating_add(self.extent(&types.get(f.ty), types, levels))
-                })
+                .map(|f| f.offset.saturating_add(types.get(f.ty).size))
                 .max()
                 .unwrap_or(0)
-                .min(whole),
+                .min(ty.size),
             TypeKind::Array { elem, len } => {
                 let shown = (*len).min(self.limits.elements as u64);
-                types.get(*elem).size.saturating_mul(shown).min(whole)
+                types.get(*elem).size.saturating_mul(shown).min(ty.size)
             }
-            _ => whole,
+            _ => ty.size,
         }
     }
 

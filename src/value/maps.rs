@@ -50,7 +50,13 @@ impl Slots {
                 }
                 let slots = align_up(8, slot_align);
                 let end = slots + eight(stride)?;
-                (slots, stride, slots + elem_at, stride, align_up(end, group_align))
+                (
+                    slots,
+                    stride,
+                    slots + elem_at,
+                    stride,
+                    align_up(end, group_align),
+                )
             }
             // Control word, keys, elements.
             MapKind::SwissSplit => {
@@ -87,7 +93,7 @@ fn stored(id: TypeId, types: &dyn TypeTable) -> (u64, u64, bool) {
     let size = types.get(id).size;
     match size > MAX_INLINE {
         true => (8, 8, true),
-        false => (size, align(id, types, 16), false),
+        false => (size, align(id, types, &mut 256), false),
     }
 }
 
@@ -95,19 +101,21 @@ fn align_up(at: u64, align: u64) -> u64 {
     at.next_multiple_of(align.max(1))
 }
 
-/// amd64: a basic type is aligned to its size, words to 8.
-fn align(id: TypeId, types: &dyn TypeTable, levels: u32) -> u64 {
-    let Some(levels) = levels.checked_sub(1) else {
+/// amd64: a basic type is aligned to its size, words to 8. `fields` bounds how
+/// many types are looked at in all: descriptions are hostile too.
+fn align(id: TypeId, types: &dyn TypeTable, fields: &mut u32) -> u64 {
+    let Some(left) = fields.checked_sub(1) else {
         return 8;
     };
+    *fields = left;
     let ty = types.get(id);
     match &ty.kind {
         TypeKind::Bool | TypeKind::Int { .. } | TypeKind::Float => ty.size.clamp(1, 8),
         TypeKind::Complex => (ty.size / 2).clamp(1, 8),
-        TypeKind::Array { elem, .. } => align(*elem, types, levels),
-        TypeKind::Struct(fields) => fields
+        TypeKind::Array { elem, .. } => align(*elem, types, fields),
+        TypeKind::Struct(list) => list
             .iter()
-            .map(|f| align(f.ty, types, levels))
+            .map(|f| align(f.ty, types, fields))
             .max()
             .unwrap_or(1),
         _ => 8,
@@ -286,7 +294,12 @@ impl Loader<'_> {
             Some(self.value(id, bytes.get(..size)?, walk.ctx))
         };
         let key = load(slots.key, slots.keys, slots.key_stride, slots.key_indirect);
-        let elem = load(slots.elem, slots.elems, slots.elem_stride, slots.elem_indirect);
+        let elem = load(
+            slots.elem,
+            slots.elems,
+            slots.elem_stride,
+            slots.elem_indirect,
+        );
         if let (Some(key), Some(elem)) = (key, elem) {
             walk.entries.push((key, elem));
         }

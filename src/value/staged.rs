@@ -80,10 +80,9 @@ impl<'a> Staged<'a> {
 
     fn find(&self, at: LiveAddr, into: &mut [u8]) -> bool {
         for (start, bytes) in self.held.borrow().iter() {
-            let skip = at
-                .0
-                .checked_sub(start.0)
-                .and_then(|skip| usize::try_from(skip).ok());
+            let skip =
+                at.0.checked_sub(start.0)
+                    .and_then(|skip| usize::try_from(skip).ok());
             let found = skip
                 .and_then(|skip| bytes.get(skip..))
                 .and_then(|rest| rest.get(..into.len()));

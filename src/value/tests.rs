@@ -177,7 +177,10 @@ fn values_of_a_running_program_are_what_it_prints() {
     let big = show("MapBig");
     assert!(big.ends_with(", ...+992 more}"), "{big}");
     let wide = show("MapWide");
-    assert!(wide.starts_with("map[int]main.wide{9:main.wide{Pad:[3000]int64{0, 0"), "{wide}");
+    assert!(
+        wide.starts_with("map[int]main.wide{9:main.wide{Pad:[3000]int64{0, 0"),
+        "{wide}"
+    );
     let long = show("LongText");
     assert!(long.ends_with(r#"\x00"...+936 more"#), "{long}");
 }
@@ -217,7 +220,11 @@ fn initialised_data_is_read_from_the_file_in_one_batch_a_level() {
     for (name, shown, batches) in [
         ("Int8", "-8", 1),
         ("Strings", r#"[]string{"a", "", "c d"}"#, 3),
-        ("Structs", r#"[]main.T{main.T{A:1, B:"a"}, main.T{A:2, B:"b"}}"#, 3),
+        (
+            "Structs",
+            r#"[]main.T{main.T{A:1, B:"a"}, main.T{A:2, B:"b"}}"#,
+            3,
+        ),
         ("Pointer", r#"&main.T{A:5, B:"five"}"#, 3),
         ("AnyStruct", r#"main.T{A:6, B:"six"}"#, 3),
         ("Stringer", "1s", 3),

@@ -183,9 +183,7 @@ impl Dwarf {
 
     /// Only C units keep their names there.
     fn str(&self) -> gimli::DebugStr<Slice<'_>> {
-        let held = self
-            .str
-            .get_or_init(|| keep(&*self.sections, ".debug_str"));
+        let held = self.str.get_or_init(|| keep(&*self.sections, ".debug_str"));
         gimli::DebugStr::new(self.bytes(held, ".debug_str"), LittleEndian)
     }
 

@@ -107,18 +107,23 @@ mod tests {
 
     #[test]
     fn types_are_printed_with_package_names() {
-        let package =
-            |path: &str| (path == "gopkg.in/yaml%2ev3").then(|| String::from("yaml"));
+        let package = |path: &str| (path == "gopkg.in/yaml%2ev3").then(|| String::from("yaml"));
         for (full, short) in [
             ("*net/http.Request", "*http.Request"),
             ("map[string]*net/url.URL", "map[string]*url.URL"),
-            ("func(int, ...interface {}) error", "func(int, ...interface {}) error"),
+            (
+                "func(int, ...interface {}) error",
+                "func(int, ...interface {}) error",
+            ),
             ("<-chan internal/poll.FD", "<-chan poll.FD"),
             ("chan<- int", "chan<- int"),
             ("gopkg.in/yaml%2ev3.Node", "yaml.Node"),
             ("example.com/x%2ey.T", "x.y.T"),
             ("[]go.shape.int", "[]int"),
-            (r#"struct { A int "json:\"a/b.c\"" }"#, r#"struct { A int "json:\"a/b.c\"" }"#),
+            (
+                r#"struct { A int "json:\"a/b.c\"" }"#,
+                r#"struct { A int "json:\"a/b.c\"" }"#,
+            ),
             ("main.L[string,example.com/p.T]", "main.L[string,p.T]"),
             ("unsafe.Pointer", "unsafe.Pointer"),
         ] {

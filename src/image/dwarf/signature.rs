@@ -268,7 +268,10 @@ mod tests {
     fn the_dictionary_comes_after_the_receiver() {
         for (name, place) in [
             ("main.gen[go.shape.int]", Some(0)),
-            ("main.gen[go.shape.[]uint8,go.shape.map[string]int]", Some(0)),
+            (
+                "main.gen[go.shape.[]uint8,go.shape.map[string]int]",
+                Some(0),
+            ),
             ("main.(*L[go.shape.string,go.shape.int]).Put", Some(1)),
             ("main.L[go.shape.string].Get", Some(1)),
             ("main.gen[go.shape.int].func1", None),

@@ -162,7 +162,10 @@ fn types_and_variables_are_found_by_name() {
     assert_eq!(at("stackguard0"), Some(16));
     assert_eq!(at("m"), Some(48));
     let fields = dwarf.struct_fields("internal/poll.FD").expect("poll.FD");
-    assert_eq!(fields.iter().find(|f| &*f.0 == "Sysfd").map(|f| f.1), Some(16));
+    assert_eq!(
+        fields.iter().find(|f| &*f.0 == "Sysfd").map(|f| f.1),
+        Some(16)
+    );
     assert!(dwarf.struct_fields("runtime.nosuch").is_none());
     let variable = dwarf.variable("runtime.allglen").expect("allglen");
     assert!(matches!(

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 
 use gimli::{AttributeValue, DebugInfoOffset, UnitOffset};
 
-use super::{Dwarf, Slice, signature, short_type_name};
+use super::{Dwarf, Slice, short_type_name, signature};
 use crate::image::types::{Field, MapKind, Origin, Type, TypeId, TypeKind, TypeTable};
 
 // cmd/internal/dwarf/dwarf.go.
