@@ -156,7 +156,10 @@ pub(crate) fn find(
         read(&memory, tab, at, version)
     };
     // Go 1.26 and later name its section.
-    if let Some(found) = elf.section_header(".go.module").and_then(|s| module(s.addr)) {
+    if let Some(found) = elf
+        .section_header(".go.module")
+        .and_then(|s| module(s.addr))
+    {
         return Some(found);
     }
     let pointer = tab.at.0.to_le_bytes();

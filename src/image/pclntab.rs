@@ -84,11 +84,7 @@ pub(crate) fn find_tables(elf: &Elf) -> Vec<Candidate> {
             parse(elf, start, section.addr)
         })
         .collect();
-    if hinted.is_empty() {
-        scan(elf)
-    } else {
-        hinted
-    }
+    if hinted.is_empty() { scan(elf) } else { hinted }
 }
 
 /// Looks through all segments; needed where no section names the table.
@@ -141,7 +137,11 @@ fn parse(elf: &Elf, start: usize, at: ImageAddr) -> Option<Candidate> {
         _ => return None,
     };
     // The word at 24, textStart, is 0 from Go 1.26 on: moduledata tells instead.
-    let (names, cutab, files) = (index_at(data, 32)?, index_at(data, 40)?, index_at(data, 48)?);
+    let (names, cutab, files) = (
+        index_at(data, 32)?,
+        index_at(data, 40)?,
+        index_at(data, 48)?,
+    );
     let (pcvalues, funcs) = (index_at(data, 56)?, index_at(data, 64)?);
     let table = Pclntab {
         at,

@@ -91,7 +91,11 @@ pub struct Join<T> {
 
 impl<T> Default for Join<T> {
     fn default() -> Self {
-        Join { stacks: HashMap::new(), last_id: 0, open: 0 }
+        Join {
+            stacks: HashMap::new(),
+            last_id: 0,
+            open: 0,
+        }
     }
 }
 
@@ -166,13 +170,19 @@ impl<T> Join<T> {
         now_ns: u64,
         ended: &mut Vec<Ended<T>>,
     ) -> bool {
-        let Some(calls) = self.stacks.get_mut(&stack) else { return false };
+        let Some(calls) = self.stacks.get_mut(&stack) else {
+            return false;
+        };
         let mut found = false;
         while let Some(call) = calls.pop_if(|c| c.depth >= depth) {
             self.open -= 1;
             if call.depth == depth {
                 found = true;
-                ended.push(Ended { call, end: End::Return, at_ns: now_ns });
+                ended.push(Ended {
+                    call,
+                    end: End::Return,
+                    at_ns: now_ns,
+                });
             } else {
                 ended.push(gone(call, now_ns));
             }
@@ -234,7 +244,9 @@ impl<T> Join<T> {
         now_ns: u64,
         ended: &mut Vec<Ended<T>>,
     ) {
-        let Some(calls) = self.stacks.get_mut(&stack) else { return };
+        let Some(calls) = self.stacks.get_mut(&stack) else {
+            return;
+        };
         match below {
             Some(depth) => {
                 while let Some(call) = calls.pop_if(|c| c.depth > depth) {
@@ -264,7 +276,11 @@ impl<T> Join<T> {
             .stacks
             .drain()
             .flat_map(|(_, calls)| calls)
-            .map(|call| Ended { call, end, at_ns: now_ns })
+            .map(|call| Ended {
+                call,
+                end,
+                at_ns: now_ns,
+            })
             .collect();
         all.sort_by_key(|e| e.call.id);
         all
@@ -298,7 +314,11 @@ mod tests {
     const G: Stack = Stack::Goroutine(7);
 
     fn site(func: usize) -> EntrySite<'static> {
-        EntrySite { func, branch_target: false, tail_callers: &[] }
+        EntrySite {
+            func,
+            branch_target: false,
+            tail_callers: &[],
+        }
     }
 
     /// Runs steps, gives (id, end) of what ended, in order.
@@ -310,16 +330,24 @@ mod tests {
 
     impl Run {
         fn new() -> Run {
-            Run { join: Join::default(), ended: Vec::new(), now: 0 }
+            Run {
+                join: Join::default(),
+                ended: Vec::new(),
+                now: 0,
+            }
         }
 
         fn enter_at(&mut self, site: EntrySite<'_>, depth: u64) -> Entry {
             self.now += 1;
-            self.join.enter(G, site, depth, self.now, || (), &mut self.ended)
+            self.join
+                .enter(G, site, depth, self.now, || (), &mut self.ended)
         }
 
         fn enter(&mut self, func: usize, depth: u64) {
-            assert!(matches!(self.enter_at(site(func), depth), Entry::Began { .. }));
+            assert!(matches!(
+                self.enter_at(site(func), depth),
+                Entry::Began { .. }
+            ));
         }
 
         fn leave(&mut self, depth: u64) -> bool {
@@ -348,7 +376,13 @@ mod tests {
     fn a_ret_ends_the_wrapper_that_tail_jumped_here_too() {
         let mut r = Run::new();
         r.enter(0, 100);
-        r.enter_at(EntrySite { tail_callers: &[0], ..site(1) }, 100);
+        r.enter_at(
+            EntrySite {
+                tail_callers: &[0],
+                ..site(1)
+            },
+            100,
+        );
         assert!(r.leave(100));
         assert_eq!(r.ends(), [(2, End::Return), (1, End::Return)]);
     }
@@ -377,7 +411,10 @@ mod tests {
     #[test]
     fn a_loop_to_the_functions_own_entry_is_one_call() {
         let mut r = Run::new();
-        let looping = EntrySite { branch_target: true, ..site(0) };
+        let looping = EntrySite {
+            branch_target: true,
+            ..site(0)
+        };
         assert!(matches!(r.enter_at(looping, 100), Entry::Began { .. }));
         assert!(matches!(r.enter_at(looping, 100), Entry::Again));
         assert!(r.leave(100));
@@ -397,7 +434,12 @@ mod tests {
         assert!(r.leave(100));
         assert_eq!(
             r.ends(),
-            [(4, End::Return), (3, End::Panic), (2, End::Panic), (1, End::Return)]
+            [
+                (4, End::Return),
+                (3, End::Panic),
+                (2, End::Panic),
+                (1, End::Return)
+            ]
         );
         assert_eq!(r.ended[1].at_ns, 40);
     }

@@ -18,20 +18,35 @@ impl Tracer {
     /// mapped and nothing of it has run. With `stdout_to_stderr` its standard
     /// output goes to gotap's standard error. [`Tracer::start`] lets it run.
     pub fn launch(argv: &[OsString], stdout_to_stderr: bool) -> Result<Tracer, ProcessError> {
-        let program = argv.first().map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
-        let failed = |source| ProcessError::Exec { program: program.clone(), source };
+        let program = argv
+            .first()
+            .map(|p| p.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let failed = |source| ProcessError::Exec {
+            program: program.clone(),
+            source,
+        };
         let held = spawn_held(argv, stdout_to_stderr).map_err(failed)?;
         let pid = held.pid();
         if let Err(errno) = ptrace::seize(pid) {
             drop(held);
             wait::await_one(pid);
-            return Err(ProcessError::Ptrace { what: "attaching", tid: pid, errno });
+            return Err(ProcessError::Ptrace {
+                what: "attaching",
+                tid: pid,
+                errno,
+            });
         }
         let outcome = held.release().map_err(failed)?;
         loop {
             match wait::await_one(pid) {
-                Wait::Stopped { stop: Stop::Exec, .. } => break,
-                Wait::Stopped { stop: Stop::Signal(signal), .. } => {
+                Wait::Stopped {
+                    stop: Stop::Exec, ..
+                } => break,
+                Wait::Stopped {
+                    stop: Stop::Signal(signal),
+                    ..
+                } => {
                     let _ = ptrace::cont(pid, signal);
                 }
                 Wait::Stopped { .. } => {
@@ -56,11 +71,17 @@ impl Tracer {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match wait::peek(Whom::Tid(pid), true) {
-                Wait::Stopped { stop: Stop::Interrupt, .. } => {
+                Wait::Stopped {
+                    stop: Stop::Interrupt,
+                    ..
+                } => {
                     wait::consume(pid);
                     break;
                 }
-                Wait::Stopped { stop: Stop::Signal(signal), .. } => {
+                Wait::Stopped {
+                    stop: Stop::Signal(signal),
+                    ..
+                } => {
                     let _ = ptrace::cont(pid, signal);
                 }
                 Wait::Stopped { .. } => {
@@ -97,10 +118,7 @@ impl Tracer {
         match wait::consume(self.pid) {
             Wait::Exited { code, .. } => Some(Ending::Exited(code)),
             Wait::Killed { signal, .. } => Some(Ending::Killed(signal)),
-            Wait::Stopped { .. }
-            | Wait::Interrupted
-            | Wait::Nothing
-            | Wait::NoTracees => None,
+            Wait::Stopped { .. } | Wait::Interrupted | Wait::Nothing | Wait::NoTracees => None,
         }
     }
 

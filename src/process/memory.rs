@@ -25,20 +25,33 @@ pub struct ProcessMemory {
 impl ProcessMemory {
     /// For reading alone.
     pub fn read_only(pid: i32) -> ProcessMemory {
-        ProcessMemory { pid, file: None, remote: RefCell::default() }
+        ProcessMemory {
+            pid,
+            file: None,
+            remote: RefCell::default(),
+        }
     }
 
     /// For reading and writing.
     pub fn open(pid: i32) -> Result<ProcessMemory, ProcessError> {
         let path = format!("/proc/{pid}/mem");
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(|source| {
-            match source.raw_os_error() {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(|source| match source.raw_os_error() {
                 Some(libc::EACCES | libc::EPERM) => super::procfs::denied(pid),
                 Some(libc::ENOENT | libc::ESRCH) => ProcessError::NoSuchProcess(pid),
-                _ => ProcessError::Proc { path: path.into(), source },
-            }
-        })?;
-        Ok(ProcessMemory { pid, file: Some(file), remote: RefCell::default() })
+                _ => ProcessError::Proc {
+                    path: path.into(),
+                    source,
+                },
+            })?;
+        Ok(ProcessMemory {
+            pid,
+            file: Some(file),
+            remote: RefCell::default(),
+        })
     }
 
     /// Which process.
@@ -48,16 +61,21 @@ impl ProcessMemory {
 
     /// Writes all of `bytes`.
     pub fn write(&self, at: u64, bytes: &[u8]) -> Result<(), ProcessError> {
-        let failed = |source| ProcessError::Write { pid: self.pid, at, source };
+        let failed = |source| ProcessError::Write {
+            pid: self.pid,
+            at,
+            source,
+        };
         let Some(file) = &self.file else {
             return Err(failed(std::io::ErrorKind::PermissionDenied.into()));
         };
-        file.write_all_at(bytes, at).map_err(|source| match source.raw_os_error() {
-            Some(libc::ESRCH) => ProcessError::Gone(self.pid),
-            // The address space of a process that has exited takes no bytes.
-            _ if source.kind() == std::io::ErrorKind::WriteZero => ProcessError::Gone(self.pid),
-            _ => failed(source),
-        })
+        file.write_all_at(bytes, at)
+            .map_err(|source| match source.raw_os_error() {
+                Some(libc::ESRCH) => ProcessError::Gone(self.pid),
+                // The address space of a process that has exited takes no bytes.
+                _ if source.kind() == std::io::ErrorKind::WriteZero => ProcessError::Gone(self.pid),
+                _ => failed(source),
+            })
     }
 }
 
@@ -82,9 +100,10 @@ impl Memory for ProcessMemory {
             let got = {
                 let mut remote = self.remote.borrow_mut();
                 remote.clear();
-                remote.extend(
-                    batch.iter().map(|p| RemoteIoVec { base: p.at.0 as usize, len: p.into.len() }),
-                );
+                remote.extend(batch.iter().map(|p| RemoteIoVec {
+                    base: p.at.0 as usize,
+                    len: p.into.len(),
+                }));
                 let mut local: Vec<IoSliceMut<'_>> =
                     batch.iter_mut().map(|p| IoSliceMut::new(p.into)).collect();
                 match vm::read_many(self.pid, &mut local, &remote) {
@@ -123,16 +142,34 @@ mod tests {
         let words = [1u64, 2, 3];
         let at = LiveAddr(words.as_ptr() as u64);
         assert_eq!(mem.read_u64(at.offset(8)), Ok(2));
-        assert!(matches!(mem.read_u64(LiveAddr(8)), Err(MemoryError::Unmapped { .. })));
+        assert!(matches!(
+            mem.read_u64(LiveAddr(8)),
+            Err(MemoryError::Unmapped { .. })
+        ));
 
         let (mut a, mut b, mut c) = ([0; 8], [0; 8], [0; 8]);
         let mut pieces = [
-            Piece { at, into: &mut a, ok: false },
-            Piece { at: LiveAddr(8), into: &mut b, ok: true },
-            Piece { at: at.offset(16), into: &mut c, ok: false },
+            Piece {
+                at,
+                into: &mut a,
+                ok: false,
+            },
+            Piece {
+                at: LiveAddr(8),
+                into: &mut b,
+                ok: true,
+            },
+            Piece {
+                at: at.offset(16),
+                into: &mut c,
+                ok: false,
+            },
         ];
         mem.read_many(&mut pieces).expect("we are alive");
-        assert_eq!(pieces.iter().map(|p| p.ok).collect::<Vec<_>>(), [true, false, true]);
+        assert_eq!(
+            pieces.iter().map(|p| p.ok).collect::<Vec<_>>(),
+            [true, false, true]
+        );
         assert_eq!((u64::from_le_bytes(a), u64::from_le_bytes(c)), (1, 3));
     }
 }

@@ -105,7 +105,9 @@ pub enum ProcessError {
         source: std::io::Error,
     },
     /// The code differs from the file's.
-    #[error("the code of process {pid} at {at:#x} is not what its file says ({found:02x} for {expected:02x}): another tool has changed it")]
+    #[error(
+        "the code of process {pid} at {at:#x} is not what its file says ({found:02x} for {expected:02x}): another tool has changed it"
+    )]
     ForeignBytes {
         /// Process.
         pid: i32,

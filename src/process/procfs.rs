@@ -15,7 +15,10 @@ fn read(pid: i32, file: &str) -> Result<String, ProcessError> {
     let bytes = fs::read(&path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => ProcessError::NoSuchProcess(pid),
         _ if source.raw_os_error() == Some(libc::ESRCH) => ProcessError::NoSuchProcess(pid),
-        _ => ProcessError::Proc { path: path.clone(), source },
+        _ => ProcessError::Proc {
+            path: path.clone(),
+            source,
+        },
     })?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
@@ -58,7 +61,11 @@ fn parse_status(text: &str) -> Status {
     };
     let first = |name: &str| field(name).and_then(|v| v.split_whitespace().next());
     let number = |name: &str| first(name).and_then(|v| v.parse().ok()).unwrap_or(0);
-    let bits = |name: &str| first(name).and_then(|v| u64::from_str_radix(v, 16).ok()).unwrap_or(0);
+    let bits = |name: &str| {
+        first(name)
+            .and_then(|v| u64::from_str_radix(v, 16).ok())
+            .unwrap_or(0)
+    };
     Status {
         name: field("Name").unwrap_or_default().to_owned(),
         state: first("State").and_then(|s| s.chars().next()).unwrap_or('?'),
@@ -78,7 +85,10 @@ pub fn threads(pid: i32) -> Result<Vec<i32>, ProcessError> {
     let path = path(pid, "task");
     let entries = fs::read_dir(&path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => ProcessError::NoSuchProcess(pid),
-        _ => ProcessError::Proc { path: path.clone(), source },
+        _ => ProcessError::Proc {
+            path: path.clone(),
+            source,
+        },
     })?;
     Ok(entries
         .flatten()
@@ -131,7 +141,10 @@ pub struct Mapping {
 
 /// The mappings of a process, in order.
 pub fn mappings(pid: i32) -> Result<Vec<Mapping>, ProcessError> {
-    Ok(read(pid, "maps")?.lines().filter_map(parse_mapping).collect())
+    Ok(read(pid, "maps")?
+        .lines()
+        .filter_map(parse_mapping)
+        .collect())
 }
 
 fn parse_mapping(line: &str) -> Option<Mapping> {
@@ -162,16 +175,28 @@ pub fn check_traceable(pid: i32) -> Result<Status, ProcessError> {
     }
     let status = status(pid)?;
     if status.tgid != pid {
-        return Err(ProcessError::IsThread { tid: pid, pid: status.tgid });
+        return Err(ProcessError::IsThread {
+            tid: pid,
+            pid: status.tgid,
+        });
     }
     if pid == std::process::id() as i32 {
-        return Err(ProcessError::NotTraceable { pid, why: "is gotap itself" });
+        return Err(ProcessError::NotTraceable {
+            pid,
+            why: "is gotap itself",
+        });
     }
     if status.state == 'Z' || status.state == 'X' {
-        return Err(ProcessError::NotTraceable { pid, why: "has ended already (a zombie)" });
+        return Err(ProcessError::NotTraceable {
+            pid,
+            why: "has ended already (a zombie)",
+        });
     }
     if !status.has_memory {
-        return Err(ProcessError::NotTraceable { pid, why: "is a kernel thread" });
+        return Err(ProcessError::NotTraceable {
+            pid,
+            why: "is a kernel thread",
+        });
     }
     if status.tracer != 0 {
         return Err(ProcessError::AlreadyTraced {
@@ -219,8 +244,14 @@ mod tests {
         let s = parse_status(
             "Name:\tmy server\nState:\tt (tracing stop)\nTgid:\t12\nPid:\t13\nPPid:\t1\nTracerPid:\t99\nUid:\t1000\t1000\t1000\t1000\nVmSize:\t 1 kB\nSigPnd:\t0000000000000010\nSigCgt:\tfffffffd7fc1feff\nSeccomp:\t2\n",
         );
-        assert_eq!((s.name.as_str(), s.state, s.tgid, s.tracer), ("my server", 't', 12, 99));
-        assert_eq!((s.uid, s.pending, s.seccomp, s.has_memory), (1000, 1 << 4, 2, true));
+        assert_eq!(
+            (s.name.as_str(), s.state, s.tgid, s.tracer),
+            ("my server", 't', 12, 99)
+        );
+        assert_eq!(
+            (s.uid, s.pending, s.seccomp, s.has_memory),
+            (1000, 1 << 4, 2, true)
+        );
     }
 
     #[test]
@@ -229,7 +260,10 @@ mod tests {
             "00400000-00452000 r-xp 00001000 08:02 173521      /usr/bin/my prog (deleted)",
         )
         .expect("well formed");
-        assert_eq!((m.start, m.end, m.offset, m.inode), (0x400000, 0x452000, 0x1000, 173521));
+        assert_eq!(
+            (m.start, m.end, m.offset, m.inode),
+            (0x400000, 0x452000, 0x1000, 173521)
+        );
         assert!(m.read && m.exec && !m.write);
         assert_eq!(m.name, "/usr/bin/my prog (deleted)");
         assert_eq!(parse_mapping("nonsense"), None);
@@ -238,8 +272,14 @@ mod tests {
     #[test]
     fn our_own_process_is_no_target() {
         let me = std::process::id() as i32;
-        assert!(matches!(check_traceable(me), Err(ProcessError::NotTraceable { .. })));
-        assert!(matches!(check_traceable(-3), Err(ProcessError::NoSuchProcess(-3))));
+        assert!(matches!(
+            check_traceable(me),
+            Err(ProcessError::NotTraceable { .. })
+        ));
+        assert!(matches!(
+            check_traceable(-3),
+            Err(ProcessError::NoSuchProcess(-3))
+        ));
         assert!(start_time(me).is_some() && pid_namespace(me).is_some());
     }
 }

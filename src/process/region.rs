@@ -9,14 +9,16 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use super::ProcessError;
 use super::die;
 use super::memory::ProcessMemory;
 use super::procfs;
 use super::remote::{Remote, room_near};
 use super::tracer::Tracer;
-use super::ProcessError;
 use crate::addr::LiveAddr;
-use crate::arch::region::{KernelSigaction, Leftover, Owner, Region, RegionError, RegionSpec, SiteSpec};
+use crate::arch::region::{
+    KernelSigaction, Leftover, Owner, Region, RegionError, RegionSpec, SiteSpec,
+};
 use crate::arch::slot::{MAX_INSN, Place};
 use crate::memory::Memory;
 use crate::sys::wait::{Stop, Wait, Whom};
@@ -98,7 +100,12 @@ impl Installed {
     ) -> Installed {
         Installed {
             armed: vec![false; region.slots.len()],
-            by_addr: region.slots.iter().enumerate().map(|(i, s)| (s.site, i)).collect(),
+            by_addr: region
+                .slots
+                .iter()
+                .enumerate()
+                .map(|(i, s)| (s.site, i))
+                .collect(),
             region,
             mapped_len,
             sites,
@@ -157,14 +164,21 @@ impl Tracer {
         for site in sites {
             let mut now = [0; MAX_INSN];
             let len = site.insn_len.clamp(1, MAX_INSN);
-            let read = now.get_mut(..len).is_some_and(|b| self.memory.read(site.at, b).is_ok());
+            let read = now
+                .get_mut(..len)
+                .is_some_and(|b| self.memory.read(site.at, b).is_ok());
             outcome.push(if read && now.get(..len) == site.code.get(..len) {
-                accepted.push(SiteSpec { site: site.at.0, code: site.code });
+                accepted.push(SiteSpec {
+                    site: site.at.0,
+                    code: site.code,
+                });
                 Installation::Ready
             } else if now.first() == Some(&INT3) {
                 Installation::Refused("there is a breakpoint already (a debugger or uprobe)".into())
             } else {
-                Installation::Refused("its code is not what the file says: something changed it".into())
+                Installation::Refused(
+                    "its code is not what the file says: something changed it".into(),
+                )
             });
         }
         let tid = self.borrow_thread()?;
@@ -172,7 +186,12 @@ impl Tracer {
         self.give_back(tid);
         let installed = result?;
         for (site, outcome) in sites.iter().zip(&mut outcome) {
-            if let Some((_, why)) = installed.region.refused.iter().find(|(at, _)| *at == site.at.0) {
+            if let Some((_, why)) = installed
+                .region
+                .refused
+                .iter()
+                .find(|(at, _)| *at == site.at.0)
+            {
                 *outcome = Installation::Refused(why.to_string());
             }
         }
@@ -201,7 +220,11 @@ impl Tracer {
         die::here("arm:after-map");
         let injected = self.with_scratch(tid, remote, base + len, |scratch| {
             let old = self.current_action(tid, remote, scratch)?;
-            let spec = RegionSpec { sites: &sites, old, owner };
+            let spec = RegionSpec {
+                sites: &sites,
+                old,
+                owner,
+            };
             let region = Region::build(base, &spec).map_err(|e| self.cannot_build(&e))?;
             self.memory.write(base, &region.bytes)?;
             let action = region.action;
@@ -227,7 +250,10 @@ impl Tracer {
     }
 
     fn cannot_build(&self, error: &RegionError) -> ProcessError {
-        ProcessError::Region { pid: self.pid, why: error.to_string() }
+        ProcessError::Region {
+            pid: self.pid,
+            why: error.to_string(),
+        }
     }
 
     /// Gives `work` a writable page of the target, and takes it away again.
@@ -262,12 +288,21 @@ impl Tracer {
     /// Installs the SIGTRAP action on a thread that waits at a site: for a
     /// program that gotap started, whose runtime has just set its own.
     pub fn install_handler(&mut self, tid: i32) -> Result<(), ProcessError> {
-        let (Some(installed), Some(remote)) = (&self.installed, self.remote) else { return Ok(()) };
-        let (base, end) = (installed.region.base, installed.region.base + installed.mapped_len);
+        let (Some(installed), Some(remote)) = (&self.installed, self.remote) else {
+            return Ok(());
+        };
+        let (base, end) = (
+            installed.region.base,
+            installed.region.base + installed.mapped_len,
+        );
         let room = room_near(self.pid, base, end, PAGE)?;
         let (old, region) = self.with_scratch(tid, &remote, room, |scratch| {
             let old = self.current_action(tid, &remote, scratch)?;
-            let spec = RegionSpec { sites: &installed.sites, old, owner: installed.owner };
+            let spec = RegionSpec {
+                sites: &installed.sites,
+                old,
+                owner: installed.owner,
+            };
             // The same sites give the same slots: threads in them notice nothing.
             let region = Region::build(base, &spec).map_err(|e| self.cannot_build(&e))?;
             self.memory.write(base, &region.bytes)?;
@@ -294,16 +329,20 @@ impl Tracer {
     }
 
     fn set_byte(&mut self, index: usize, on: bool) -> Result<(), ProcessError> {
-        let Some(installed) = &mut self.installed else { return Ok(()) };
-        let (Some(slot), Some(armed)) =
-            (installed.region.slots.get(index), installed.armed.get_mut(index))
-        else {
+        let Some(installed) = &mut self.installed else {
+            return Ok(());
+        };
+        let (Some(slot), Some(armed)) = (
+            installed.region.slots.get(index),
+            installed.armed.get_mut(index),
+        ) else {
             return Ok(());
         };
         if *armed == on {
             return Ok(());
         }
-        self.memory.write(slot.site, &[if on { INT3 } else { slot.original }])?;
+        self.memory
+            .write(slot.site, &[if on { INT3 } else { slot.original }])?;
         *armed = on;
         if on {
             die::here("arm:half-sites");
@@ -465,9 +504,14 @@ impl Tracer {
     fn settle_stop(&mut self, tid: i32, stop: Stop) -> Option<Settled> {
         match stop {
             Stop::Signal(libc::SIGTRAP) => {
-                let Ok(mut regs) = ptrace::registers(tid) else { return Some(Settled::Gone) };
+                let Ok(mut regs) = ptrace::registers(tid) else {
+                    return Some(Settled::Gone);
+                };
                 let at = regs.rip.wrapping_sub(1);
-                let ours = self.installed.as_ref().is_some_and(|i| i.site_at(at).is_some())
+                let ours = self
+                    .installed
+                    .as_ref()
+                    .is_some_and(|i| i.site_at(at).is_some())
                     && ptrace::signal_code(tid) == Ok(libc::SI_KERNEL);
                 if !ours {
                     self.clean_thread(tid);
@@ -487,7 +531,9 @@ impl Tracer {
                 wait::consume(tid);
                 let at_site = ptrace::registers(tid).is_ok_and(|r| {
                     let at = r.rip.wrapping_sub(1);
-                    self.installed.as_ref().is_some_and(|i| i.site_at(at).is_some())
+                    self.installed
+                        .as_ref()
+                        .is_some_and(|i| i.site_at(at).is_some())
                 });
                 let trap_pending = at_site
                     && procfs::status(tid)
@@ -519,16 +565,27 @@ impl Tracer {
     /// kernel saved for it in signal frames (a handler that interrupted a slot
     /// returns there).
     fn clean_thread(&self, tid: i32) {
-        let Some(installed) = &self.installed else { return };
-        let Ok(regs) = ptrace::registers(tid) else { return };
+        let Some(installed) = &self.installed else {
+            return;
+        };
+        let Ok(regs) = ptrace::registers(tid) else {
+            return;
+        };
         if let Some(home) = installed.home_of(regs.rip) {
             move_to(tid, regs, home);
             return;
         }
         // A Go handler's stack is 32 KiB (gsignal, runtime/os_linux.go).
         let mut stack = vec![0u8; 32 << 10];
-        let Ok(got) = crate::sys::vm::read(self.pid, regs.rsp, &mut stack) else { return };
-        for (i, word) in stack.get(..got).unwrap_or_default().chunks_exact(8).enumerate() {
+        let Ok(got) = crate::sys::vm::read(self.pid, regs.rsp, &mut stack) else {
+            return;
+        };
+        for (i, word) in stack
+            .get(..got)
+            .unwrap_or_default()
+            .chunks_exact(8)
+            .enumerate()
+        {
             let mut bytes = [0; 8];
             bytes.copy_from_slice(word);
             let value = u64::from_le_bytes(bytes);
@@ -565,9 +622,16 @@ impl Tracer {
             if let Some(first) = code.first_mut() {
                 *first = site.original;
             }
-            sites.push(SiteSpec { site: site.site, code });
+            sites.push(SiteSpec {
+                site: site.site,
+                code,
+            });
         }
-        let spec = RegionSpec { sites: &sites, old: left.old, owner: left.owner };
+        let spec = RegionSpec {
+            sites: &sites,
+            old: left.old,
+            owner: left.owner,
+        };
         let region = Region::build(left.base, &spec).map_err(|e| self.cannot_build(&e))?;
         let mut installed = Installed::new(region, mapped_len, sites, left.owner, left.old);
         if installed.region.refused.is_empty() {
@@ -615,7 +679,9 @@ impl Tracer {
     }
 
     fn remove_leftover_region(&self, tid: i32, remote: &Remote) -> Result<(), ProcessError> {
-        let Some(installed) = &self.installed else { return Ok(()) };
+        let Some(installed) = &self.installed else {
+            return Ok(());
+        };
         let (base, len) = (installed.region.base, installed.mapped_len);
         let room = room_near(self.pid, base, base + len, PAGE)?;
         self.with_scratch(tid, remote, room, |scratch| {
@@ -650,15 +716,26 @@ pub fn find_leftover(
         if !(m.exec && m.read && !m.write && m.inode == 0 && m.name.is_empty()) {
             continue;
         }
-        let Ok(head) = memory.read_vec(LiveAddr(m.start), Leftover::HEAD) else { continue };
-        let Ok(len) = Leftover::parse_len(&head, m.start) else { continue };
-        let Ok(bytes) = memory.read_vec(LiveAddr(m.start), len) else { continue };
-        let Ok(left) = Leftover::parse(&bytes, m.start) else { continue };
+        let Ok(head) = memory.read_vec(LiveAddr(m.start), Leftover::HEAD) else {
+            continue;
+        };
+        let Ok(len) = Leftover::parse_len(&head, m.start) else {
+            continue;
+        };
+        let Ok(bytes) = memory.read_vec(LiveAddr(m.start), len) else {
+            continue;
+        };
+        let Ok(left) = Leftover::parse(&bytes, m.start) else {
+            continue;
+        };
         let owner = left.owner;
         let alive = procfs::start_time(owner.pid as i32) == Some(owner.start_time)
             && procfs::pid_namespace(owner.pid as i32) == Some(owner.pid_namespace);
         if alive {
-            return Err(ProcessError::OwnedByGotap { pid, owner: owner.pid as i32 });
+            return Err(ProcessError::OwnedByGotap {
+                pid,
+                owner: owner.pid as i32,
+            });
         }
         return Ok(Some((left, m.end - m.start)));
     }

@@ -33,15 +33,25 @@ impl Remote {
         memory: &dyn Memory,
     ) -> Result<Remote, ProcessError> {
         let vdso = mappings.iter().filter(|m| m.name == "[vdso]");
-        let code = mappings.iter().filter(|m| m.exec && m.read && m.name != "[vsyscall]");
+        let code = mappings
+            .iter()
+            .filter(|m| m.exec && m.read && m.name != "[vsyscall]");
         for m in vdso.chain(code) {
             let len = usize::try_from(m.end - m.start).unwrap_or(0).min(4 << 20);
-            let Ok(bytes) = memory.read_vec(LiveAddr(m.start), len) else { continue };
+            let Ok(bytes) = memory.read_vec(LiveAddr(m.start), len) else {
+                continue;
+            };
             if let Some(at) = bytes.windows(2).position(|w| w == SYSCALL) {
-                return Ok(Remote { pid, syscall: LiveAddr(m.start + at as u64) });
+                return Ok(Remote {
+                    pid,
+                    syscall: LiveAddr(m.start + at as u64),
+                });
             }
         }
-        Err(ProcessError::Remote { what: "make a system call (no code has one)", errno: Errno::ENOSYS })
+        Err(ProcessError::Remote {
+            what: "make a system call (no code has one)",
+            errno: Errno::ENOSYS,
+        })
     }
 
     /// Makes one call on `tid`, which must be in a ptrace stop and not in a
@@ -56,7 +66,11 @@ impl Remote {
         let failed = |request| {
             move |errno| match errno {
                 Errno::ESRCH => ProcessError::Gone(self.pid),
-                errno => ProcessError::Ptrace { what: request, tid, errno },
+                errno => ProcessError::Ptrace {
+                    what: request,
+                    tid,
+                    errno,
+                },
             }
         };
         let saved = ptrace::registers(tid).map_err(failed("reading registers"))?;
@@ -88,21 +102,31 @@ impl Remote {
     fn step_over(&self, tid: i32, regs: crate::sys::Regs) -> Result<u64, ProcessError> {
         let failed = |errno| match errno {
             Errno::ESRCH => ProcessError::Gone(self.pid),
-            errno => ProcessError::Ptrace { what: "stepping", tid, errno },
+            errno => ProcessError::Ptrace {
+                what: "stepping",
+                tid,
+                errno,
+            },
         };
         ptrace::set_registers(tid, regs).map_err(failed)?;
         // A pending interrupt or group stop may be reported before the step is done.
         for _ in 0..64 {
             ptrace::step(tid).map_err(failed)?;
             match wait::await_one(tid) {
-                Wait::Stopped { stop: Stop::Signal(libc::SIGTRAP), .. } => {
+                Wait::Stopped {
+                    stop: Stop::Signal(libc::SIGTRAP),
+                    ..
+                } => {
                     let now = ptrace::registers(tid).map_err(failed)?;
                     if now.rip == self.syscall.0 + 2 {
                         return Ok(now.rax);
                     }
                     ptrace::set_registers(tid, regs).map_err(failed)?;
                 }
-                Wait::Stopped { stop: Stop::Interrupt | Stop::Group(_), .. } => {}
+                Wait::Stopped {
+                    stop: Stop::Interrupt | Stop::Group(_),
+                    ..
+                } => {}
                 Wait::Stopped { .. } => {
                     return Err(ProcessError::Ptrace {
                         what: "stepping over a system call",
@@ -135,14 +159,16 @@ impl Remote {
 
     /// Takes memory away that [`Remote::map`] mapped.
     pub fn unmap(&self, tid: i32, at: u64, len: u64) -> Result<(), ProcessError> {
-        self.call(tid, "unmap memory", libc::SYS_munmap, [at, len, 0, 0, 0, 0]).map(drop)
+        self.call(tid, "unmap memory", libc::SYS_munmap, [at, len, 0, 0, 0, 0])
+            .map(drop)
     }
 
     /// rt_sigaction(2) on SIGTRAP: installs the action at `new` unless 0, and
     /// writes the one before to `old` unless 0 (addresses in the target).
     pub fn trap_action(&self, tid: i32, new: u64, old: u64) -> Result<(), ProcessError> {
         let args = [libc::SIGTRAP as u64, new, old, 8, 0, 0];
-        self.call(tid, "set its SIGTRAP action", libc::SYS_rt_sigaction, args).map(drop)
+        self.call(tid, "set its SIGTRAP action", libc::SYS_rt_sigaction, args)
+            .map(drop)
     }
 }
 
@@ -172,7 +198,9 @@ pub fn find_room(
         .into_iter()
         .filter(|(a, b)| b.saturating_sub(*a) >= len + 0x2000)
         .max_by_key(|(a, b)| b - a);
-    let Some((a, b)) = widest else { return Err(ProcessError::NoRoom { pid, len }) };
+    let Some((a, b)) = widest else {
+        return Err(ProcessError::NoRoom { pid, len });
+    };
     Ok((a + (b - a) / 2 - len / 2) & !0xfff)
 }
 
@@ -201,7 +229,10 @@ mod tests {
 
     #[test]
     fn room_is_found_in_the_middle_of_the_widest_gap_in_reach() {
-        let maps = [mapping(0x400000, 0x800000), mapping(0xc000000000, 0xc000400000)];
+        let maps = [
+            mapping(0x400000, 0x800000),
+            mapping(0xc000000000, 0xc000400000),
+        ];
         let at = find_room(1, &maps, 0x401000, 0x600000, 0x3000).expect("there is room");
         assert!(at > 0x800000 && at + 0x3000 < 0x401000 + 0x8000_0000);
         assert_eq!(at % 0x1000, 0);

@@ -9,11 +9,11 @@ use std::collections::HashSet;
 
 use nix::errno::Errno;
 
+use super::ProcessError;
 use super::memory::ProcessMemory;
 use super::procfs;
 use super::region::Installed;
 use super::remote::Remote;
-use super::ProcessError;
 use crate::sys::wait::{Stop, Wait, Whom};
 use crate::sys::{Regs, ptrace, wait};
 
@@ -174,7 +174,11 @@ impl Tracer {
                         }
                     }
                     Err(errno) => {
-                        return Err(ProcessError::Ptrace { what: "attaching", tid, errno });
+                        return Err(ProcessError::Ptrace {
+                            what: "attaching",
+                            tid,
+                            errno,
+                        });
                     }
                 }
             }
@@ -182,7 +186,11 @@ impl Tracer {
                 break;
             }
         }
-        if self.threads.is_empty() { Err(ProcessError::Gone(self.pid)) } else { Ok(()) }
+        if self.threads.is_empty() {
+            Err(ProcessError::Gone(self.pid))
+        } else {
+            Ok(())
+        }
     }
 
     fn is_ours(&self, tid: i32) -> bool {
@@ -264,7 +272,9 @@ impl Tracer {
             for _ in 0..self.hot.tids.len() {
                 self.hot.next = self.hot.next.wrapping_add(1);
                 let at = self.hot.next % self.hot.tids.len();
-                let Some(tid) = self.hot.tids.get(at) else { break };
+                let Some(tid) = self.hot.tids.get(at) else {
+                    break;
+                };
                 match wait::peek(Whom::Tid(*tid), true) {
                     Wait::Nothing | Wait::NoTracees | Wait::Interrupted => {}
                     found => return found,
@@ -357,7 +367,11 @@ impl Tracer {
             return None;
         };
         regs.rip = at;
-        let hit = Hit { tid, site: index, regs };
+        let hit = Hit {
+            tid,
+            site: index,
+            regs,
+        };
         if !armed {
             // Disarmed after this thread ran into it: the slot does what the
             // instruction does, and moving forward is safe at every moment
@@ -387,7 +401,10 @@ impl Tracer {
     /// Faults of a displaced instruction are shown at the instruction's own
     /// place, where Go knows how to make a panic of them.
     fn on_signal(&mut self, tid: i32, signal: i32) {
-        if matches!(signal, libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL) {
+        if matches!(
+            signal,
+            libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL
+        ) {
             self.leave_slot(tid);
         }
         self.resume(tid, signal);
@@ -396,7 +413,9 @@ impl Tracer {
     /// Moves a stopped thread's pc out of the injected code, if it is there at
     /// a point where it can be moved.
     fn leave_slot(&self, tid: i32) {
-        let Some(installed) = &self.installed else { return };
+        let Some(installed) = &self.installed else {
+            return;
+        };
         if let Ok(regs) = ptrace::registers(tid)
             && let Some(home) = installed.home_of(regs.rip)
         {
