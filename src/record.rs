@@ -8,6 +8,8 @@ use std::sync::Arc;
 pub use crate::golang::endpoint::Endpoint;
 use crate::value::Value;
 
+mod facts;
+
 /// How a call ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum End {

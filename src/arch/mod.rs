@@ -5,6 +5,7 @@
 //! machine code; `region`: the injected page, built and read back;
 //! `abi`: a signature's registers. Anybody below may come in.
 
+pub mod abi;
 pub mod handler;
 pub mod prologue;
 pub mod region;

@@ -145,6 +145,15 @@ pub fn relocate(code: &[u8], site: u64, slot: u64) -> Result<Slot, CannotMove> {
     Ok(out.slot)
 }
 
+/// The instruction that `code` begins with, as Intel writes it.
+pub fn instruction_text(code: &[u8], at: u64) -> String {
+    use iced_x86::Formatter;
+    let insn = Decoder::with_ip(64, code, at, DecoderOptions::NONE).decode();
+    let mut text = String::new();
+    iced_x86::NasmFormatter::new().format(&insn, &mut text);
+    text
+}
+
 fn near_target(insn: &Instruction, site: u64) -> Result<u64, CannotMove> {
     match insn.op0_kind() {
         OpKind::NearBranch64 => Ok(insn.near_branch_target()),

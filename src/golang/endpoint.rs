@@ -14,6 +14,13 @@ pub enum Endpoint {
     Unix(Arc<str>),
 }
 
+impl Endpoint {
+    /// A Unix socket without a name: there is nothing to show.
+    pub fn is_unnamed(&self) -> bool {
+        matches!(self, Endpoint::Unix(path) if path.is_empty())
+    }
+}
+
 impl std::fmt::Display for Endpoint {
     /// As Go's `Addr.String` prints it (net/tcpsock.go, Go 1.26).
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

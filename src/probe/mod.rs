@@ -4,4 +4,7 @@
 //! into calls, the decoding of arguments and results. Nobody here knows sinks
 //! or terminals. Allowed in: session, cli.
 
+pub mod hot;
 pub mod join;
+pub mod never;
+pub mod plan;

@@ -501,7 +501,30 @@ impl Tracer {
         }
     }
 
+    /// Inside the handler, which has still to send its thread to a slot: that
+    /// happens when a gotap was killed and threads go on hitting what it left.
+    fn in_handler(&self, tid: i32) -> bool {
+        let Some(installed) = &self.installed else {
+            return false;
+        };
+        ptrace::registers(tid)
+            .is_ok_and(|r| installed.region.contains(r.rip) && installed.home_of(r.rip).is_none())
+    }
+
     fn settle_stop(&mut self, tid: i32, stop: Stop) -> Option<Settled> {
+        if self.in_handler(tid) {
+            let signal = match stop {
+                Stop::Signal(signal) => signal,
+                _ => {
+                    wait::consume(tid);
+                    0
+                }
+            };
+            // A few instructions more; it stops again behind them.
+            let _ = ptrace::interrupt(tid);
+            let _ = ptrace::cont(tid, signal);
+            return None;
+        }
         match stop {
             Stop::Signal(libc::SIGTRAP) => {
                 let Ok(mut regs) = ptrace::registers(tid) else {
