@@ -321,6 +321,7 @@ impl SummarySink {
                         .map(Some)
                         .chain([None])
                         .zip(buckets(&stats.latency))
+                        .filter(|(_, count)| *count > 0)
                         .collect(),
                 }),
             })
@@ -372,7 +373,7 @@ struct Latency {
     p90: u64,
     p99: u64,
     max: u64,
-    /// Upper bound in ns (null: none) and count.
+    /// Upper bound in ns (null: none) and count, where there are any.
     buckets: Vec<(Option<u64>, u64)>,
 }
 
