@@ -10,9 +10,10 @@
 //! - [`process`]: attach, launch, detach; tracees; site bytes; remote syscalls
 //! - [`golang`]: Go's runtime read through [`memory`]
 //! - [`value`]: typed values: load under limits, render
+//! - [`record`]: what leaves the engine, as plain data
 //! - [`script`]: the expression language
 //! - [`probe`]: patterns → sites; hits → calls
-//! - [`record`], [`sink`]: what leaves the engine, and how it is written
+//! - [`sink`]: how records are written
 //! - [`session`]: the engine on its tracer thread
 //! - [`cli`]: the commands
 

@@ -1,1 +1,16 @@
-//! (stub)
+//! amd64, and Go's ways with it; knows bytes and addresses, no processes.
+//!
+//! `prologue`: Go's stack checks; `scan`: a whole function disassembled;
+//! `slot`: one instruction moved elsewhere; `handler`: the SIGTRAP handler's
+//! machine code; `region`: the injected page, built and read back;
+//! `abi`: a signature's registers. Anybody below may come in.
+
+pub mod abi;
+pub mod handler;
+pub mod prologue;
+pub mod region;
+pub mod scan;
+pub mod slot;
+
+#[cfg(test)]
+mod testing;

@@ -1,4 +1,7 @@
 //! (stub)
+
+pub mod ps;
+
 /// Runs the command line.
 pub fn run() -> std::process::ExitCode {
     std::process::ExitCode::SUCCESS

@@ -135,8 +135,29 @@ pub struct Signature {
     pub source: Source,
 }
 
+/// How the program's runtime lays out a map.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum MapKind {
+    /// Not known: a map's length is read, its entries are not.
+    #[default]
+    Unknown,
+    /// `runtime.hmap` and buckets of eight: up to Go 1.23, later with
+    /// GOEXPERIMENT=noswissmap.
+    Classic,
+    /// `internal/runtime/maps.Map`, from Go 1.24: groups of eight slots.
+    Swiss,
+    /// The same with GOEXPERIMENT=mapsplitgroup (Go 1.27): a group has its
+    /// eight keys first, then its eight elements.
+    SwissSplit,
+}
+
 /// Loads types on demand.
 pub trait TypeTable {
     /// The type; an `Opaque` one when its description cannot be read.
     fn get(&self, id: TypeId) -> Arc<Type>;
+
+    /// How maps are laid out, where the table can tell.
+    fn map_kind(&self) -> MapKind {
+        MapKind::Unknown
+    }
 }

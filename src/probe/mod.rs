@@ -1,1 +1,10 @@
-//! (stub)
+//! From patterns to sites, from hits to calls.
+//!
+//! Who lives here: the plan of sites, what is never armed, the joining of hits
+//! into calls, the decoding of arguments and results. Nobody here knows sinks
+//! or terminals. Allowed in: session, cli.
+
+pub mod hot;
+pub mod join;
+pub mod never;
+pub mod plan;

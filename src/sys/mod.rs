@@ -1,5 +1,28 @@
 //! The only room with `unsafe`: thin, safe wrappers of what the kernel offers.
 //!
 //! Who lives here: ptrace requests, wait status, process_vm_readv, signals,
-//! spawning. Nobody here knows Go or symbols. Every room may come in.
+//! spawning, mapping files. Nobody here knows Go or symbols.
+//! Every room may come in; ptrace itself is for `process/` on the tracer thread.
 #![allow(unsafe_code)]
+
+mod mapfile;
+pub mod ptrace;
+pub mod signals;
+pub mod spawn;
+pub mod vm;
+pub mod wait;
+
+pub use mapfile::{Mapped, map_file};
+
+/// General purpose registers of a stopped thread (`struct user_regs_struct`).
+pub type Regs = libc::user_regs_struct;
+
+/// The kernel's id of the calling thread (gettid(2)).
+pub fn thread_id() -> i32 {
+    nix::unistd::gettid().as_raw()
+}
+
+/// True when the file descriptor is a terminal.
+pub fn is_terminal(fd: &impl std::os::fd::AsFd) -> bool {
+    nix::unistd::isatty(fd).unwrap_or(false)
+}

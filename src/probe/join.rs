@@ -1,0 +1,490 @@
+//! Joining hits into calls: pure bookkeeping, no process, no clock of its own.
+//!
+//! A call is known by its goroutine and its depth: how far below the top of
+//! the goroutine's stack its return address lies (`stack.hi - sp`, with sp as
+//! it is at the function's first instruction and again at its RET). Stacks
+//! move when they grow; depths stay. Threads do not matter at all.
+//!
+//! A frame at some depth proves that nothing deeper is left: a RET ends every
+//! open call at its depth (a wrapper that tail-jumped has the same depth as
+//! what it jumped to, and no RET of its own) and declares deeper ones unwound.
+//! So does an entry at the same or a smaller depth, unless a tail jump
+//! explains it. What unwound them is known from evidence: `gopanic` and
+//! `Goexit` are seen as they happen.
+
+use std::collections::HashMap;
+
+use crate::record::End;
+
+/// Whose calls: a goroutine, or a g without a number (g0: its address).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Stack {
+    /// By goid.
+    Goroutine(u64),
+    /// By the address of its g.
+    System(u64),
+}
+
+/// A call that has begun and not ended.
+#[derive(Debug, Clone)]
+pub struct OpenCall<T> {
+    /// Counts from 1, in the order of entries.
+    pub id: u64,
+    /// The traced call it happened in.
+    pub parent: Option<u64>,
+    /// Which function: an index of the caller's.
+    pub func: usize,
+    /// `stack.hi - sp` at its first instruction.
+    pub depth: u64,
+    /// Clock at entry; `None` when it was already running at attach.
+    pub began_ns: Option<u64>,
+    /// Set once it was reported as slow.
+    pub reported: bool,
+    /// What the caller keeps with it.
+    pub data: T,
+    /// The last thing that set out to unwind this stack, and when it was done.
+    unwinding: Option<End>,
+    unwound_ns: Option<u64>,
+}
+
+/// A call that ended.
+#[derive(Debug)]
+pub struct Ended<T> {
+    /// The call.
+    pub call: OpenCall<T>,
+    /// How.
+    pub end: End,
+    /// When.
+    pub at_ns: u64,
+}
+
+/// What an entry hit turned out to be.
+#[derive(Debug)]
+pub enum Entry {
+    /// A call began.
+    Began {
+        /// Its id.
+        id: u64,
+    },
+    /// A jump back to the function's start inside a call that is open: no new call.
+    Again,
+}
+
+/// What is known of a site when it is entered.
+#[derive(Debug, Clone, Copy)]
+pub struct EntrySite<'a> {
+    /// The function's index.
+    pub func: usize,
+    /// A branch of the function itself leads to its site.
+    pub branch_target: bool,
+    /// Functions that end in a tail jump to this one, directly or by way of others.
+    pub tail_callers: &'a [usize],
+}
+
+/// All open calls of a target.
+#[derive(Debug)]
+pub struct Join<T> {
+    stacks: HashMap<Stack, Vec<OpenCall<T>>>,
+    last_id: u64,
+    open: usize,
+}
+
+impl<T> Default for Join<T> {
+    fn default() -> Self {
+        Join {
+            stacks: HashMap::new(),
+            last_id: 0,
+            open: 0,
+        }
+    }
+}
+
+impl<T> Join<T> {
+    /// How many calls are open.
+    pub fn open_count(&self) -> usize {
+        self.open
+    }
+
+    /// How many calls have begun (or were found running).
+    pub fn begun(&self) -> u64 {
+        self.last_id
+    }
+
+    /// The calls open on a stack, outermost first.
+    pub fn open_on(&self, stack: Stack) -> &[OpenCall<T>] {
+        self.stacks.get(&stack).map_or(&[], Vec::as_slice)
+    }
+
+    /// A function was entered. `data` is asked only if that is a new call;
+    /// calls that this entry proves gone are pushed to `ended`.
+    pub fn enter(
+        &mut self,
+        stack: Stack,
+        site: EntrySite<'_>,
+        depth: u64,
+        now_ns: u64,
+        data: impl FnOnce() -> T,
+        ended: &mut Vec<Ended<T>>,
+    ) -> Entry {
+        let calls = self.stacks.entry(stack).or_default();
+        while let Some(top) = calls.last() {
+            if top.depth < depth {
+                break;
+            }
+            if top.depth == depth {
+                if top.func == site.func && site.branch_target {
+                    return Entry::Again;
+                }
+                if site.tail_callers.contains(&top.func) {
+                    break;
+                }
+            }
+            if let Some(call) = calls.pop() {
+                self.open -= 1;
+                ended.push(gone(call, now_ns));
+            }
+        }
+        self.last_id += 1;
+        self.open += 1;
+        let id = self.last_id;
+        calls.push(OpenCall {
+            id,
+            parent: calls.last().map(|c| c.id),
+            func: site.func,
+            depth,
+            began_ns: Some(now_ns),
+            reported: false,
+            data: data(),
+            unwinding: None,
+            unwound_ns: None,
+        });
+        Entry::Began { id }
+    }
+
+    /// A RET at `depth`. False when no call was open there: one that began
+    /// before gotap looked.
+    pub fn leave(
+        &mut self,
+        stack: Stack,
+        depth: u64,
+        now_ns: u64,
+        ended: &mut Vec<Ended<T>>,
+    ) -> bool {
+        let Some(calls) = self.stacks.get_mut(&stack) else {
+            return false;
+        };
+        let mut found = false;
+        while let Some(call) = calls.pop_if(|c| c.depth >= depth) {
+            self.open -= 1;
+            if call.depth == depth {
+                found = true;
+                ended.push(Ended {
+                    call,
+                    end: End::Return,
+                    at_ns: now_ns,
+                });
+            } else {
+                ended.push(gone(call, now_ns));
+            }
+        }
+        if calls.is_empty() && self.stacks.len() > 4096 {
+            self.stacks.retain(|_, calls| !calls.is_empty());
+        }
+        found
+    }
+
+    /// A call found running at attach: inside `func`, entered before we looked.
+    /// Ignored if a call is open at that depth already.
+    pub fn found_running(&mut self, stack: Stack, func: usize, depth: u64, data: T) {
+        let calls = self.stacks.entry(stack).or_default();
+        let at = calls.partition_point(|c| c.depth < depth);
+        if calls.get(at).is_some_and(|c| c.depth == depth) {
+            return;
+        }
+        self.last_id += 1;
+        self.open += 1;
+        let parent = at.checked_sub(1).and_then(|i| calls.get(i)).map(|c| c.id);
+        calls.insert(
+            at,
+            OpenCall {
+                id: self.last_id,
+                parent,
+                func,
+                depth,
+                began_ns: None,
+                reported: false,
+                data,
+                unwinding: None,
+                unwound_ns: None,
+            },
+        );
+    }
+
+    /// A call whose RET was seen without its entry: it gets an id of its own.
+    pub fn unseen(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    /// A panic (or Goexit) set out to unwind this stack: calls of it that are
+    /// later found gone went that way.
+    pub fn unwinding(&mut self, stack: Stack, how: End) {
+        for call in self.stacks.get_mut(&stack).into_iter().flatten() {
+            call.unwinding = Some(how);
+            call.unwound_ns = None;
+        }
+    }
+
+    /// A panic was recovered: frames deeper than `below` are gone. Where that
+    /// is not known, the time is noted for when they are found missing.
+    pub fn recovered(
+        &mut self,
+        stack: Stack,
+        below: Option<u64>,
+        now_ns: u64,
+        ended: &mut Vec<Ended<T>>,
+    ) {
+        let Some(calls) = self.stacks.get_mut(&stack) else {
+            return;
+        };
+        match below {
+            Some(depth) => {
+                while let Some(call) = calls.pop_if(|c| c.depth > depth) {
+                    self.open -= 1;
+                    ended.push(gone(call, now_ns));
+                }
+            }
+            None => {
+                for call in calls {
+                    call.unwound_ns = Some(now_ns);
+                }
+            }
+        }
+    }
+
+    /// A stack is no more: its goroutine has ended.
+    pub fn stack_gone(&mut self, stack: Stack, now_ns: u64, ended: &mut Vec<Ended<T>>) {
+        let calls = self.stacks.remove(&stack).unwrap_or_default();
+        self.open -= calls.len();
+        ended.extend(calls.into_iter().rev().map(|c| gone(c, now_ns)));
+    }
+
+    /// Ends all calls the same way: the process ended, or tracing stops.
+    pub fn drain(&mut self, end: End, now_ns: u64) -> Vec<Ended<T>> {
+        self.open = 0;
+        let mut all: Vec<_> = self
+            .stacks
+            .drain()
+            .flat_map(|(_, calls)| calls)
+            .map(|call| Ended {
+                call,
+                end,
+                at_ns: now_ns,
+            })
+            .collect();
+        all.sort_by_key(|e| e.call.id);
+        all
+    }
+
+    /// Open calls that began before `before_ns` and were not reported yet; they
+    /// are marked as reported.
+    pub fn take_slow(&mut self, before_ns: u64, mut each: impl FnMut(&OpenCall<T>, Stack)) {
+        for (stack, calls) in &mut self.stacks {
+            for call in calls {
+                if !call.reported && call.began_ns.is_some_and(|b| b <= before_ns) {
+                    call.reported = true;
+                    each(call, *stack);
+                }
+            }
+        }
+    }
+}
+
+/// A call that is gone without a RET.
+fn gone<T>(call: OpenCall<T>, now_ns: u64) -> Ended<T> {
+    let end = call.unwinding.unwrap_or(End::Unwound);
+    let at_ns = call.unwound_ns.unwrap_or(now_ns);
+    Ended { call, end, at_ns }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const G: Stack = Stack::Goroutine(7);
+
+    fn site(func: usize) -> EntrySite<'static> {
+        EntrySite {
+            func,
+            branch_target: false,
+            tail_callers: &[],
+        }
+    }
+
+    /// Runs steps, gives (id, end) of what ended, in order.
+    struct Run {
+        join: Join<()>,
+        ended: Vec<Ended<()>>,
+        now: u64,
+    }
+
+    impl Run {
+        fn new() -> Run {
+            Run {
+                join: Join::default(),
+                ended: Vec::new(),
+                now: 0,
+            }
+        }
+
+        fn enter_at(&mut self, site: EntrySite<'_>, depth: u64) -> Entry {
+            self.now += 1;
+            self.join
+                .enter(G, site, depth, self.now, || (), &mut self.ended)
+        }
+
+        fn enter(&mut self, func: usize, depth: u64) {
+            assert!(matches!(
+                self.enter_at(site(func), depth),
+                Entry::Began { .. }
+            ));
+        }
+
+        fn leave(&mut self, depth: u64) -> bool {
+            self.now += 1;
+            self.join.leave(G, depth, self.now, &mut self.ended)
+        }
+
+        fn ends(&self) -> Vec<(u64, End)> {
+            self.ended.iter().map(|e| (e.call.id, e.end)).collect()
+        }
+    }
+
+    #[test]
+    fn nested_calls_return_inside_out_and_know_their_parent() {
+        let mut r = Run::new();
+        r.enter(0, 100);
+        r.enter(1, 200);
+        assert_eq!(r.join.open_on(G)[1].parent, Some(1));
+        assert!(r.leave(200));
+        assert!(r.leave(100));
+        assert_eq!(r.ends(), [(2, End::Return), (1, End::Return)]);
+        assert_eq!(r.join.open_count(), 0);
+    }
+
+    #[test]
+    fn a_ret_ends_the_wrapper_that_tail_jumped_here_too() {
+        let mut r = Run::new();
+        r.enter(0, 100);
+        r.enter_at(
+            EntrySite {
+                tail_callers: &[0],
+                ..site(1)
+            },
+            100,
+        );
+        assert!(r.leave(100));
+        assert_eq!(r.ends(), [(2, End::Return), (1, End::Return)]);
+    }
+
+    #[test]
+    fn an_entry_at_the_same_depth_means_the_other_call_is_gone() {
+        let mut r = Run::new();
+        r.enter(0, 100);
+        r.enter(1, 100);
+        assert_eq!(r.ends(), [(1, End::Unwound)]);
+    }
+
+    #[test]
+    fn recursion_is_many_calls() {
+        let mut r = Run::new();
+        for depth in 1..=61 {
+            r.enter(0, depth * 64);
+        }
+        for depth in (1..=61).rev() {
+            assert!(r.leave(depth * 64));
+        }
+        assert_eq!(r.ended.len(), 61);
+        assert!(r.ended.iter().all(|e| e.end == End::Return));
+    }
+
+    #[test]
+    fn a_loop_to_the_functions_own_entry_is_one_call() {
+        let mut r = Run::new();
+        let looping = EntrySite {
+            branch_target: true,
+            ..site(0)
+        };
+        assert!(matches!(r.enter_at(looping, 100), Entry::Began { .. }));
+        assert!(matches!(r.enter_at(looping, 100), Entry::Again));
+        assert!(r.leave(100));
+        assert!(matches!(r.enter_at(looping, 100), Entry::Began { .. }));
+    }
+
+    #[test]
+    fn a_panic_recovered_three_frames_up() {
+        let mut r = Run::new();
+        r.enter(0, 100);
+        r.enter(1, 200);
+        r.enter(2, 300);
+        r.join.unwinding(G, End::Panic);
+        r.enter(3, 500); // a deferred function, called by gopanic
+        assert!(r.leave(500));
+        r.join.recovered(G, Some(150), 40, &mut r.ended);
+        assert!(r.leave(100));
+        assert_eq!(
+            r.ends(),
+            [
+                (4, End::Return),
+                (3, End::Panic),
+                (2, End::Panic),
+                (1, End::Return)
+            ]
+        );
+        assert_eq!(r.ended[1].at_ns, 40);
+    }
+
+    #[test]
+    fn without_the_recovering_frame_the_next_ret_tells() {
+        let mut r = Run::new();
+        r.enter(0, 100);
+        r.enter(1, 200);
+        r.join.unwinding(G, End::Panic);
+        r.join.recovered(G, None, 40, &mut r.ended);
+        assert!(r.leave(100));
+        assert_eq!(r.ends(), [(2, End::Panic), (1, End::Return)]);
+        assert_eq!(r.ended[0].at_ns, 40);
+    }
+
+    #[test]
+    fn goexit_ends_all() {
+        let mut r = Run::new();
+        r.enter(0, 100);
+        r.enter(1, 200);
+        r.join.unwinding(G, End::Exit);
+        r.join.stack_gone(G, 9, &mut r.ended);
+        assert_eq!(r.ends(), [(2, End::Exit), (1, End::Exit)]);
+    }
+
+    #[test]
+    fn a_ret_without_an_entry_began_before_we_looked() {
+        let mut r = Run::new();
+        assert!(!r.leave(100));
+        r.join.found_running(G, 0, 200, ());
+        r.join.found_running(G, 0, 100, ());
+        r.join.found_running(G, 0, 100, ());
+        assert_eq!(r.join.open_count(), 2);
+        assert!(r.leave(200));
+        assert_eq!(r.ended[0].call.began_ns, None);
+    }
+
+    #[test]
+    fn slow_calls_are_told_once() {
+        let mut r = Run::new();
+        r.enter(0, 100);
+        let mut seen = Vec::new();
+        r.join.take_slow(5, |c, _| seen.push(c.id));
+        r.join.take_slow(5, |c, _| seen.push(c.id));
+        assert_eq!(seen, [1]);
+    }
+}

@@ -1,0 +1,28 @@
+//! Named points at which a test can have gotap killed, to prove that the
+//! target survives it there. Compiled to nothing in release builds.
+
+/// Kills this process with SIGKILL if `GOTAP_TEST_DIE_AT=<point>:<count>`
+/// names this point and it is reached for the count-th time.
+#[cfg(debug_assertions)]
+pub fn here(point: &str) {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static CHOSEN: OnceLock<Option<(String, u64)>> = OnceLock::new();
+    static SEEN: AtomicU64 = AtomicU64::new(0);
+    let chosen = CHOSEN.get_or_init(|| {
+        let value = std::env::var("GOTAP_TEST_DIE_AT").ok()?;
+        let (point, count) = value.rsplit_once(':')?;
+        Some((point.to_owned(), count.parse().ok()?))
+    });
+    if let Some((wanted, count)) = chosen
+        && wanted == point
+        && SEEN.fetch_add(1, Ordering::Relaxed) + 1 == *count
+    {
+        crate::sys::signals::kill_self();
+    }
+}
+
+/// Nothing, in release builds.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub fn here(_: &str) {}

@@ -1,0 +1,129 @@
+//! Starting a program under gotap, seized before its first instruction.
+
+use std::ffi::OsString;
+use std::time::{Duration, Instant};
+
+use super::memory::ProcessMemory;
+use super::tracer::{Ending, Tracer};
+use super::{ProcessError, procfs};
+use crate::sys::spawn::spawn_held;
+use crate::sys::wait::{Stop, Wait, Whom};
+use crate::sys::{ptrace, wait};
+
+/// How long exec may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Tracer {
+    /// Starts `argv` and stops it at its first instruction, where its image is
+    /// mapped and nothing of it has run. With `stdout_to_stderr` its standard
+    /// output goes to gotap's standard error. [`Tracer::start`] lets it run.
+    pub fn launch(argv: &[OsString], stdout_to_stderr: bool) -> Result<Tracer, ProcessError> {
+        let program = argv
+            .first()
+            .map(|p| p.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let failed = |source| ProcessError::Exec {
+            program: program.clone(),
+            source,
+        };
+        let held = spawn_held(argv, stdout_to_stderr).map_err(failed)?;
+        let pid = held.pid();
+        if let Err(errno) = ptrace::seize(pid) {
+            drop(held);
+            wait::await_one(pid);
+            return Err(ProcessError::Ptrace {
+                what: "attaching",
+                tid: pid,
+                errno,
+            });
+        }
+        let outcome = held.release().map_err(failed)?;
+        loop {
+            match wait::await_one(pid) {
+                Wait::Stopped {
+                    stop: Stop::Exec, ..
+                } => break,
+                Wait::Stopped {
+                    stop: Stop::Signal(signal),
+                    ..
+                } => {
+                    let _ = ptrace::cont(pid, signal);
+                }
+                Wait::Stopped { .. } => {
+                    let _ = ptrace::cont(pid, 0);
+                }
+                Wait::Exited { .. }
+                | Wait::Killed { .. }
+                | Wait::NoTracees
+                | Wait::Nothing
+                | Wait::Interrupted => {
+                    let source = outcome.error().unwrap_or_else(|| {
+                        std::io::Error::other("it ended before it ran its program")
+                    });
+                    return Err(failed(source));
+                }
+            }
+        }
+        // The exec stop is inside the system call, whose result would land in a
+        // register that a remote call sets: move to the way out of it.
+        let _ = ptrace::interrupt(pid);
+        let _ = ptrace::cont(pid, 0);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match wait::peek(Whom::Tid(pid), true) {
+                Wait::Stopped {
+                    stop: Stop::Interrupt,
+                    ..
+                } => {
+                    wait::consume(pid);
+                    break;
+                }
+                Wait::Stopped {
+                    stop: Stop::Signal(signal),
+                    ..
+                } => {
+                    let _ = ptrace::cont(pid, signal);
+                }
+                Wait::Stopped { .. } => {
+                    wait::consume(pid);
+                    let _ = ptrace::cont(pid, 0);
+                }
+                Wait::Nothing | Wait::Interrupted if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_micros(50));
+                }
+                _ => return Err(ProcessError::Gone(pid)),
+            }
+        }
+        let mut tracer = Tracer::new(pid, ProcessMemory::open(pid)?);
+        tracer.threads.insert(pid);
+        Ok(tracer)
+    }
+
+    /// Lets a launched program run.
+    pub fn start(&self) {
+        let _ = ptrace::cont(self.pid, 0);
+    }
+
+    /// Asks a process that gotap started to end, and waits for it; for errors
+    /// before it has run anything.
+    pub fn abandon_launch(&mut self) {
+        let _ = crate::sys::signals::send(self.pid, libc::SIGKILL);
+        let _ = ptrace::cont(self.pid, 0);
+        wait::await_one(self.pid);
+        self.threads.clear();
+    }
+
+    /// How a launched program ended, if it has: for after [`Tracer::leave`].
+    pub fn try_reap(&self) -> Option<Ending> {
+        match wait::consume(self.pid) {
+            Wait::Exited { code, .. } => Some(Ending::Exited(code)),
+            Wait::Killed { signal, .. } => Some(Ending::Killed(signal)),
+            Wait::Stopped { .. } | Wait::Interrupted | Wait::Nothing | Wait::NoTracees => None,
+        }
+    }
+
+    /// True while the process is there and not a zombie.
+    pub fn is_alive(&self) -> bool {
+        procfs::status(self.pid).is_ok_and(|s| !"ZX".contains(s.state))
+    }
+}

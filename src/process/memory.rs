@@ -1,0 +1,175 @@
+//! A live process's memory behind the [`Memory`] trait.
+
+use std::cell::RefCell;
+use std::fs::{File, OpenOptions};
+use std::io::IoSliceMut;
+use std::os::unix::fs::FileExt;
+
+use nix::errno::Errno;
+use nix::sys::uio::RemoteIoVec;
+
+use super::ProcessError;
+use crate::addr::LiveAddr;
+use crate::memory::{Memory, MemoryError, Piece};
+use crate::sys::vm;
+
+/// Reads by process_vm_readv, writes through `/proc/PID/mem` (which also
+/// reaches code and other read-only pages, copy on write).
+#[derive(Debug)]
+pub struct ProcessMemory {
+    pid: i32,
+    file: Option<File>,
+    remote: RefCell<Vec<RemoteIoVec>>,
+}
+
+impl ProcessMemory {
+    /// For reading alone.
+    pub fn read_only(pid: i32) -> ProcessMemory {
+        ProcessMemory {
+            pid,
+            file: None,
+            remote: RefCell::default(),
+        }
+    }
+
+    /// For reading and writing.
+    pub fn open(pid: i32) -> Result<ProcessMemory, ProcessError> {
+        let path = format!("/proc/{pid}/mem");
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(|source| match source.raw_os_error() {
+                Some(libc::EACCES | libc::EPERM) => super::procfs::denied(pid),
+                Some(libc::ENOENT | libc::ESRCH) => ProcessError::NoSuchProcess(pid),
+                _ => ProcessError::Proc {
+                    path: path.into(),
+                    source,
+                },
+            })?;
+        Ok(ProcessMemory {
+            pid,
+            file: Some(file),
+            remote: RefCell::default(),
+        })
+    }
+
+    /// Which process.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Writes all of `bytes`.
+    pub fn write(&self, at: u64, bytes: &[u8]) -> Result<(), ProcessError> {
+        let failed = |source| ProcessError::Write {
+            pid: self.pid,
+            at,
+            source,
+        };
+        let Some(file) = &self.file else {
+            return Err(failed(std::io::ErrorKind::PermissionDenied.into()));
+        };
+        file.write_all_at(bytes, at)
+            .map_err(|source| match source.raw_os_error() {
+                Some(libc::ESRCH) => ProcessError::Gone(self.pid),
+                // The address space of a process that has exited takes no bytes.
+                _ if source.kind() == std::io::ErrorKind::WriteZero => ProcessError::Gone(self.pid),
+                _ => failed(source),
+            })
+    }
+}
+
+impl Memory for ProcessMemory {
+    fn read(&self, at: LiveAddr, into: &mut [u8]) -> Result<(), MemoryError> {
+        if into.is_empty() {
+            return Ok(());
+        }
+        let len = into.len();
+        match vm::read(self.pid, at.0, into) {
+            Ok(n) if n == len => Ok(()),
+            Err(Errno::ESRCH) => Err(MemoryError::Gone),
+            Ok(_) | Err(_) => Err(MemoryError::Unmapped { at, len }),
+        }
+    }
+
+    fn read_many(&self, pieces: &mut [Piece<'_>]) -> Result<(), MemoryError> {
+        let mut rest = pieces;
+        while !rest.is_empty() {
+            let taken = rest.len().min(vm::MAX_PIECES);
+            let (batch, _) = rest.split_at_mut(taken);
+            let got = {
+                let mut remote = self.remote.borrow_mut();
+                remote.clear();
+                remote.extend(batch.iter().map(|p| RemoteIoVec {
+                    base: p.at.0 as usize,
+                    len: p.into.len(),
+                }));
+                let mut local: Vec<IoSliceMut<'_>> =
+                    batch.iter_mut().map(|p| IoSliceMut::new(p.into)).collect();
+                match vm::read_many(self.pid, &mut local, &remote) {
+                    Ok(n) => n,
+                    Err(Errno::ESRCH) => return Err(MemoryError::Gone),
+                    Err(_) => 0,
+                }
+            };
+            // Whole pieces up to `got` were read; the one behind them could not be.
+            let (mut done, mut bytes) = (0, 0);
+            for piece in batch.iter_mut() {
+                bytes += piece.into.len();
+                if bytes > got {
+                    break;
+                }
+                piece.ok = true;
+                done += 1;
+            }
+            if let Some(failed) = batch.get_mut(done) {
+                failed.ok = false;
+                done += 1;
+            }
+            rest = rest.split_at_mut(done).1;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_bytes_read_back_and_a_hole_is_named() {
+        let mem = ProcessMemory::read_only(std::process::id() as i32);
+        let words = [1u64, 2, 3];
+        let at = LiveAddr(words.as_ptr() as u64);
+        assert_eq!(mem.read_u64(at.offset(8)), Ok(2));
+        assert!(matches!(
+            mem.read_u64(LiveAddr(8)),
+            Err(MemoryError::Unmapped { .. })
+        ));
+
+        let (mut a, mut b, mut c) = ([0; 8], [0; 8], [0; 8]);
+        let mut pieces = [
+            Piece {
+                at,
+                into: &mut a,
+                ok: false,
+            },
+            Piece {
+                at: LiveAddr(8),
+                into: &mut b,
+                ok: true,
+            },
+            Piece {
+                at: at.offset(16),
+                into: &mut c,
+                ok: false,
+            },
+        ];
+        mem.read_many(&mut pieces).expect("we are alive");
+        assert_eq!(
+            pieces.iter().map(|p| p.ok).collect::<Vec<_>>(),
+            [true, false, true]
+        );
+        assert_eq!((u64::from_le_bytes(a), u64::from_le_bytes(c)), (1, 3));
+    }
+}

@@ -1,0 +1,487 @@
+//! The tracer: every ptrace request of gotap is made here, on one thread.
+//!
+//! Threads are seized, never stopped as a whole. A thread that hits a site
+//! waits until the session lets it pass through the site's slot; all others run.
+//! Stops are looked at without being consumed (see [`crate::sys::wait`]), so
+//! that whatever they were about is still delivered if gotap dies right there.
+
+use std::collections::HashSet;
+
+use nix::errno::Errno;
+
+use super::ProcessError;
+use super::memory::ProcessMemory;
+use super::procfs;
+use super::region::Installed;
+use super::remote::Remote;
+use crate::sys::wait::{Stop, Wait, Whom};
+use crate::sys::{Regs, ptrace, wait};
+
+/// What the session is told.
+#[derive(Debug)]
+pub enum Event {
+    /// A thread waits at a site; [`Tracer::pass`] lets it go on.
+    Hit(Box<Hit>),
+    /// A thread is gone.
+    ThreadGone(i32),
+    /// The process ended.
+    Ended(Ending),
+    /// The process runs another program now; nothing of ours is left in it.
+    Exec,
+    /// [`crate::sys::signals::nudge`] woke us.
+    Nudged,
+}
+
+/// A thread that waits at a site.
+#[derive(Debug)]
+pub struct Hit {
+    /// The thread.
+    pub tid: i32,
+    /// Index of the site, as given when it was installed.
+    pub site: usize,
+    /// Its registers; `rip` is the site's address.
+    pub regs: Regs,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// exit(2) with this status.
+    Exited(i32),
+    /// By this signal.
+    Killed(i32),
+    /// It is gone, and nobody told us how.
+    Unknown,
+}
+
+impl std::fmt::Display for Ending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Ending::Exited(code) => write!(f, "exited with code {code}"),
+            Ending::Killed(signal) => match nix::sys::signal::Signal::try_from(*signal) {
+                Ok(s) => write!(f, "was killed by {}", s.as_str()),
+                Err(_) => write!(f, "was killed by signal {signal}"),
+            },
+            Ending::Unknown => f.write_str("ended"),
+        }
+    }
+}
+
+/// One target under ptrace. Dropping it lets the target go in good order.
+#[derive(Debug)]
+pub struct Tracer {
+    pub(super) pid: i32,
+    pub(super) memory: ProcessMemory,
+    pub(super) remote: Option<Remote>,
+    pub(super) threads: HashSet<i32>,
+    /// vfork children: they share the target's bytes until they exec.
+    pub(super) vforked: HashSet<i32>,
+    /// Tasks that stopped before the event that explains them was seen.
+    pub(super) early: HashSet<i32>,
+    /// Forked children, let go at their first stop.
+    pub(super) forked: HashSet<i32>,
+    pub(super) installed: Option<Installed>,
+    /// Threads that hit lately: asked first, because asking for any one of a
+    /// thousand tracees makes the kernel look at all of them.
+    hot: Hot,
+    ended: Option<Ending>,
+}
+
+/// A few thread ids, in the order they are asked.
+#[derive(Debug, Default)]
+struct Hot {
+    tids: Vec<i32>,
+    next: usize,
+}
+
+impl Hot {
+    const SIZE: usize = 8;
+
+    fn saw(&mut self, tid: i32) {
+        if self.tids.contains(&tid) {
+            return;
+        }
+        if self.tids.len() < Self::SIZE {
+            self.tids.push(tid);
+        } else if let Some(slot) = self.tids.get_mut(self.next % Self::SIZE) {
+            *slot = tid;
+            self.next = self.next.wrapping_add(1);
+        }
+    }
+
+    fn forget(&mut self, tid: i32) {
+        self.tids.retain(|t| *t != tid);
+    }
+}
+
+impl Tracer {
+    /// Seizes every thread of `pid`. Nothing is stopped.
+    pub fn attach(pid: i32) -> Result<Tracer, ProcessError> {
+        procfs::check_traceable(pid)?;
+        let memory = ProcessMemory::open(pid)?;
+        let mut tracer = Tracer::new(pid, memory);
+        tracer.seize_all()?;
+        Ok(tracer)
+    }
+
+    pub(super) fn new(pid: i32, memory: ProcessMemory) -> Tracer {
+        Tracer {
+            pid,
+            memory,
+            remote: None,
+            threads: HashSet::new(),
+            vforked: HashSet::new(),
+            early: HashSet::new(),
+            forked: HashSet::new(),
+            installed: None,
+            hot: Hot::default(),
+            ended: None,
+        }
+    }
+
+    /// Threads start while others are seized: look again until nobody is new.
+    /// Threads of seized threads are seized by the kernel.
+    fn seize_all(&mut self) -> Result<(), ProcessError> {
+        loop {
+            let mut new = false;
+            for tid in procfs::threads(self.pid)? {
+                if self.threads.contains(&tid) {
+                    continue;
+                }
+                match ptrace::seize(tid) {
+                    Ok(()) => {
+                        self.threads.insert(tid);
+                        new = true;
+                    }
+                    // It ended, or the kernel has seized it for us already.
+                    Err(Errno::ESRCH) => {}
+                    Err(Errno::EPERM) if self.is_ours(tid) => {
+                        self.threads.insert(tid);
+                        new = true;
+                    }
+                    Err(Errno::EPERM) => {
+                        let tracer = procfs::status(tid).map_or(0, |s| s.tracer);
+                        if tracer != 0 {
+                            return Err(ProcessError::AlreadyTraced {
+                                pid: self.pid,
+                                tracer: procfs::name(tracer),
+                                tracer_pid: tracer,
+                            });
+                        }
+                        // A thread that is just ending says so too.
+                        if procfs::status(tid).is_ok_and(|s| !"ZX".contains(s.state)) {
+                            return Err(procfs::denied(self.pid));
+                        }
+                    }
+                    Err(errno) => {
+                        return Err(ProcessError::Ptrace {
+                            what: "attaching",
+                            tid,
+                            errno,
+                        });
+                    }
+                }
+            }
+            if !new {
+                break;
+            }
+        }
+        if self.threads.is_empty() {
+            Err(ProcessError::Gone(self.pid))
+        } else {
+            Ok(())
+        }
+    }
+
+    fn is_ours(&self, tid: i32) -> bool {
+        // TracerPid names the tracing thread; ours is this one.
+        procfs::status(tid).is_ok_and(|s| s.tracer == crate::sys::thread_id())
+    }
+
+    /// The process.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Its memory.
+    pub fn memory(&self) -> &ProcessMemory {
+        &self.memory
+    }
+
+    /// How many threads are traced.
+    pub fn thread_count(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// The threads that are traced.
+    pub fn thread_ids(&self) -> impl Iterator<Item = i32> + '_ {
+        self.threads.iter().copied()
+    }
+
+    /// What was injected, once [`Tracer::install`] was called.
+    pub fn installed(&self) -> Option<&Installed> {
+        self.installed.as_ref()
+    }
+
+    pub(super) fn ptrace_error(
+        &self,
+        what: &'static str,
+        tid: i32,
+    ) -> impl Fn(Errno) -> ProcessError + use<> {
+        let pid = self.pid;
+        move |errno| match errno {
+            Errno::ESRCH => ProcessError::Gone(pid),
+            errno => ProcessError::Ptrace { what, tid, errno },
+        }
+    }
+
+    /// Waits for the next thing worth telling, dealing with all others.
+    pub fn next_event(&mut self) -> Event {
+        loop {
+            if let Some(ending) = self.ended {
+                return Event::Ended(ending);
+            }
+            match self.look() {
+                Wait::Interrupted => return Event::Nudged,
+                Wait::NoTracees => {
+                    self.ended = Some(Ending::Unknown);
+                }
+                Wait::Nothing => {}
+                Wait::Exited { tid, code } => {
+                    if let Some(event) = self.on_exit(tid, Ending::Exited(code)) {
+                        return event;
+                    }
+                }
+                Wait::Killed { tid, signal, .. } => {
+                    if let Some(event) = self.on_exit(tid, Ending::Killed(signal)) {
+                        return event;
+                    }
+                }
+                Wait::Stopped { tid, stop } => {
+                    if let Some(event) = self.on_stop(tid, stop) {
+                        return event;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks the threads that hit lately before it sleeps for any.
+    fn look(&mut self) -> Wait {
+        if self.threads.len() > 2 * Hot::SIZE {
+            for _ in 0..self.hot.tids.len() {
+                self.hot.next = self.hot.next.wrapping_add(1);
+                let at = self.hot.next % self.hot.tids.len();
+                let Some(tid) = self.hot.tids.get(at) else {
+                    break;
+                };
+                match wait::peek(Whom::Tid(*tid), true) {
+                    Wait::Nothing | Wait::NoTracees | Wait::Interrupted => {}
+                    found => return found,
+                }
+            }
+        }
+        wait::peek(Whom::Any, false)
+    }
+
+    pub(super) fn on_exit(&mut self, tid: i32, ending: Ending) -> Option<Event> {
+        wait::consume(tid);
+        self.hot.forget(tid);
+        if tid == self.pid {
+            self.threads.clear();
+            self.ended = Some(ending);
+            return Some(Event::Ended(ending));
+        }
+        self.vforked.remove(&tid);
+        self.early.remove(&tid);
+        self.forked.remove(&tid);
+        self.threads.remove(&tid).then_some(Event::ThreadGone(tid))
+    }
+
+    /// ESRCH on a tracee means that it was killed meanwhile: the wait tells.
+    fn resume(&self, tid: i32, signal: i32) {
+        if let Err(errno) = ptrace::cont(tid, signal) {
+            tracing::debug!(tid, %errno, "a thread could not be continued");
+        }
+    }
+
+    fn on_stop(&mut self, tid: i32, stop: Stop) -> Option<Event> {
+        match stop {
+            Stop::Signal(libc::SIGTRAP) => self.on_trap(tid),
+            Stop::Signal(signal) => {
+                self.on_signal(tid, signal);
+                None
+            }
+            Stop::Interrupt => {
+                wait::consume(tid);
+                self.on_first_stop(tid);
+                None
+            }
+            Stop::Group(_) => {
+                wait::consume(tid);
+                if self.forked.contains(&tid) {
+                    self.on_first_stop(tid);
+                } else if let Err(errno) = ptrace::listen(tid) {
+                    tracing::debug!(tid, %errno, "a stopped thread could not be left listening");
+                }
+                None
+            }
+            Stop::Clone | Stop::Fork | Stop::Vfork => {
+                wait::consume(tid);
+                let child = ptrace::event_message(tid).unwrap_or(0) as i32;
+                self.on_child(stop, child);
+                self.resume(tid, 0);
+                None
+            }
+            Stop::Exec => {
+                wait::consume(tid);
+                if self.vforked.remove(&tid) || self.forked.remove(&tid) {
+                    let _ = ptrace::detach(tid, 0);
+                    return None;
+                }
+                // All other threads are gone, and with them all that was injected.
+                self.threads = HashSet::from([self.pid]);
+                self.installed = None;
+                self.remote = None;
+                Some(Event::Exec)
+            }
+            Stop::Other(_) => {
+                wait::consume(tid);
+                self.resume(tid, 0);
+                None
+            }
+        }
+    }
+
+    fn on_trap(&mut self, tid: i32) -> Option<Event> {
+        let Ok(mut regs) = ptrace::registers(tid) else {
+            return None;
+        };
+        let at = regs.rip.wrapping_sub(1);
+        let site = self.installed.as_ref().and_then(|i| i.site_at(at));
+        // SI_KERNEL is what an int3 gives (arch/x86/kernel/traps.c); a SIGTRAP
+        // that somebody sent goes to the program.
+        let ours = site.is_some() && ptrace::signal_code(tid) == Ok(libc::SI_KERNEL);
+        let (Some((index, armed)), true) = (site, ours) else {
+            self.resume(tid, libc::SIGTRAP);
+            return None;
+        };
+        regs.rip = at;
+        let hit = Hit {
+            tid,
+            site: index,
+            regs,
+        };
+        if !armed {
+            // Disarmed after this thread ran into it: the slot does what the
+            // instruction does, and moving forward is safe at every moment
+            // (see arch/handler.rs).
+            self.pass(&hit);
+            return None;
+        }
+        self.hot.saw(tid);
+        Some(Event::Hit(Box::new(hit)))
+    }
+
+    /// Lets a thread that hit go on, through the displaced instruction in its slot.
+    pub fn pass(&mut self, hit: &Hit) {
+        let Some(slot) = self.installed.as_ref().and_then(|i| i.slot_of(hit.site)) else {
+            return;
+        };
+        crate::process::die::here("hit:before-regs");
+        if let Err(errno) = ptrace::set_rip(hit.tid, slot) {
+            tracing::debug!(tid = hit.tid, %errno, "a thread at a site is gone");
+            return;
+        }
+        crate::process::die::here("hit:after-regs");
+        self.resume(hit.tid, 0);
+        crate::process::die::here("hit:after-cont");
+    }
+
+    /// Faults of a displaced instruction are shown at the instruction's own
+    /// place, where Go knows how to make a panic of them.
+    fn on_signal(&mut self, tid: i32, signal: i32) {
+        if matches!(
+            signal,
+            libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL
+        ) {
+            self.leave_slot(tid);
+        }
+        self.resume(tid, signal);
+    }
+
+    /// Moves a stopped thread's pc out of the injected code, if it is there at
+    /// a point where it can be moved.
+    fn leave_slot(&self, tid: i32) {
+        let Some(installed) = &self.installed else {
+            return;
+        };
+        if let Ok(regs) = ptrace::registers(tid)
+            && let Some(home) = installed.home_of(regs.rip)
+        {
+            super::region::move_to(tid, regs, home);
+        }
+    }
+
+    /// The first stop of a task that the kernel attached, or the leftover stop
+    /// of an interrupt.
+    fn on_first_stop(&mut self, tid: i32) {
+        if self.threads.contains(&tid) || self.vforked.contains(&tid) {
+            self.resume(tid, 0);
+        } else if self.forked.remove(&tid) {
+            self.release_forked(tid);
+        } else if procfs::status(tid).is_ok_and(|s| s.tgid == self.pid) {
+            self.threads.insert(tid);
+            self.resume(tid, 0);
+        } else {
+            // A child whose parent's event is still to come: it waits for that.
+            self.early.insert(tid);
+        }
+    }
+
+    pub(super) fn on_child(&mut self, stop: Stop, child: i32) {
+        let early = self.early.remove(&child);
+        match stop {
+            Stop::Clone if procfs::status(child).is_ok_and(|s| s.tgid != self.pid) => {
+                // clone(2) without CLONE_THREAD and with another signal: a child
+                // process; whether it shares memory is told by its mappings' fate.
+                self.forked.insert(child);
+                if early {
+                    self.forked.remove(&child);
+                    self.release_forked(child);
+                }
+            }
+            Stop::Clone => {
+                self.threads.insert(child);
+                if early {
+                    self.resume(child, 0);
+                }
+            }
+            Stop::Vfork => {
+                self.vforked.insert(child);
+                if early {
+                    self.resume(child, 0);
+                }
+            }
+            Stop::Fork => {
+                if early {
+                    self.release_forked(child);
+                } else {
+                    self.forked.insert(child);
+                }
+            }
+            Stop::Signal(_) | Stop::Interrupt | Stop::Group(_) | Stop::Exec | Stop::Other(_) => {}
+        }
+    }
+
+    /// A forked child has its own copy of everything: it gets clean code, its
+    /// own SIGTRAP action, and is let go.
+    fn release_forked(&mut self, child: i32) {
+        if let (Some(installed), Some(remote)) = (&self.installed, &self.remote)
+            && let Err(error) = installed.clean_copy(child, remote)
+        {
+            tracing::warn!(child, %error, "a forked child keeps what was injected into its parent");
+        }
+        let _ = ptrace::detach(child, 0);
+    }
+}

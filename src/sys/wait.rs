@@ -1,0 +1,202 @@
+//! Waiting for tracees, and the one decoder from raw status to an enum.
+//!
+//! Raw waitid(2) on purpose: a stop must stay unconsumed (`WNOWAIT`) until it
+//! is dealt with, so that its signal is still delivered if gotap dies; and
+//! `nix`'s decoder refuses stops by real-time signals.
+
+use nix::errno::Errno;
+
+/// What a wait reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// A tracee stopped.
+    Stopped {
+        /// Which thread.
+        tid: i32,
+        /// Why.
+        stop: Stop,
+    },
+    /// A thread (or, for the leader, the process) exited.
+    Exited {
+        /// Which thread.
+        tid: i32,
+        /// Exit status.
+        code: i32,
+    },
+    /// A thread (the process) was killed by a signal.
+    Killed {
+        /// Which thread.
+        tid: i32,
+        /// By which signal.
+        signal: i32,
+        /// A core was dumped.
+        core: bool,
+    },
+    /// A signal handler of ours ran.
+    Interrupted,
+    /// With `nohang`: nobody has anything to report.
+    Nothing,
+    /// There is nobody to wait for.
+    NoTracees,
+}
+
+/// Why a tracee stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// About to be given this signal.
+    Signal(i32),
+    /// `PTRACE_EVENT_STOP` by interrupt, or a new tracee's first stop.
+    Interrupt,
+    /// `PTRACE_EVENT_STOP` of a group stop by this signal.
+    Group(i32),
+    /// A new thread of the same process; the event message is its id.
+    Clone,
+    /// A child with its own memory.
+    Fork,
+    /// A child that shares memory until it execs.
+    Vfork,
+    /// A new program runs.
+    Exec,
+    /// An event that was not asked for.
+    Other(i32),
+}
+
+/// Decodes `si_code`/`si_status` as waitid(2) gives them for a tracee.
+pub fn decode(tid: i32, code: i32, status: i32) -> Wait {
+    match code {
+        libc::CLD_EXITED => Wait::Exited { tid, code: status },
+        libc::CLD_KILLED => Wait::Killed {
+            tid,
+            signal: status,
+            core: false,
+        },
+        libc::CLD_DUMPED => Wait::Killed {
+            tid,
+            signal: status,
+            core: true,
+        },
+        _ => Wait::Stopped {
+            tid,
+            stop: decode_stop(status),
+        },
+    }
+}
+
+/// linux/ptrace.h
+const PTRACE_EVENT_STOP: i32 = 128;
+
+fn decode_stop(status: i32) -> Stop {
+    let signal = status & 0xff;
+    match status >> 8 {
+        0 => Stop::Signal(signal),
+        PTRACE_EVENT_STOP if signal == libc::SIGTRAP => Stop::Interrupt,
+        PTRACE_EVENT_STOP => Stop::Group(signal),
+        libc::PTRACE_EVENT_CLONE => Stop::Clone,
+        libc::PTRACE_EVENT_FORK => Stop::Fork,
+        libc::PTRACE_EVENT_VFORK => Stop::Vfork,
+        libc::PTRACE_EVENT_EXEC => Stop::Exec,
+        other => Stop::Other(other),
+    }
+}
+
+/// Whom to wait for.
+#[derive(Debug, Clone, Copy)]
+pub enum Whom {
+    /// Any tracee or child of this thread.
+    Any,
+    /// This one.
+    Tid(i32),
+}
+
+/// Waits for a change of state of this thread's tracees, without consuming it
+/// ([`consume`] does that). `nohang` returns at once.
+pub fn peek(whom: Whom, nohang: bool) -> Wait {
+    wait(whom, libc::WNOWAIT | if nohang { libc::WNOHANG } else { 0 })
+}
+
+/// Takes a reported change of state off, so that it is not reported again.
+/// Never for a signal stop that still has to be delivered: the kernel forgets
+/// the signal if the tracer dies after this.
+pub fn consume(tid: i32) -> Wait {
+    wait(Whom::Tid(tid), libc::WNOHANG)
+}
+
+/// Waits until `tid` changes state, and consumes that.
+pub fn await_one(tid: i32) -> Wait {
+    loop {
+        match wait(Whom::Tid(tid), 0) {
+            Wait::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+fn wait(whom: Whom, flags: i32) -> Wait {
+    let (kind, id) = match whom {
+        Whom::Any => (libc::P_ALL, 0),
+        Whom::Tid(tid) => (libc::P_PID, tid as libc::id_t),
+    };
+    let flags = flags | libc::WEXITED | libc::WSTOPPED | libc::__WALL | libc::__WNOTHREAD;
+    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    // SAFETY: waitid writes at most one siginfo_t at the pointer given.
+    let rc = unsafe { libc::waitid(kind, id, info.as_mut_ptr(), flags) };
+    if rc < 0 {
+        return match Errno::last() {
+            Errno::EINTR => Wait::Interrupted,
+            _ => Wait::NoTracees,
+        };
+    }
+    // SAFETY: zeroed is a valid siginfo_t, and waitid filled what it knows.
+    let info = unsafe { info.assume_init() };
+    // SAFETY: for SIGCHLD-shaped info (waitid always gives that) these fields are the union's valid ones; zero if nothing was reported.
+    let tid = unsafe { info.si_pid() };
+    if tid == 0 {
+        return Wait::Nothing;
+    }
+    // SAFETY: as above.
+    let status = unsafe { info.si_status() };
+    decode(tid, info.si_code, status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_stop_is_told_apart() {
+        let stopped = |status| decode(7, libc::CLD_TRAPPED, status);
+        let stop = |stop| Wait::Stopped { tid: 7, stop };
+        assert_eq!(stopped(5), stop(Stop::Signal(libc::SIGTRAP)));
+        assert_eq!(
+            stopped(33),
+            stop(Stop::Signal(33)),
+            "real-time signals have numbers only"
+        );
+        assert_eq!(stopped(128 << 8 | 5), stop(Stop::Interrupt));
+        assert_eq!(stopped(128 << 8 | 19), stop(Stop::Group(libc::SIGSTOP)));
+        assert_eq!(stopped(3 << 8 | 5), stop(Stop::Clone));
+        assert_eq!(stopped(1 << 8 | 5), stop(Stop::Fork));
+        assert_eq!(stopped(2 << 8 | 5), stop(Stop::Vfork));
+        assert_eq!(stopped(4 << 8 | 5), stop(Stop::Exec));
+        assert_eq!(stopped(6 << 8 | 5), stop(Stop::Other(6)));
+        assert_eq!(
+            decode(7, libc::CLD_EXITED, 3),
+            Wait::Exited { tid: 7, code: 3 }
+        );
+        assert_eq!(
+            decode(7, libc::CLD_DUMPED, 6),
+            Wait::Killed {
+                tid: 7,
+                signal: 6,
+                core: true
+            }
+        );
+    }
+
+    #[test]
+    fn a_thread_without_tracees_has_nobody_to_wait_for() {
+        std::thread::spawn(|| assert_eq!(peek(Whom::Any, true), Wait::NoTracees))
+            .join()
+            .expect("the thread ran");
+    }
+}

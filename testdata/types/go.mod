@@ -1,0 +1,3 @@
+module gotap.test/types
+
+go 1.18
