@@ -14,10 +14,11 @@ use comfy_table::{CellAlignment, Table, presets};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::escape::{escape_json, escaped};
+use super::escape::escape_json;
 use super::format::{Bytes, Count, Nanos, bars};
 use super::{Out, Sink};
 use crate::record::{Call, Direction, End, ErrorValue, Record};
+use crate::value::escaped;
 
 /// Calls whose outer call has not come yet; beyond that the oldest are taken
 /// for outermost.
