@@ -26,8 +26,8 @@ mod pclntab;
 mod pcvalue;
 mod relocations;
 pub mod rtti;
-mod summary;
 pub mod signature;
+mod summary;
 #[cfg(test)]
 mod type_oracle;
 pub mod types;

@@ -30,8 +30,14 @@ pub fn type_section(image: &Image) -> TypeSection {
     let at = |a: crate::addr::ImageAddr| LiveAddr(a.0);
     let list = match (module.typedesc_len, module.typelinks) {
         (Some(len), _) => TypeList::Descriptors { len },
-        (None, Some(links)) => TypeList::Links { at: at(links.start), count: links.len },
-        (None, None) => TypeList::Links { at: LiveAddr(0), count: 0 },
+        (None, Some(links)) => TypeList::Links {
+            at: at(links.start),
+            count: links.len,
+        },
+        (None, None) => TypeList::Links {
+            at: LiveAddr(0),
+            count: 0,
+        },
     };
     TypeSection {
         types: at(module.types.start),

@@ -12,7 +12,10 @@ pub struct Clock {
 impl Clock {
     /// Starts at 0 now.
     pub fn new() -> Clock {
-        let mut clock = Clock { start: Instant::now(), wall_at_start_ns: 0 };
+        let mut clock = Clock {
+            start: Instant::now(),
+            wall_at_start_ns: 0,
+        };
         clock.adjust();
         clock
     }
@@ -29,7 +32,9 @@ impl Clock {
 
     /// Takes over a wall clock that was set meanwhile.
     pub fn adjust(&mut self) {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let wall = i64::try_from(wall.as_nanos()).unwrap_or(i64::MAX);
         self.wall_at_start_ns = wall.wrapping_sub_unsigned(self.now());
     }

@@ -33,9 +33,14 @@ impl StopReason {
     }
 
     fn from_code(code: u8) -> Option<StopReason> {
-        [StopReason::Asked, StopReason::Time, StopReason::Limit, StopReason::OutputClosed]
-            .into_iter()
-            .find(|r| r.code() == code)
+        [
+            StopReason::Asked,
+            StopReason::Time,
+            StopReason::Limit,
+            StopReason::OutputClosed,
+        ]
+        .into_iter()
+        .find(|r| r.code() == code)
     }
 }
 
@@ -55,8 +60,10 @@ pub struct Control(Arc<Shared>);
 impl Control {
     /// Asks for an orderly end; the first reason counts.
     pub fn stop(&self, reason: StopReason) {
-        let _ =
-            self.0.stop.compare_exchange(0, reason.code(), Ordering::SeqCst, Ordering::SeqCst);
+        let _ = self
+            .0
+            .stop
+            .compare_exchange(0, reason.code(), Ordering::SeqCst, Ordering::SeqCst);
         self.nudge();
     }
 
@@ -83,7 +90,9 @@ impl Control {
 
     /// This thread traces from now on.
     pub fn adopt(&self) {
-        self.0.tracer.store(crate::sys::thread_id(), Ordering::SeqCst);
+        self.0
+            .tracer
+            .store(crate::sys::thread_id(), Ordering::SeqCst);
     }
 
     /// The engine has ended: the ticker may go.

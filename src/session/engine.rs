@@ -93,7 +93,7 @@ pub struct Engine {
     goexit_done: Option<usize>,
     clock: Clock,
     second_began: u64,
-    sender: Sender,
+    sender: Arc<Sender>,
     control: Control,
     stats: Stats,
     messages: Vec<String>,
@@ -108,12 +108,13 @@ impl Engine {
         plan: Arc<Plan>,
         options: Options,
         start: Start,
-        sender: Sender,
+        sender: Arc<Sender>,
         control: Control,
     ) -> Result<Engine, SessionError> {
         let mut messages = Vec::new();
         if tracer.clean_leftover()? {
-            messages.push("took out what a gotap that was killed had left in the target".to_owned());
+            messages
+                .push("took out what a gotap that was killed had left in the target".to_owned());
         }
         let bytes: Vec<SiteBytes> = plan
             .sites
@@ -160,22 +161,31 @@ impl Engine {
         // Returns first: a call whose entry is seen will be seen to end.
         let mut order: Vec<usize> = Vec::new();
         for (index, outcome) in outcomes.iter().enumerate() {
-            let Some(site) = plan.sites.get(index) else { continue };
+            let Some(site) = plan.sites.get(index) else {
+                continue;
+            };
             match outcome {
                 Installation::Ready => order.push(index),
                 Installation::Refused(why) => {
                     let names = self.names_at(index);
-                    self.messages.push(format!("{names} at {}: not armed: {why}", site.at));
+                    self.messages
+                        .push(format!("{names} at {}: not armed: {why}", site.at));
                 }
             }
         }
         let entry = |i: &usize| {
-            plan.sites.get(*i).is_some_and(|s| s.roles.iter().any(|r| matches!(r, Role::Entry(_))))
+            plan.sites
+                .get(*i)
+                .is_some_and(|s| s.roles.iter().any(|r| matches!(r, Role::Entry(_))))
         };
         order.sort_by_key(entry);
         for index in &order {
-            let Some(site) = plan.sites.get(*index) else { continue };
-            let Some(slot) = self.tracer.site_index(target.bias.live(site.at)) else { continue };
+            let Some(site) = plan.sites.get(*index) else {
+                continue;
+            };
+            let Some(slot) = self.tracer.site_index(target.bias.live(site.at)) else {
+                continue;
+            };
             if self.sites.len() <= slot {
                 self.sites.resize(slot + 1, usize::MAX);
             }
@@ -192,7 +202,9 @@ impl Engine {
     }
 
     fn names_at(&self, site: usize) -> String {
-        let Some(site) = self.plan.sites.get(site) else { return String::new() };
+        let Some(site) = self.plan.sites.get(site) else {
+            return String::new();
+        };
         let names: Vec<&str> = site
             .roles
             .iter()
@@ -230,7 +242,9 @@ impl Engine {
 
     /// How many sites are armed.
     pub fn armed_sites(&self) -> usize {
-        self.tracer.installed().map_or(0, crate::process::region::Installed::armed_count)
+        self.tracer
+            .installed()
+            .map_or(0, crate::process::region::Installed::armed_count)
     }
 
     /// What a user should be told, since the last time.
@@ -301,7 +315,9 @@ impl Engine {
 
     fn on_hit(&mut self, hit: &Hit, arrived: u64) {
         let plan = self.plan.clone();
-        let Some(site) = self.sites.get(hit.site).and_then(|i| plan.sites.get(*i)) else { return };
+        let Some(site) = self.sites.get(hit.site).and_then(|i| plan.sites.get(*i)) else {
+            return;
+        };
         for role in &site.roles {
             match *role {
                 Role::Entry(func) => self.on_entry(&plan, func, hit),
@@ -318,7 +334,9 @@ impl Engine {
         if let Some(rate) = self.rates.get_mut(func) {
             rate.entries += 1;
         }
-        let entered = self.reporter.entered(func, &hit.regs, hit.tid, self.tracer.memory());
+        let entered = self
+            .reporter
+            .entered(func, &hit.regs, hit.tid, self.tracer.memory());
         let Some((g, mut call)) = entered else { return };
         let site = EntrySite {
             func,
@@ -327,7 +345,9 @@ impl Engine {
         };
         let now = self.clock.now();
         call.time_ns = self.clock.wall(now);
-        let begun = self.join.enter(g.stack, site, g.depth, now, || call, &mut self.ended);
+        let begun = self
+            .join
+            .enter(g.stack, site, g.depth, now, || call, &mut self.ended);
         match begun {
             Entry::Began { .. } | Entry::Again => {}
         }
@@ -335,13 +355,16 @@ impl Engine {
 
     fn on_return(&mut self, func: Option<usize>, hit: &Hit, arrived: u64) {
         let memory = self.tracer.memory();
-        let Some(g) = self.reporter.g(&hit.regs, memory) else { return };
+        let Some(g) = self.reporter.g(&hit.regs, memory) else {
+            return;
+        };
         let before = self.ended.len();
         let known = self.join.leave(g.stack, g.depth, arrived, &mut self.ended);
         for ended in self.ended.get_mut(before..).unwrap_or_default() {
             if ended.end == End::Return {
                 let func = ended.call.func;
-                self.reporter.returned(func, &mut ended.call.data, &hit.regs, hit.tid, memory);
+                self.reporter
+                    .returned(func, &mut ended.call.data, &hit.regs, hit.tid, memory);
             }
         }
         if !known && let Some(func) = func {
@@ -356,7 +379,8 @@ impl Engine {
             call.since_attach = true;
             call.time_ns = self.clock.wall(arrived);
             call.conn = self.reporter.spilled_conn(func, &hit.regs, memory);
-            self.reporter.returned(func, &mut call, &hit.regs, hit.tid, memory);
+            self.reporter
+                .returned(func, &mut call, &hit.regs, hit.tid, memory);
             call.end = End::Return;
             self.send(call);
         }
@@ -366,16 +390,21 @@ impl Engine {
         let memory = self.tracer.memory();
         match event {
             RuntimeEvent::Panic | RuntimeEvent::Goexit => {
-                let Some(g) = self.reporter.g(&hit.regs, memory) else { return };
+                let Some(g) = self.reporter.g(&hit.regs, memory) else {
+                    return;
+                };
                 let goexit = event == RuntimeEvent::Goexit;
-                self.join.unwinding(g.stack, if goexit { End::Exit } else { End::Panic });
+                self.join
+                    .unwinding(g.stack, if goexit { End::Exit } else { End::Panic });
                 if goexit && !self.join.open_on(g.stack).is_empty() {
                     self.goexits += 1;
                     self.arm_goexit(true);
                 }
             }
             RuntimeEvent::GoexitDone => {
-                let Some(g) = self.reporter.g(&hit.regs, memory) else { return };
+                let Some(g) = self.reporter.g(&hit.regs, memory) else {
+                    return;
+                };
                 if !self.join.open_on(g.stack).is_empty() {
                     self.join.stack_gone(g.stack, arrived, &mut self.ended);
                     self.goexits = self.goexits.saturating_sub(1);
@@ -404,7 +433,11 @@ impl Engine {
 
     fn arm_goexit(&mut self, on: bool) {
         let Some(slot) = self.goexit_done else { return };
-        let done = if on { self.tracer.arm(slot) } else { self.tracer.disarm(slot) };
+        let done = if on {
+            self.tracer.arm(slot)
+        } else {
+            self.tracer.disarm(slot)
+        };
         if let Err(error) = done {
             tracing::debug!(%error, "runtime.goexit1 could not be armed or disarmed");
         }
@@ -435,13 +468,19 @@ impl Engine {
 
     fn send(&self, call: Call) {
         // A full queue counts what it drops, and tells the reader.
-        let _ = self.sender.send(crate::record::Record::Call(Box::new(call)));
+        let _ = self
+            .sender
+            .send(crate::record::Record::Call(Box::new(call)));
     }
 
     fn tick(&mut self) {
         let now = self.clock.now();
         self.clock.adjust();
-        if self.options.limit.is_some_and(|limit| now >= limit.as_nanos() as u64) {
+        if self
+            .options
+            .limit
+            .is_some_and(|limit| now >= limit.as_nanos() as u64)
+        {
             self.control.stop(StopReason::Time);
         }
         if let Some(slow) = self.options.slow {
@@ -473,7 +512,9 @@ impl Engine {
         self.second_began = now;
         let max = self.options.max_rate;
         for func in 0..self.rates.len() {
-            let Some(rate) = self.rates.get_mut(func) else { continue };
+            let Some(rate) = self.rates.get_mut(func) else {
+                continue;
+            };
             let per_second = std::mem::take(&mut rate.entries) as f64 / seconds;
             if let Some(max) = max
                 && per_second > max as f64
@@ -488,10 +529,13 @@ impl Engine {
     fn disarm_function(&mut self, func: usize, per_second: f64, max: u64) {
         let plan = self.plan.clone();
         for (slot, site) in self.sites.clone().into_iter().enumerate() {
-            let Some(site) = plan.sites.get(site) else { continue };
-            let only_this = site.roles.iter().all(|r| {
-                matches!(r, Role::Entry(f) | Role::Return(Some(f)) if *f == func)
-            });
+            let Some(site) = plan.sites.get(site) else {
+                continue;
+            };
+            let only_this = site
+                .roles
+                .iter()
+                .all(|r| matches!(r, Role::Entry(f) | Role::Return(Some(f)) if *f == func));
             if only_this && let Err(error) = self.tracer.disarm(slot) {
                 tracing::debug!(%error, "a site stays armed");
             }
@@ -504,4 +548,3 @@ impl Engine {
         }
     }
 }
-

@@ -98,9 +98,13 @@ impl Reporter {
         let recovered_sp = {
             use crate::golang::dynamic::StructFields;
             if minor.is_some_and(|m| m <= 21) {
-                fields.offset_of("runtime.g", "sigcode0").map(|at| RecoveredSp::Sigcode { at })
+                fields
+                    .offset_of("runtime.g", "sigcode0")
+                    .map(|at| RecoveredSp::Sigcode { at })
             } else {
-                fields.offset_of("runtime._panic", "sp").map(|sp| RecoveredSp::Panic { sp })
+                fields
+                    .offset_of("runtime._panic", "sp")
+                    .map(|sp| RecoveredSp::Panic { sp })
             }
         };
         Reporter {
@@ -167,7 +171,10 @@ impl Reporter {
     fn parse_g(&self, addr: u64, head: &[u8; G_HEAD], sp: u64) -> Option<GInfo> {
         let word = |at: u64| -> Option<u64> {
             let at = usize::try_from(at).ok()?;
-            head.get(at..at.checked_add(8)?)?.try_into().ok().map(u64::from_le_bytes)
+            head.get(at..at.checked_add(8)?)?
+                .try_into()
+                .ok()
+                .map(u64::from_le_bytes)
         };
         let g = &self.layouts.g;
         let (lo, hi) = (word(g.stack_lo)?, word(g.stack_hi)?);
@@ -178,7 +185,11 @@ impl Reporter {
             0 => Stack::System(addr),
             id => Stack::Goroutine(id),
         };
-        Some(GInfo { stack, depth: hi - sp, hi })
+        Some(GInfo {
+            stack,
+            depth: hi - sp,
+            hi,
+        })
     }
 
     /// A function is entered: whose call it is, and what is known of it now.
@@ -195,24 +206,43 @@ impl Reporter {
         let mut head = [0; G_HEAD];
         let mut g_read = false;
         if let Some((register, kind)) = family.and_then(|f| f.receiver) {
-            let words = [int_register(regs, register), int_register(regs, register + 1)];
-            let mut extra =
-                [Piece { at: LiveAddr(regs.r14), into: &mut head, ok: false }];
-            let facts = self.conns.facts(memory, &self.types, kind, words, &mut extra).ok()?;
+            let words = [
+                int_register(regs, register),
+                int_register(regs, register + 1),
+            ];
+            let mut extra = [Piece {
+                at: LiveAddr(regs.r14),
+                into: &mut head,
+                ok: false,
+            }];
+            let facts = self
+                .conns
+                .facts(memory, &self.types, kind, words, &mut extra)
+                .ok()?;
             g_read = extra.iter().all(|p| p.ok);
             call.conn = Some(conn(&facts));
         }
-        let from_r14 = if g_read { self.parse_g(regs.r14, &head, regs.rsp) } else { None };
+        let from_r14 = if g_read {
+            self.parse_g(regs.r14, &head, regs.rsp)
+        } else {
+            None
+        };
         let g = match from_r14 {
             Some(g) => g,
             None => self.g(regs, memory)?,
         };
         call.goid = g.goid();
         if let Some(buffer) = family.and_then(|f| f.buffer) {
-            let (at, len) = (int_register(regs, buffer.ptr), int_register(regs, buffer.len));
+            let (at, len) = (
+                int_register(regs, buffer.ptr),
+                int_register(regs, buffer.len),
+            );
             call.asked = Some(len);
             if self.payload > 0 {
-                let mut payload = Payload { bytes: Vec::new(), len: at };
+                let mut payload = Payload {
+                    bytes: Vec::new(),
+                    len: at,
+                };
                 if family.is_some_and(|f| f.flow == Flow::Out) {
                     payload.bytes = self.first_bytes(memory, at, len);
                     payload.len = len;
@@ -238,7 +268,9 @@ impl Reporter {
         tid: i32,
         memory: &ProcessMemory,
     ) {
-        let Some(function) = self.functions.get(func) else { return };
+        let Some(function) = self.functions.get(func) else {
+            return;
+        };
         if call.since_attach {
             call.tid = tid;
         }
@@ -253,11 +285,14 @@ impl Reporter {
             call.err = Some(self.error(memory, itab, data));
         }
         if let Some(gives) = family.gives {
-            let words =
-                [int_register(regs, gives.register), int_register(regs, gives.register + 1)];
+            let words = [
+                int_register(regs, gives.register),
+                int_register(regs, gives.register + 1),
+            ];
             if words[0] != 0
-                && let Ok(facts) =
-                    self.conns.facts(memory, &self.types, gives.kind, words, &mut [])
+                && let Ok(facts) = self
+                    .conns
+                    .facts(memory, &self.types, gives.kind, words, &mut [])
             {
                 call.conn = Some(conn(&facts));
             }
@@ -277,17 +312,16 @@ impl Reporter {
         match self.errors.text(memory, &self.types, itab, data, &mut []) {
             Ok(None) => ErrorValue::Nil,
             Ok(Some(ErrorText { text, structural })) => ErrorValue::Text { text, structural },
-            Err(_) => ErrorValue::Text { text: Arc::from("unreadable"), structural: true },
+            Err(_) => ErrorValue::Text {
+                text: Arc::from("unreadable"),
+                structural: true,
+            },
         }
     }
 
     /// `runtime.recovery` is entered on g0 with the goroutine in RAX: whose
     /// stack is cut, and below which depth.
-    pub fn recovered(
-        &self,
-        regs: &Regs,
-        memory: &ProcessMemory,
-    ) -> Option<(Stack, Option<u64>)> {
+    pub fn recovered(&self, regs: &Regs, memory: &ProcessMemory) -> Option<(Stack, Option<u64>)> {
         let g = &self.layouts.g;
         let at = LiveAddr(regs.rax);
         let hi = memory.read_u64(at.offset(g.stack_hi)).ok()?;
@@ -300,7 +334,9 @@ impl Reporter {
                 memory.read_u64(panic.offset(sp)).ok()
             }
         };
-        let below = sp.and_then(|sp| hi.checked_sub(sp)).filter(|d| *d < 1 << 32);
+        let below = sp
+            .and_then(|sp| hi.checked_sub(sp))
+            .filter(|d| *d < 1 << 32);
         Some((Stack::Goroutine(goid), below))
     }
 

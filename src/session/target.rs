@@ -38,9 +38,17 @@ impl Target {
     }
 
     fn new(image: Arc<Image>, bias: Bias) -> Target {
-        let types = Arc::new(RttiTypes::new(FileMemory(image.clone()), type_section(&image)));
+        let types = Arc::new(RttiTypes::new(
+            FileMemory(image.clone()),
+            type_section(&image),
+        ));
         let layouts = Layouts::resolve(image.go_version().minor(), Some(&Fields(&types)));
-        Target { image, bias, layouts: Arc::new(layouts), types }
+        Target {
+            image,
+            bias,
+            layouts: Arc::new(layouts),
+            types,
+        }
     }
 
     /// Its types by live address.
@@ -89,8 +97,13 @@ fn find_bias(pid: i32, image: &Image) -> Result<Bias, SessionError> {
     if !image.is_pie() {
         return Ok(Bias::default());
     }
-    let unreadable = SessionError::Unreadable { pid, what: "its auxiliary vector" };
-    let Ok(auxv) = std::fs::read(format!("/proc/{pid}/auxv")) else { return Err(unreadable) };
+    let unreadable = SessionError::Unreadable {
+        pid,
+        what: "its auxiliary vector",
+    };
+    let Ok(auxv) = std::fs::read(format!("/proc/{pid}/auxv")) else {
+        return Err(unreadable);
+    };
     let word = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).unwrap_or(0);
     auxv.chunks_exact(16)
         .map(|pair| pair.split_at(8))

@@ -29,7 +29,10 @@ pub fn signature<M: Memory>(
     name: &str,
     code: &[u8],
 ) -> Option<Signature> {
-    let builder = Builder { types, spills: spills(code) };
+    let builder = Builder {
+        types,
+        spills: spills(code),
+    };
     let mut signature = Signature {
         params: Vec::new(),
         results: None,
@@ -54,7 +57,9 @@ pub fn signature<M: Memory>(
         if !agrees(types, &signature, by_register, start) {
             signature.params.pop();
             // On the stack although registers are left: an array is in it.
-            let array = (by_register != Some(true)).then(|| builder.array(arg)).flatten();
+            let array = (by_register != Some(true))
+                .then(|| builder.array(arg))
+                .flatten();
             let Some(ty) = array else {
                 break;
             };
@@ -149,15 +154,21 @@ impl<M: Memory> Builder<'_, M> {
         let elem = fields.first()?.ty;
         let step = self.types.get(elem).size;
         let len = parts.len() as u64;
-        let same = whole && fields.iter().all(|f| f.ty == elem) && step.checked_mul(len) == Some(ty.size);
+        let same =
+            whole && fields.iter().all(|f| f.ty == elem) && step.checked_mul(len) == Some(ty.size);
         if same && len > 1 {
             let name = format!("[{len}]{}", self.types.get(elem).name);
             let kind = TypeKind::Array { elem, len };
             return Some(self.types.make(&name, ty.size, kind));
         }
         // An array of what has no bytes keeps a struct out of registers.
-        let empty = self.types.make("struct {}", 0, TypeKind::Struct(Vec::new()));
-        let kind = TypeKind::Array { elem: empty, len: 2 };
+        let empty = self
+            .types
+            .make("struct {}", 0, TypeKind::Struct(Vec::new()));
+        let kind = TypeKind::Array {
+            elem: empty,
+            len: 2,
+        };
         let stopper = self.types.make("[2]struct {}", 0, kind);
         let mut parts = vec![(0, stopper)];
         parts.extend(fields.iter().map(|f| (f.offset, f.ty)));
@@ -174,7 +185,10 @@ impl<M: Memory> Builder<'_, M> {
     }
 
     fn structure(&self, fields: &[(u64, TypeId)], size: u64) -> TypeId {
-        let names: Vec<_> = fields.iter().map(|(_, ty)| self.types.get(*ty).name.clone()).collect();
+        let names: Vec<_> = fields
+            .iter()
+            .map(|(_, ty)| self.types.get(*ty).name.clone())
+            .collect();
         // Two structs may have the same parts at other places.
         let places: Vec<_> = fields.iter().map(|(at, _)| at.to_string()).collect();
         let name = format!("struct {{ {} }} @{}", names.join("; "), places.join(","));
@@ -212,7 +226,10 @@ fn first_offset(arg: &ArgShape) -> Option<u64> {
 
 fn dictionary_param<M: Memory>(types: &RttiTypes<M>) -> Param {
     let ty = types.make("unsafe.Pointer", 8, TypeKind::UnsafePointer);
-    Param { name: Some(".dict".into()), ty }
+    Param {
+        name: Some(".dict".into()),
+        ty,
+    }
 }
 
 /// Where in the parameters an instance of a generic function takes its
@@ -222,7 +239,9 @@ pub fn dictionary_place(name: &str) -> Option<usize> {
     let shape = name.find("[go.shape.")?;
     let before = name.get(..shape)?;
     let after = closing(name.get(shape..)?)?;
-    let pointer = before.rfind('/').map_or(before, |at| before.get(at..).unwrap_or(before));
+    let pointer = before
+        .rfind('/')
+        .map_or(before, |at| before.get(at..).unwrap_or(before));
     if pointer.contains("(*") {
         // main.(*list[go.shape.int]).push
         let method = after.strip_prefix(").")?;
@@ -231,7 +250,9 @@ pub fn dictionary_place(name: &str) -> Option<usize> {
     match after.strip_prefix('.') {
         None => after.is_empty().then_some(0),
         Some(method) => {
-            let closure = ["func", "gowrap", "deferwrap"].iter().any(|c| method.starts_with(c))
+            let closure = ["func", "gowrap", "deferwrap"]
+                .iter()
+                .any(|c| method.starts_with(c))
                 || method.starts_with(|c: char| c.is_ascii_digit());
             (!closure && !method.contains('.')).then_some(1)
         }
@@ -271,7 +292,11 @@ fn spills(code: &[u8]) -> Option<HashMap<u64, bool>> {
             && instruction.memory_base() == Register::RSP
             && instruction.op1_kind() == OpKind::Register;
         // argp is the stack pointer behind the return address.
-        if let Some(offset) = instruction.memory_displacement64().checked_sub(8).filter(|_| store) {
+        if let Some(offset) = instruction
+            .memory_displacement64()
+            .checked_sub(8)
+            .filter(|_| store)
+        {
             found.insert(offset, instruction.op1_register().is_xmm());
         }
     }

@@ -20,12 +20,20 @@ fn types(image: &Image) -> RttiTypes<ImageMemory<'_>> {
 }
 
 fn shapes(formals: &[Formal], results: bool) -> Vec<Shape> {
-    formals.iter().filter(|f| f.result == results).map(|f| f.shape.clone()).collect()
+    formals
+        .iter()
+        .filter(|f| f.result == results)
+        .map(|f| f.shape.clone())
+        .collect()
 }
 
 /// What DWARF says of the program's functions, by entry.
 fn told(oracle: &Oracle) -> HashMap<ImageAddr, Told> {
-    oracle.functions().into_iter().map(|f| (ImageAddr(f.entry), f)).collect()
+    oracle
+        .functions()
+        .into_iter()
+        .map(|f| (ImageAddr(f.entry), f))
+        .collect()
 }
 
 #[test]
@@ -66,7 +74,10 @@ fn every_parameter_is_where_dwarf_says() {
             }
         }
     }
-    assert!(in_registers > 10_000 && on_stack > 100, "{in_registers} {on_stack}");
+    assert!(
+        in_registers > 10_000 && on_stack > 100,
+        "{in_registers} {on_stack}"
+    );
 }
 
 /// A line a function: what is said of each parameter and result.
@@ -97,12 +108,18 @@ fn the_table_agrees_with_dwarf() {
             let ours = row.and_then(|row| {
                 let params: Option<Vec<_>> =
                     row.params.iter().map(|p| shape(&types, p.ty)).collect();
-                let results: Option<Vec<_>> =
-                    row.results.as_ref()?.iter().map(|p| shape(&types, p.ty)).collect();
+                let results: Option<Vec<_>> = row
+                    .results
+                    .as_ref()?
+                    .iter()
+                    .map(|p| shape(&types, p.ty))
+                    .collect();
                 Some((params?, results?))
             });
             let theirs = (shapes(&told.formals, false), shapes(&told.formals, true));
-            *compared.entry(name.split('.').next().unwrap_or_default()).or_default() += 1;
+            *compared
+                .entry(name.split('.').next().unwrap_or_default())
+                .or_default() += 1;
             // Once in a while the results of an inlinable function are left out.
             let lacking = theirs.1.is_empty();
             let equal = ours.as_ref().is_some_and(|(params, results)| {
@@ -121,7 +138,12 @@ fn the_table_agrees_with_dwarf() {
             }
         }
     }
-    assert!(wrong.is_empty(), "{} wrong\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} wrong\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
     assert!(left_out < 20, "{left_out}");
     let total: u32 = compared.values().sum();
     assert!(total > 1500, "{total}: {compared:?}");
