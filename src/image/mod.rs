@@ -27,6 +27,7 @@ mod pcvalue;
 mod relocations;
 pub mod rtti;
 mod summary;
+pub mod signature;
 #[cfg(test)]
 mod type_oracle;
 pub mod types;

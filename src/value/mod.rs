@@ -1,8 +1,30 @@
 //! Typed values: load under limits, render.
 //!
-//! Who lives here: the [`Value`] tree, its loader (over [`crate::memory`]),
-//! its two renderings (as Go would print it, as JSON). Nobody here knows ptrace.
+//! Who lives here: the [`Value`] tree, its loader ([`load`], over
+//! [`crate::memory`]), its two renderings: as Go would print it (`Display`,
+//! grammar in `display.rs`) and as JSON (`Serialize`, grammar in `json.rs`).
+//! Nobody here knows ptrace.
 //! Allowed in: script, probe, record, sink, session, cli.
+
+mod display;
+mod escape;
+mod json;
+mod known;
+mod load;
+mod maps;
+mod staged;
+
+#[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
+mod render_tests;
+#[cfg(test)]
+mod tests;
+
+pub use escape::{escaped, push_escaped, quoted};
+pub use load::{
+    Dynamic, ErrorText, Limits, NoRuntime, Place, RuntimeTypes, load, load_all, preload,
+};
 
 use std::sync::Arc;
 

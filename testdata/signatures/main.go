@@ -103,7 +103,7 @@ func main() {
 		(*os.File).Read, (*os.File).WriteAt, os.Open, os.OpenFile, os.ReadFile,
 		io.ReadFull, io.Copy, io.WriteString, errors.Is, errors.New, errors.As,
 		fmt.Fprintf, fmt.Sprint, fmt.Errorf, strings.Split, strings.Replace,
-		strings.Repeat, time.ParseDuration, time.Sleep, (*time.Timer).Reset,
+		strings.Repeat, time.ParseDuration, (*time.Timer).Reset,
 		time.Time.Add, time.Time.Format, time.Now, time.Date, time.Since,
 	}
 	if keep {

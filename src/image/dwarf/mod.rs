@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use gimli::{Abbreviations, DebugAbbrev, EndianSlice, LittleEndian};
 
 use crate::addr::ImageAddr;
-use crate::image::types::{Type, TypeId};
+use crate::image::types::{MapKind, Type, TypeId};
 
 pub use names::short_type_name;
 
@@ -95,6 +95,7 @@ pub struct Dwarf {
     units: units::Units,
     index: OnceLock<types::Index>,
     by_rtype: OnceLock<Box<[(u64, u32)]>>,
+    maps: OnceLock<MapKind>,
     loaded: Mutex<HashMap<TypeId, Arc<Type>>>,
 }
 
@@ -131,6 +132,7 @@ impl Dwarf {
             units: units::Units::default(),
             index: OnceLock::new(),
             by_rtype: OnceLock::new(),
+            maps: OnceLock::new(),
             loaded: Mutex::default(),
         };
         let len = dwarf.bytes(&dwarf.info, ".debug_info").len();
@@ -139,6 +141,14 @@ impl Dwarf {
         }
         dwarf.units = dwarf.list_units()?;
         Ok(Some(dwarf))
+    }
+
+    /// Up to Go 1.21 the compiler leaves parameters named `_`, and unnamed ones,
+    /// out of DWARF (seen in 1.18.10, 1.20.14, 1.21.13; not in 1.22.10): a
+    /// signature may then be too short, and must agree with another source
+    /// (method table, argument info) before registers are assigned by it.
+    pub fn omits_blank_params(&self) -> bool {
+        self.units.go_minor.is_some_and(|minor| minor < 22)
     }
 
     /// A package-level variable by its full name (`runtime.allglen`).

@@ -43,7 +43,16 @@ impl Dwarf {
         };
         let mut params = Vec::new();
         let mut results = Vec::new();
+        let mut seen: Vec<Arc<str>> = Vec::new();
         for formal in formals {
+            // Where defers are compiled in, results are listed twice
+            // (net.(*Dialer).DialContext, Go 1.26): Go has no two of one name.
+            if let Some(name) = formal.name.as_ref().filter(|n| &***n != "_") {
+                if seen.contains(name) {
+                    continue;
+                }
+                seen.push(Arc::clone(name));
+            }
             let param = Param {
                 name: formal.name.filter(|n| is_written(n)),
                 ty: formal.ty?,
