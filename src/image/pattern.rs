@@ -352,7 +352,8 @@ mod tests {
 
     #[test]
     fn a_bad_expression_is_explained_in_one_line() {
-        let error = Regex::new("net.(*conn).Raed").unwrap_err();
+        let typed = String::from("net.(*conn).Raed");
+        let error = Regex::new(&typed).unwrap_err();
         assert_eq!(reason(&error), "repetition operator missing expression");
     }
 }

@@ -113,10 +113,10 @@ pub(super) fn go() -> Command {
 /// package that has it.
 pub(super) fn output(command: &mut Command) -> String {
     let tool = command.get_program().to_string_lossy().into_owned();
-    let package = match tool.as_str() {
-        "readelf" => "apt-get install binutils",
-        _ => "Go from https://go.dev/dl",
-        _ => "apt-get install binutils",
+    let package = if tool == "readelf" {
+        "apt-get install binutils"
+    } else {
+        "Go, from https://go.dev/dl"
     };
     let out = command
         .output()

@@ -204,10 +204,13 @@ fn segments_sections_and_notes_are_what_readelf_prints() {
         let id = text
             .lines()
             .find_map(|l| l.trim().strip_prefix("Build ID: "));
-        let own = image
-            .gnu_build_id()
-            .map(|id| id.iter().map(|b| format!("{b:02x}")).collect::<String>());
-        assert_eq!(own.as_deref(), id, "{build:?}");
+        let id = id.map(|id| {
+            let pairs = (0..id.len()).step_by(2).map(|i| &id[i..i + 2]);
+            pairs
+                .map(|p| u8::from_str_radix(p, 16).unwrap())
+                .collect::<Vec<_>>()
+        });
+        assert_eq!(image.gnu_build_id(), id.as_deref(), "{build:?}");
     }
 }
 
@@ -232,8 +235,9 @@ fn ask(command: &mut Command, pcs: &[u64]) -> String {
         .spawn()
         .unwrap_or_else(|e| panic!("{command:?}: {e}; install it: apt-get install binutils"));
     let mut stdin = child.stdin.take().unwrap();
-    let text: String = pcs.iter().map(|pc| format!("{pc:#x}\n")).collect();
-    let writer = std::thread::spawn(move || stdin.write_all(text.as_bytes()));
+    let pcs = pcs.to_vec();
+    let writer =
+        std::thread::spawn(move || pcs.iter().try_for_each(|pc| writeln!(stdin, "{pc:#x}")));
     let out = child.wait_with_output().unwrap();
     writer.join().unwrap().unwrap();
     String::from_utf8_lossy(&out.stdout).into_owned()
@@ -245,7 +249,7 @@ fn sample(image: &Image, step: usize) -> Vec<u64> {
     let functions = image.functions();
     let some = functions.iter().step_by(step);
     some.flat_map(|f| {
-        let last = f.sp_values().and_then(|v| v.last()).map_or(0, |r| r.end);
+        let last = f.sp_values().and_then(Iterator::last).map_or(0, |r| r.end);
         (0..u64::from(last))
             .step_by(23)
             .take(12)
@@ -372,7 +376,7 @@ fn arguments_have_the_shapes_of_their_declaration() {
     assert!(matches!(flat[1], ArgShape::Aggregate(parts) if parts.len() == 2));
     assert!(matches!(flat[2], ArgShape::Aggregate(parts) if parts.len() == 3));
     assert_eq!(*flat[4], words(&[0, 8]), "e came on the stack");
-    assert_eq!(info.spill_start, Some(16 + 0), "{info:?}");
+    assert_eq!(info.spill_start, Some(16), "{info:?}");
     let add = image.functions().by_name("main.(*inner).Add").remove(0);
     assert_eq!(add.arg_info().unwrap().args, [word(0), word(8)]);
     let memmove = image.functions().by_name("runtime.memmove").remove(0);
