@@ -354,7 +354,9 @@ impl<'a> Tracing<'a> {
             signals::suspend_self().context("cannot suspend")?;
             outcome = self.session(Tracer::attach(pid)?, target, plan, Start::Attached)?;
         }
-        self.finish(outcome.0, None)
+        let (outcome, engine) = outcome;
+        drop(engine);
+        self.finish(outcome, None)
     }
 
     fn started(self, tracer: Tracer, target: &Target, plan: &Arc<Plan>) -> anyhow::Result<()> {
@@ -367,6 +369,8 @@ impl<'a> Tracing<'a> {
                 self.session(Tracer::attach(pid)?, target, plan, Start::Attached)?;
         }
         let ending = engine.tracer().try_reap();
+        // Its end of the queue closes with it: the writer knows that all is there.
+        drop(engine);
         self.finish(outcome, ending)
     }
 
