@@ -200,7 +200,11 @@ impl Oracle {
         while let Some(header) = headers.next().expect("unit") {
             units.push(dwarf.unit(header).expect("unit"));
         }
-        Self { dwarf, units, shapes: RefCell::default() }
+        Self {
+            dwarf,
+            units,
+            shapes: RefCell::default(),
+        }
     }
 
     fn each(&self, mut then: impl FnMut(&gimli::Unit<R>)) {
@@ -301,7 +305,11 @@ impl Oracle {
             };
             formals.insert(place.min(formals.len()), dictionary);
         }
-        Some(Function { name, entry: low, formals })
+        Some(Function {
+            name,
+            entry: low,
+            formals,
+        })
     }
 
     fn formal(&self, unit: &gimli::Unit<R>, entry: &Entry<'_>, low: u64) -> Option<Formal> {
@@ -379,7 +387,9 @@ impl Oracle {
         then: impl FnOnce(&gimli::Unit<R>, &Entry<'_>) -> T,
     ) -> Option<T> {
         let start = |u: &gimli::Unit<R>| u.header.debug_info_offset();
-        let behind = self.units.partition_point(|u| start(u).is_some_and(|s| s <= at));
+        let behind = self
+            .units
+            .partition_point(|u| start(u).is_some_and(|s| s <= at));
         let unit = self.units.get(behind.checked_sub(1)?)?;
         let offset = at.to_unit_offset(&unit.header)?;
         Some(then(unit, &unit.entry(offset).ok()?))

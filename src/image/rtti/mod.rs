@@ -66,7 +66,10 @@ impl TypeSection {
             etext: live(module.text.end),
             list: match module.typedesc_len {
                 Some(len) => TypeList::Descriptors { len },
-                None => TypeList::Links { at: live(links.start), count: links.len },
+                None => TypeList::Links {
+                    at: live(links.start),
+                    count: links.len,
+                },
             },
             doubled_offsets: version.minor().is_some_and(|minor| minor < 19),
         }
@@ -235,7 +238,12 @@ impl<M: Memory> RttiTypes<M> {
         let id = TypeId(MADE | u32::try_from(state.made.len()).unwrap_or(0));
         // `get` describes the id past the last as opaque.
         if state.made.len() < MADE_TYPES {
-            state.made.push(Arc::new(Type { name, size, kind, origin: Origin::Builtin }));
+            state.made.push(Arc::new(Type {
+                name,
+                size,
+                kind,
+                origin: Origin::Builtin,
+            }));
             state.made_by_name.insert(key, id);
         }
         id

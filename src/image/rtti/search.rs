@@ -53,7 +53,10 @@ impl<'a> Wanted<'a> {
     }
 
     pub(super) fn in_package(path: &'a str, short: &str) -> Self {
-        Self { short: short.to_owned(), path: Some(path) }
+        Self {
+            short: short.to_owned(),
+            path: Some(path),
+        }
     }
 
     /// `raw` is the type looked for.

@@ -26,7 +26,10 @@ fn lines() -> &'static [&'static str] {
 fn line(prefix: &str, minor: u32) -> Option<&'static str> {
     let lines = lines();
     let first = lines.partition_point(|line| *line < prefix);
-    let same = lines.get(first..)?.iter().take_while(|line| line.starts_with(prefix));
+    let same = lines
+        .get(first..)?
+        .iter()
+        .take_while(|line| line.starts_with(prefix));
     let mut newest = None;
     for line in same {
         let (text, versions) = line.rsplit_once(" @").unwrap_or((line, "-"));
@@ -53,7 +56,9 @@ fn holds(versions: &str, minor: u32) -> bool {
 /// All functions of the table that hold for Go 1.`minor`.
 #[cfg(test)]
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    let functions = lines().iter().filter(|l| !l.starts_with("type ") && !l.starts_with("package "));
+    let functions = lines()
+        .iter()
+        .filter(|l| !l.starts_with("type ") && !l.starts_with("package "));
     functions.filter_map(|l| Some(Decl::parse(l.rsplit_once(" @").map_or(*l, |(t, _)| t))?.name))
 }
 
@@ -66,7 +71,10 @@ pub fn signature<M: Memory>(types: &RttiTypes<M>, name: &str, minor: u32) -> Opt
     let params = |list: &[Named<'_>]| -> Option<Vec<Param>> {
         let param = |p: &Named<'_>| {
             let name = (p.name != "_").then(|| p.name.into());
-            Some(Param { name, ty: resolver.resolve(&p.ty, 0)? })
+            Some(Param {
+                name,
+                ty: resolver.resolve(&p.ty, 0)?,
+            })
         };
         list.iter().map(param).collect()
     };
@@ -134,7 +142,9 @@ impl<M: Memory> Resolver<'_, M> {
     fn found(&self, name: &str) -> Option<TypeId> {
         let package = name.split_once('.')?.0;
         let row = line(&format!("package {package} = "), self.minor);
-        let path = row.and_then(|row| Some(row.split_once(" = ")?.1)).unwrap_or(package);
+        let path = row
+            .and_then(|row| Some(row.split_once(" = ")?.1))
+            .unwrap_or(package);
         self.types.find_listed(path, name)
     }
 
@@ -160,7 +170,10 @@ impl<M: Memory> Resolver<'_, M> {
         if last == 0 && at > 0 {
             at = at.checked_add(1)?;
         }
-        Some((at.checked_next_multiple_of(align)?, TypeKind::Struct(placed)))
+        Some((
+            at.checked_next_multiple_of(align)?,
+            TypeKind::Struct(placed),
+        ))
     }
 }
 

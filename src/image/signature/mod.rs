@@ -37,7 +37,11 @@ impl<'a, M: Memory> Signatures<'a, M> {
     /// A chooser for the functions of `image`, whose type descriptors are
     /// `types`. Without DWARF.
     pub fn new(image: &'a Image, types: &'a RttiTypes<M>) -> Self {
-        Self { image, types, dwarf: None }
+        Self {
+            image,
+            types,
+            dwarf: None,
+        }
     }
 
     /// Asks `dwarf` first. Its answers name types of its own table; those of
@@ -51,10 +55,15 @@ impl<'a, M: Memory> Signatures<'a, M> {
     /// One signature a function, in order. Method tables are walked once for
     /// all of them, so ask once.
     pub fn of(&self, functions: &[Function<'_>]) -> Vec<Signature> {
-        let mut found: Vec<Option<Signature>> =
-            functions.iter().map(|f| self.dwarf.and_then(|dwarf| dwarf(f))).collect();
-        let open: Vec<usize> =
-            (0..).zip(&found).filter(|(_, f)| f.is_none()).map(|(i, _)| i).collect();
+        let mut found: Vec<Option<Signature>> = functions
+            .iter()
+            .map(|f| self.dwarf.and_then(|dwarf| dwarf(f)))
+            .collect();
+        let open: Vec<usize> = (0..)
+            .zip(&found)
+            .filter(|(_, f)| f.is_none())
+            .map(|(i, _)| i)
+            .collect();
         let entry = |index: &usize| {
             let at = functions.get(*index).map_or(0, |f| f.entry().0);
             let offset = at.wrapping_sub(self.image.module().text.start.0);
@@ -134,11 +143,16 @@ impl<'a, M: Memory> Signatures<'a, M> {
             Abi::Internal => INT_REGISTERS.iter().map(|&r| r.to_owned()).collect(),
             Abi::Abi0 => {
                 let bytes = u64::try_from(function.args_size()).unwrap_or(0);
-                (0..(bytes / 8).min(MAX_WORDS)).map(|n| format!("+{}", n * 8)).collect()
+                (0..(bytes / 8).min(MAX_WORDS))
+                    .map(|n| format!("+{}", n * 8))
+                    .collect()
             }
         };
         let word = self.types.make("word64", 8, TypeKind::Opaque);
-        let param = |name: String| Param { name: Some(name.into()), ty: word };
+        let param = |name: String| Param {
+            name: Some(name.into()),
+            ty: word,
+        };
         Signature {
             params: names.into_iter().map(param).collect(),
             results: None,
@@ -183,6 +197,8 @@ pub fn abi_of(function: &Function<'_>) -> Abi {
     // ABI0-to-ABIInternal wrapper makes before its call
     // (cmd/compile/internal/amd64/ssa.go, getgFromTLS).
     let from_abi0 = function.is_wrapper()
-        && function.code().is_some_and(|code| code.starts_with(&[0x45, 0x0f, 0x57, 0xff]));
+        && function
+            .code()
+            .is_some_and(|code| code.starts_with(&[0x45, 0x0f, 0x57, 0xff]));
     if from_abi0 { Abi::Abi0 } else { Abi::Internal }
 }

@@ -36,7 +36,9 @@ pub(crate) enum Expr<'a> {
     Chan(&'a str, Box<Self>),
     /// As written.
     Func(&'a str),
-    Interface { empty: bool },
+    Interface {
+        empty: bool,
+    },
     Struct(Vec<Named<'a>>),
 }
 
@@ -52,8 +54,16 @@ impl<'a> Decl<'a> {
         let (name, rest) = text.split_at_checked(open)?;
         let mut cursor = Cursor { rest };
         let params = cursor.list()?;
-        let results = if cursor.eat(" ") { cursor.list()? } else { Vec::new() };
-        cursor.rest.is_empty().then_some(Self { name, params, results })
+        let results = if cursor.eat(" ") {
+            cursor.list()?
+        } else {
+            Vec::new()
+        };
+        cursor.rest.is_empty().then_some(Self {
+            name,
+            params,
+            results,
+        })
     }
 }
 
@@ -105,7 +115,11 @@ impl<'a> Cursor<'a> {
         let embedded = self.eat("~");
         let name = self.take(self.rest.find(' ')?)?;
         self.eat(" ");
-        Some(Named { name, ty: self.ty(depth)?, embedded })
+        Some(Named {
+            name,
+            ty: self.ty(depth)?,
+            embedded,
+        })
     }
 
     fn ty(&mut self, depth: u32) -> Option<Expr<'a>> {
@@ -148,12 +162,16 @@ impl<'a> Cursor<'a> {
                 self.eat(" ");
                 self.ty(depth)?;
             }
-            return start.get(..start.len().checked_sub(self.rest.len())?).map(Expr::Func);
+            return start
+                .get(..start.len().checked_sub(self.rest.len())?)
+                .map(Expr::Func);
         }
         if self.eat("interface") {
             self.eat(" ");
             let body = self.balanced('{', '}')?;
-            return Some(Expr::Interface { empty: body == "{}" });
+            return Some(Expr::Interface {
+                empty: body == "{}",
+            });
         }
         if self.eat("struct{") {
             let mut fields = Vec::new();
@@ -178,7 +196,9 @@ impl<'a> Cursor<'a> {
         if self.rest.starts_with('[') {
             self.balanced('[', ']')?;
         }
-        start.get(..start.len().checked_sub(self.rest.len())?).map(Expr::Name)
+        start
+            .get(..start.len().checked_sub(self.rest.len())?)
+            .map(Expr::Name)
     }
 
     /// From an opening bracket to its closing one.
@@ -216,8 +236,10 @@ impl Expr<'_> {
             Self::Interface { empty: false } => "interface { ... }".into(),
             Self::Struct(fields) if fields.is_empty() => "struct {}".into(),
             Self::Struct(fields) => {
-                let fields: Vec<_> =
-                    fields.iter().map(|f| format!("{} {}", f.name, f.ty.text())).collect();
+                let fields: Vec<_> = fields
+                    .iter()
+                    .map(|f| format!("{} {}", f.name, f.ty.text()))
+                    .collect();
                 format!("struct {{ {} }}", fields.join("; "))
             }
         }

@@ -32,11 +32,23 @@ fn shape_of(table: &dyn TypeTable, id: TypeId, depth: u32, budget: &mut u32) -> 
     (depth < MAX_DEPTH).then_some(())?;
     let depth = depth.saturating_add(1);
     let ty = table.get(id);
-    let scalar = || u8::try_from(ty.size).ok().filter(|s| matches!(s, 1 | 2 | 4 | 8));
+    let scalar = || {
+        u8::try_from(ty.size)
+            .ok()
+            .filter(|s| matches!(s, 1 | 2 | 4 | 8))
+    };
     Some(match &ty.kind {
-        TypeKind::Bool | TypeKind::Opaque => Shape::Int { size: scalar()?, signed: false },
-        TypeKind::Int { signed } => Shape::Int { size: scalar()?, signed: *signed },
-        TypeKind::Float => Shape::Float { size: scalar().filter(|s| *s >= 4)? },
+        TypeKind::Bool | TypeKind::Opaque => Shape::Int {
+            size: scalar()?,
+            signed: false,
+        },
+        TypeKind::Int { signed } => Shape::Int {
+            size: scalar()?,
+            signed: *signed,
+        },
+        TypeKind::Float => Shape::Float {
+            size: scalar().filter(|s| *s >= 4)?,
+        },
         TypeKind::Complex if ty.size == 8 => Shape::complex(8),
         TypeKind::Complex if ty.size == 16 => Shape::complex(16),
         TypeKind::Complex => return None,
@@ -51,15 +63,28 @@ fn shape_of(table: &dyn TypeTable, id: TypeId, depth: u32, budget: &mut u32) -> 
         TypeKind::Array { elem, len } => {
             let elem = shape_of(table, *elem, depth, budget)?;
             let align = elem.align();
-            Shape::Array { elem: Box::new(elem), len: *len, size: ty.size, align }
+            Shape::Array {
+                elem: Box::new(elem),
+                len: *len,
+                size: ty.size,
+                align,
+            }
         }
         TypeKind::Struct(fields) => {
             let mut parts = Vec::with_capacity(fields.len());
             for field in fields {
                 parts.push((field.offset, shape_of(table, field.ty, depth, budget)?));
             }
-            let align = parts.iter().map(|(_, part)| part.align()).max().unwrap_or(1);
-            Shape::Struct { fields: parts, size: ty.size, align }
+            let align = parts
+                .iter()
+                .map(|(_, part)| part.align())
+                .max()
+                .unwrap_or(1);
+            Shape::Struct {
+                fields: parts,
+                size: ty.size,
+                align,
+            }
         }
     })
 }
