@@ -73,9 +73,13 @@ impl Globals {
             allm: exchanged_last(code.of("runtime.mcommoninit")),
             allp: pair(code.of("runtime.preemptall")),
             sched: sched(code.of("runtime.newproc1")),
-            gomaxprocs: ["runtime.flushallmcaches", "runtime.gcMarkDone", "runtime.schedtrace"]
-                .iter()
-                .find_map(|f| target_of(code.of(f), |i| i.mnemonic() == Mnemonic::Movsxd)),
+            gomaxprocs: [
+                "runtime.flushallmcaches",
+                "runtime.gcMarkDone",
+                "runtime.schedtrace",
+            ]
+            .iter()
+            .find_map(|f| target_of(code.of(f), |i| i.mnemonic() == Mnemonic::Movsxd)),
             pollcache: target_of(code.of("internal/poll.runtime_pollClose"), is_lea),
             epfd: target_of(code.of("runtime.netpoll"), |i| {
                 i.mnemonic() == Mnemonic::Cmp
@@ -258,9 +262,10 @@ fn sched(code: &[Instruction]) -> Option<ImageAddr> {
 /// The array is variable data; its bound is what the index is compared with.
 fn wait_reasons(image: &Image, code: &[Instruction]) -> (Option<ImageAddr>, Option<u64>) {
     let writable = |at: ImageAddr| {
-        image.segments().iter().any(|s| {
-            s.writable && at.0 >= s.vaddr.0 && at.0.wrapping_sub(s.vaddr.0) < s.memsz
-        })
+        image
+            .segments()
+            .iter()
+            .any(|s| s.writable && at.0 >= s.vaddr.0 && at.0.wrapping_sub(s.vaddr.0) < s.memsz)
     };
     let strings = code
         .iter()

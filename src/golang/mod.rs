@@ -12,6 +12,6 @@ pub mod family;
 pub mod globals;
 pub mod layout;
 pub mod net;
-pub mod witness;
 #[cfg(test)]
 mod testing;
+pub mod witness;

@@ -65,9 +65,9 @@ impl RuntimeTypes for Any<'_> {
         })
     }
 
-    fn error_text(&self, rtype: LiveAddr, data: u64, memory: &dyn Memory) -> Option<ErrorText> {
-        memory.read_u64(LiveAddr(data)).ok()?;
-        (rtype.0 % 3 == 0).then(|| ErrorText {
+    fn error_text(&self, words: ErrorWords, memory: &dyn Memory) -> Option<ErrorText> {
+        memory.read_u64(LiveAddr(words.data)).ok()?;
+        (words.rtype.0 % 3 == 0).then(|| ErrorText {
             text: "\u{1b}error".into(),
             structural: true,
         })

@@ -8,6 +8,7 @@ use super::Value;
 use super::load::{Context, Loader, unsigned, word};
 use crate::addr::LiveAddr;
 use crate::image::types::{Field, Type, TypeKind};
+use crate::memory::Memory as _;
 
 /// A pointer to such a type is followed even where the depth is used up.
 pub(super) fn reads_as_text(ty: &Type) -> bool {

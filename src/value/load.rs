@@ -87,9 +87,18 @@ pub struct ErrorText {
     pub structural: bool,
 }
 
-/// What only the running program's own type data can tell. Methods may be
-/// called several times for one value, first with a memory that refuses reads
-/// and notes them: answers must not be remembered by data address.
+/// The words of an interface value that holds an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ErrorWords {
+    /// The itab.
+    pub itab: LiveAddr,
+    /// The descriptor of the dynamic type, as the itab has it.
+    pub rtype: LiveAddr,
+    /// The data word.
+    pub data: u64,
+}
+
+/// What only the running program's own type data can tell.
 pub trait RuntimeTypes {
     /// The type that the descriptor (`abi.Type`) at `rtype` describes.
     fn dynamic(&self, rtype: LiveAddr) -> Option<Dynamic<'_>> {
@@ -103,10 +112,10 @@ pub trait RuntimeTypes {
         None
     }
 
-    /// The text of an error whose dynamic type is `rtype` and whose data word
-    /// is `data`; `None` when it is no error, or not known.
-    fn error_text(&self, rtype: LiveAddr, data: u64, memory: &dyn Memory) -> Option<ErrorText> {
-        let _ = (rtype, data, memory);
+    /// The text of a value of type `error`; `None` when it cannot be told.
+    /// Asked once a value, after everything else of it was read.
+    fn error_text(&self, words: ErrorWords, memory: &dyn Memory) -> Option<ErrorText> {
+        let _ = (words, memory);
         None
     }
 
@@ -148,6 +157,7 @@ pub fn load_all(
     let staged = Staged::new(memory);
     let loader = Loader {
         memory: &staged,
+        errors: Cell::new(false),
         limits: limits.bounded(),
         rt,
         nodes: Cell::new(0),
@@ -168,7 +178,10 @@ pub fn load_all(
     for _ in 0..ROUNDS {
         let values = run();
         if !staged.fetch() {
-            return values;
+            if !loader.errors.get() {
+                return values;
+            }
+            break;
         }
     }
     staged.stop_collecting();
@@ -270,7 +283,9 @@ const MAX_OWN_BYTES: u64 = 16 << 10;
 const MAX_LEN: u64 = 1 << 47;
 
 pub(super) struct Loader<'a> {
-    pub(super) memory: &'a dyn Memory,
+    pub(super) memory: &'a Staged<'a>,
+    /// An error was met whose text waits for the last round.
+    errors: Cell<bool>,
     pub(super) limits: Limits,
     pub(super) rt: &'a dyn RuntimeTypes,
     nodes: Cell<u32>,
@@ -513,11 +528,22 @@ impl Loader<'_> {
                 Err(_) => return unreadable(format!("{}: itab at {tab:#x}: not mapped", ty.name)),
             },
         };
-        if let Some(error) = self.rt.error_text(rtype, data, self.memory) {
-            return Value::Error {
-                text: error.text,
-                structural: error.structural,
+        if !empty && &*ty.name == "error" {
+            if self.memory.is_collecting() {
+                self.errors.set(true);
+                return Value::Elided;
+            }
+            let words = ErrorWords {
+                itab: LiveAddr(tab),
+                rtype,
+                data,
             };
+            if let Some(error) = self.rt.error_text(words, self.memory) {
+                return Value::Error {
+                    text: error.text,
+                    structural: error.structural,
+                };
+            }
         }
         let Some(dynamic) = self.rt.dynamic(rtype) else {
             return Value::Interface {

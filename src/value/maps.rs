@@ -6,6 +6,7 @@ use super::Value;
 use super::load::{Context, Loader, word};
 use crate::addr::LiveAddr;
 use crate::image::types::{MapKind, Type, TypeId, TypeKind, TypeTable};
+use crate::memory::Memory as _;
 
 /// Groups or buckets looked at, empty ones too.
 const MAX_GROUPS: u64 = 64;

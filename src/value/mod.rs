@@ -12,6 +12,7 @@ mod json;
 mod known;
 mod load;
 mod maps;
+mod program;
 mod staged;
 
 #[cfg(test)]
@@ -23,8 +24,9 @@ mod tests;
 
 pub use escape::{escaped, push_escaped, quoted};
 pub use load::{
-    Dynamic, ErrorText, Limits, NoRuntime, Place, RuntimeTypes, load, load_all, preload,
+    Dynamic, ErrorText, ErrorWords, Limits, NoRuntime, Place, RuntimeTypes, load, load_all, preload,
 };
+pub use program::Program;
 
 use std::sync::Arc;
 

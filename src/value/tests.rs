@@ -84,13 +84,16 @@ impl RuntimeTypes for DwarfRuntime<'_> {
         Some(found.1.as_str().into())
     }
 
-    fn error_text(&self, rtype: LiveAddr, data: u64, memory: &dyn Memory) -> Option<ErrorText> {
-        let ty = self.find(rtype)?;
+    fn error_text(&self, words: ErrorWords, memory: &dyn Memory) -> Option<ErrorText> {
+        let ty = self.find(words.rtype)?;
         if &*self.dwarf.get(ty).name != "*errors.errorString" {
             return None;
         }
-        let at = memory.read_addr(LiveAddr(data)).ok()?;
-        let len = memory.read_u64(LiveAddr(data).offset(8)).ok()?.min(256);
+        let at = memory.read_addr(LiveAddr(words.data)).ok()?;
+        let len = memory
+            .read_u64(LiveAddr(words.data).offset(8))
+            .ok()?
+            .min(256);
         let text = memory.read_vec(at, usize::try_from(len).ok()?).ok()?;
         Some(ErrorText {
             text: String::from_utf8_lossy(&text).into(),

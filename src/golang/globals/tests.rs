@@ -22,7 +22,11 @@ fn check(flavour: Flavour) {
     assert_eq!(globals.firstmoduledata, Some(image.module().at));
     assert_eq!(globals.io_eof, want("io.EOF"));
     assert_eq!(globals.g_tls, Some(-8));
-    assert!(globals.wait_reason_count.is_some_and(|n| (20..80).contains(&n)));
+    assert!(
+        globals
+            .wait_reason_count
+            .is_some_and(|n| (20..80).contains(&n))
+    );
     assert!(globals.g_atomicstatus.is_some());
 }
 
