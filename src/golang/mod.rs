@@ -10,8 +10,11 @@ pub mod endpoint;
 pub mod errors;
 pub mod family;
 pub mod globals;
+pub mod gs;
+pub mod inside;
 pub mod layout;
 pub mod net;
+pub mod stack;
 #[cfg(test)]
 mod testing;
 pub mod witness;

@@ -11,7 +11,7 @@ use std::sync::{Mutex, OnceLock};
 
 use object::{Object, ObjectSymbol};
 
-use crate::addr::{Bias, ImageAddr, LiveAddr};
+use crate::addr::Bias;
 use crate::image::Image;
 use crate::process::ProcessMemory;
 
@@ -106,7 +106,7 @@ impl Running {
         let image = Image::open(&path).unwrap();
         let pid = child.id();
         let mut running = Running {
-            bias: bias(pid, &path, &image),
+            bias: Bias(0),
             memory: ProcessMemory::read_only(pid as i32),
             child,
             input,
@@ -115,6 +115,8 @@ impl Running {
             image,
         };
         running.lines = running.until("ready");
+        // Only now: a parent goes on before its child's exec has mapped the file.
+        running.bias = bias(pid, &path, &running.image);
         running
     }
 
@@ -175,9 +177,4 @@ fn bias(pid: u32, path: &Path, image: &Image) -> Bias {
 /// `0x…`
 pub fn hex(text: &str) -> u64 {
     u64::from_str_radix(text.trim_start_matches("0x"), 16).unwrap()
-}
-
-/// A global of the program, where it runs.
-pub fn live(running: &Running, at: Option<ImageAddr>) -> LiveAddr {
-    running.bias.live(at.unwrap())
 }

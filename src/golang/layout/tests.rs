@@ -51,3 +51,40 @@ fn type_data_wins_and_a_lost_field_is_told() {
     assert!(layouts.agrees_with(Some(144)));
     assert!(!layouts.agrees_with(Some(152)));
 }
+
+/// The program's own type data against the table of release toolchains.
+#[test]
+fn type_data_and_table_agree() {
+    use crate::golang::dynamic::type_section;
+    use crate::golang::globals::Globals;
+    use crate::golang::testing::{Flavour, fixture};
+    use crate::image::Image;
+    use crate::image::rtti::RttiTypes;
+    for flavour in [Flavour::Plain, Flavour::Stripped, Flavour::Pie] {
+        let image = Image::open(&fixture("parked", flavour)).unwrap();
+        let types = RttiTypes::new(image.memory(), type_section(&image));
+        let minor = image.go_version().minor();
+        let read = Layouts::resolve(minor, Some(&types));
+        let table = Layouts::resolve(minor, None);
+        assert_eq!(read.notes, Vec::<String>::new());
+        assert_eq!(read.source, LayoutSource::TypeData);
+        assert!(read.agrees_with(Globals::resolve(&image).g_atomicstatus));
+        for strukt in [
+            G::GO,
+            M::GO,
+            PollDesc::GO,
+            PollFd::GO,
+            NetFd::GO,
+            TlsConn::GO,
+        ] {
+            assert!(types.size_of(strukt).is_some(), "{strukt} has no type data");
+        }
+        assert_eq!(
+            Layouts {
+                source: LayoutSource::Table,
+                ..read
+            },
+            table
+        );
+    }
+}
