@@ -58,7 +58,7 @@ struct Any<'a>(&'a Table);
 impl RuntimeTypes for Any<'_> {
     fn dynamic(&self, rtype: LiveAddr) -> Option<Dynamic<'_>> {
         let ty = TypeId(u32::try_from(rtype.0 % 64).expect("small"));
-        (rtype.0 % 5 != 0).then(|| Dynamic {
+        (!rtype.0.is_multiple_of(5)).then(|| Dynamic {
             name: Arc::clone(&self.0.get(ty).name),
             ty,
             types: self.0,
@@ -67,7 +67,7 @@ impl RuntimeTypes for Any<'_> {
 
     fn error_text(&self, words: ErrorWords, memory: &dyn Memory) -> Option<ErrorText> {
         memory.read_u64(LiveAddr(words.data)).ok()?;
-        (words.rtype.0 % 3 == 0).then(|| ErrorText {
+        words.rtype.0.is_multiple_of(3).then(|| ErrorText {
             text: "\u{1b}error".into(),
             structural: true,
         })

@@ -8,6 +8,7 @@
 
 mod display;
 mod escape;
+mod given;
 mod json;
 mod known;
 mod load;
@@ -23,9 +24,8 @@ mod render_tests;
 mod tests;
 
 pub use escape::{escaped, push_escaped, quoted};
-pub use load::{
-    Dynamic, ErrorText, ErrorWords, Limits, NoRuntime, Place, RuntimeTypes, load, load_all, preload,
-};
+pub use given::{Dynamic, ErrorText, ErrorWords, Limits, NoRuntime, Place, RuntimeTypes};
+pub use load::{load, load_all, preload};
 pub use program::Program;
 
 use std::sync::Arc;

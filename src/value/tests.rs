@@ -155,7 +155,7 @@ fn values_of_a_running_program_are_what_it_prints() {
         ("NilChan", "nil"),
         ("IntPtr", "&9"),
         ("AnyKind", "main.Kind(4)"),
-        ("MapBool", r#"map[bool][]string{true:[]string{...+1 more}}"#),
+        ("MapBool", "map[bool][]string{true:[]string{...+1 more}}"),
         ("MapByte", "map[uint8]uint16{1:2, 3:4}"),
         ("MapGrown", r#"map[string]int{"50":50}"#),
         ("Bytes", r#"[]uint8 len 16 "GET / HTTP/1.1\r\n""#),

@@ -225,8 +225,7 @@ impl Dwarf {
 
 fn keep(sections: &(dyn Sections + Send + Sync), name: &str) -> Bytes {
     match sections.section(name) {
-        None => Bytes::Absent,
-        Some(Cow::Borrowed([])) => Bytes::Absent,
+        None | Some(Cow::Borrowed([])) => Bytes::Absent,
         Some(Cow::Borrowed(_)) => Bytes::Lent,
         Some(Cow::Owned(v)) => Bytes::Kept(v),
     }

@@ -105,12 +105,11 @@ impl Dwarf {
             .collect();
         let mut next = 0;
         for entry in origin {
-            match out.iter().position(|o| o.at == entry.at) {
-                Some(found) => next = found + 1,
-                None => {
-                    out.insert(next.min(out.len()), entry);
-                    next += 1;
-                }
+            if let Some(found) = out.iter().position(|o| o.at == entry.at) {
+                next = found + 1;
+            } else {
+                out.insert(next.min(out.len()), entry);
+                next += 1;
             }
         }
         out
