@@ -168,12 +168,12 @@ fn push_composite(out: &mut String, value: &Value, depth: u32) {
                 out.push(':');
                 push(out, elem, depth + 1);
             }
-            match len {
-                Some(len) => push_more(out, entries.len(), *len, comma(entries.len())),
-                None => {
-                    out.push_str(comma(entries.len()));
-                    out.push_str("...");
-                }
+            let separator = comma(entries.len());
+            if let Some(len) = len {
+                push_more(out, entries.len(), *len, separator);
+            } else {
+                out.push_str(separator);
+                out.push_str("...");
             }
             out.push('}');
         }

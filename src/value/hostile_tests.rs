@@ -58,16 +58,16 @@ struct Any<'a>(&'a Table);
 impl RuntimeTypes for Any<'_> {
     fn dynamic(&self, rtype: LiveAddr) -> Option<Dynamic<'_>> {
         let ty = TypeId(u32::try_from(rtype.0 % 64).expect("small"));
-        (rtype.0 % 5 != 0).then(|| Dynamic {
+        (!rtype.0.is_multiple_of(5)).then(|| Dynamic {
             name: Arc::clone(&self.0.get(ty).name),
             ty,
             types: self.0,
         })
     }
 
-    fn error_text(&self, rtype: LiveAddr, data: u64, memory: &dyn Memory) -> Option<ErrorText> {
-        memory.read_u64(LiveAddr(data)).ok()?;
-        (rtype.0 % 3 == 0).then(|| ErrorText {
+    fn error_text(&self, words: ErrorWords, memory: &dyn Memory) -> Option<ErrorText> {
+        memory.read_u64(LiveAddr(words.data)).ok()?;
+        words.rtype.0.is_multiple_of(3).then(|| ErrorText {
             text: "\u{1b}error".into(),
             structural: true,
         })

@@ -8,6 +8,7 @@ use super::Value;
 use super::load::{Context, Loader, unsigned, word};
 use crate::addr::LiveAddr;
 use crate::image::types::{Field, Type, TypeKind};
+use crate::memory::Memory as _;
 
 /// A pointer to such a type is followed even where the depth is used up.
 pub(super) fn reads_as_text(ty: &Type) -> bool {
@@ -29,8 +30,8 @@ impl Loader<'_> {
             (TypeKind::Struct(fields), name) => {
                 let text = match name {
                     "time.Time" => time(fields, bytes)?,
-                    "netip.Addr" => self.netip(fields, bytes)?.to_string(),
-                    "netip.AddrPort" => self.addr_port(fields, bytes, ctx)?,
+                    "netip.Addr" => netip(fields, bytes)?.to_string(),
+                    "netip.AddrPort" => addr_port(fields, bytes, ctx)?,
                     "net.TCPAddr" | "net.UDPAddr" => self.host_port(fields, bytes)?,
                     "net.IPAddr" => self.host(fields, bytes)?.0,
                     "net.UnixAddr" => self.text_field(fields, bytes, "Name")?,
@@ -81,9 +82,10 @@ impl Loader<'_> {
         }
         let ip = ip(&octets)?;
         let zone = self.text_field(fields, bytes, "Zone")?;
-        let text = match zone.is_empty() {
-            true => ip.to_string(),
-            false => format!("{ip}%{zone}"),
+        let text = if zone.is_empty() {
+            ip.to_string()
+        } else {
+            format!("{ip}%{zone}")
         };
         Some((text, ip.is_ipv6()))
     }
@@ -95,34 +97,34 @@ impl Loader<'_> {
             _ => None,
         }
     }
+}
 
-    /// net/netip/netip.go, `Addr`: the address as 128 bits, high half first,
-    /// then what tells IPv4 (::ffff:a.b.c.d inside) from IPv6 and its zone.
-    /// That third word is nil for the zero Addr. IPv4 in IPv6, which is rare,
-    /// is shown as IPv4, a zone is not shown.
-    fn netip(&self, fields: &[Field], bytes: &[u8]) -> Option<NetipAddr> {
-        let address = part(fields, bytes, "addr")?;
-        let (hi, lo) = (word(address, 0)?, word(address, 1)?);
-        if word(part(fields, bytes, "z")?, 0)? == 0 {
-            return Some(NetipAddr(None));
-        }
-        let six = Ipv6Addr::from_bits(u128::from(hi) << 64 | u128::from(lo));
-        Some(NetipAddr(Some(six.to_canonical())))
+/// net/netip/netip.go, `Addr`: the address as 128 bits, high half first,
+/// then what tells IPv4 (::ffff:a.b.c.d inside) from IPv6 and its zone.
+/// That third word is nil for the zero Addr. IPv4 in IPv6, which is rare,
+/// is shown as IPv4, a zone is not shown.
+fn netip(fields: &[Field], bytes: &[u8]) -> Option<NetipAddr> {
+    let address = part(fields, bytes, "addr")?;
+    let (hi, lo) = (word(address, 0)?, word(address, 1)?);
+    if word(part(fields, bytes, "z")?, 0)? == 0 {
+        return Some(NetipAddr(None));
     }
+    let six = Ipv6Addr::from_bits(u128::from(hi) << 64 | u128::from(lo));
+    Some(NetipAddr(Some(six.to_canonical())))
+}
 
-    fn addr_port(&self, fields: &[Field], bytes: &[u8], ctx: Context<'_>) -> Option<String> {
-        let inner = fields.iter().find(|f| &*f.name == "ip")?;
-        let TypeKind::Struct(inner) = &ctx.types.get(inner.ty).kind else {
-            return None;
-        };
-        let NetipAddr(ip) = self.netip(inner, part(fields, bytes, "ip")?)?;
-        let port = unsigned(part(fields, bytes, "port")?, 2)?;
-        Some(match ip {
-            None => "invalid AddrPort".to_owned(),
-            Some(IpAddr::V4(ip)) => format!("{ip}:{port}"),
-            Some(IpAddr::V6(ip)) => format!("[{ip}]:{port}"),
-        })
-    }
+fn addr_port(fields: &[Field], bytes: &[u8], ctx: Context<'_>) -> Option<String> {
+    let inner = fields.iter().find(|f| &*f.name == "ip")?;
+    let TypeKind::Struct(inner) = &ctx.types.get(inner.ty).kind else {
+        return None;
+    };
+    let NetipAddr(ip) = netip(inner, part(fields, bytes, "ip")?)?;
+    let port = unsigned(part(fields, bytes, "port")?, 2)?;
+    Some(match ip {
+        None => "invalid AddrPort".to_owned(),
+        Some(IpAddr::V4(ip)) => format!("{ip}:{port}"),
+        Some(IpAddr::V6(ip)) => format!("[{ip}]:{port}"),
+    })
 }
 
 /// `None`: the zero value, which Go prints as `invalid IP`.

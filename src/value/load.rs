@@ -10,117 +10,11 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use super::Value;
+use super::given::{ErrorWords, Limits, Place, RuntimeTypes};
 use super::staged::Staged;
 use crate::addr::LiveAddr;
-use crate::image::types::{MapKind, Type, TypeId, TypeKind, TypeTable};
+use crate::image::types::{Type, TypeId, TypeKind, TypeTable};
 use crate::memory::Memory;
-
-/// Where a value's bytes are.
-#[derive(Clone, Copy, Debug)]
-pub enum Place<'a> {
-    /// In the target's memory.
-    At(LiveAddr),
-    /// Gathered already, from registers or a stack: the value's own bytes.
-    Bytes(&'a [u8]),
-}
-
-/// How much of a value is loaded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Pointers followed, one in another.
-    pub depth: u32,
-    /// Bytes of a string.
-    pub string: usize,
-    /// Bytes of a byte slice.
-    pub bytes: usize,
-    /// Elements of a slice or array, entries of a map.
-    pub elements: usize,
-    /// Fields of a struct.
-    pub fields: usize,
-    /// Values in all.
-    pub nodes: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            depth: 1,
-            string: 64,
-            bytes: 64,
-            elements: 8,
-            fields: 16,
-            nodes: 256,
-        }
-    }
-}
-
-impl Limits {
-    /// The same, none larger than what one value may cost.
-    fn bounded(self) -> Limits {
-        Limits {
-            depth: self.depth.min(16),
-            string: self.string.min(1 << 20),
-            bytes: self.bytes.min(1 << 20),
-            elements: self.elements.min(4096),
-            fields: self.fields.min(1024),
-            nodes: self.nodes.min(1 << 16),
-        }
-    }
-}
-
-/// The type of what an interface holds.
-pub struct Dynamic<'a> {
-    /// As Go prints it.
-    pub name: Arc<str>,
-    /// The type, in `types`.
-    pub ty: TypeId,
-    /// Not always the table that the interface's own type is from.
-    pub types: &'a dyn TypeTable,
-}
-
-/// The text of an error value.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ErrorText {
-    /// What its Error method prints, or its structure.
-    pub text: Arc<str>,
-    /// The Error method is the program's own code: this is `pkg.Type{fields}`.
-    pub structural: bool,
-}
-
-/// What only the running program's own type data can tell. Methods may be
-/// called several times for one value, first with a memory that refuses reads
-/// and notes them: answers must not be remembered by data address.
-pub trait RuntimeTypes {
-    /// The type that the descriptor (`abi.Type`) at `rtype` describes.
-    fn dynamic(&self, rtype: LiveAddr) -> Option<Dynamic<'_>> {
-        let _ = rtype;
-        None
-    }
-
-    /// The function that `pc` lies in.
-    fn function(&self, pc: LiveAddr) -> Option<Arc<str>> {
-        let _ = pc;
-        None
-    }
-
-    /// The text of an error whose dynamic type is `rtype` and whose data word
-    /// is `data`; `None` when it is no error, or not known.
-    fn error_text(&self, rtype: LiveAddr, data: u64, memory: &dyn Memory) -> Option<ErrorText> {
-        let _ = (rtype, data, memory);
-        None
-    }
-
-    /// How maps are laid out, asked where the type table cannot tell.
-    fn map_kind(&self) -> MapKind {
-        MapKind::Unknown
-    }
-}
-
-/// Knows nothing: interfaces show their words.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoRuntime;
-
-impl RuntimeTypes for NoRuntime {}
 
 /// Loads one value.
 pub fn load(
@@ -148,6 +42,7 @@ pub fn load_all(
     let staged = Staged::new(memory);
     let loader = Loader {
         memory: &staged,
+        errors: Cell::new(false),
         limits: limits.bounded(),
         rt,
         nodes: Cell::new(0),
@@ -168,7 +63,10 @@ pub fn load_all(
     for _ in 0..ROUNDS {
         let values = run();
         if !staged.fetch() {
-            return values;
+            if !loader.errors.get() {
+                return values;
+            }
+            break;
         }
     }
     staged.stop_collecting();
@@ -270,7 +168,9 @@ const MAX_OWN_BYTES: u64 = 16 << 10;
 const MAX_LEN: u64 = 1 << 47;
 
 pub(super) struct Loader<'a> {
-    pub(super) memory: &'a dyn Memory,
+    pub(super) memory: &'a Staged<'a>,
+    /// An error was met whose text waits for the last round.
+    errors: Cell<bool>,
     pub(super) limits: Limits,
     pub(super) rt: &'a dyn RuntimeTypes,
     nodes: Cell<u32>,
@@ -506,18 +406,29 @@ impl Loader<'_> {
             return Value::Nil;
         }
         // runtime/runtime2.go, `itab`: inter, type.
-        let rtype = match empty {
-            true => LiveAddr(tab),
-            false => match self.memory.read_addr(LiveAddr(tab).offset(8)) {
-                Ok(rtype) => rtype,
-                Err(_) => return unreadable(format!("{}: itab at {tab:#x}: not mapped", ty.name)),
-            },
+        let rtype = if empty {
+            LiveAddr(tab)
+        } else if let Ok(rtype) = self.memory.read_addr(LiveAddr(tab).offset(8)) {
+            rtype
+        } else {
+            return unreadable(format!("{}: itab at {tab:#x}: not mapped", ty.name));
         };
-        if let Some(error) = self.rt.error_text(rtype, data, self.memory) {
-            return Value::Error {
-                text: error.text,
-                structural: error.structural,
+        if !empty && &*ty.name == "error" {
+            if self.memory.is_collecting() {
+                self.errors.set(true);
+                return Value::Elided;
+            }
+            let words = ErrorWords {
+                itab: LiveAddr(tab),
+                rtype,
+                data,
             };
+            if let Some(error) = self.rt.error_text(words, self.memory) {
+                return Value::Error {
+                    text: error.text,
+                    structural: error.structural,
+                };
+            }
         }
         let Some(dynamic) = self.rt.dynamic(rtype) else {
             return Value::Interface {

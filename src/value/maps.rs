@@ -6,6 +6,7 @@ use super::Value;
 use super::load::{Context, Loader, word};
 use crate::addr::LiveAddr;
 use crate::image::types::{MapKind, Type, TypeId, TypeKind, TypeTable};
+use crate::memory::Memory as _;
 
 /// Groups or buckets looked at, empty ones too.
 const MAX_GROUPS: u64 = 64;
@@ -91,9 +92,10 @@ impl Slots {
 /// pointer to it.
 fn stored(id: TypeId, types: &dyn TypeTable) -> (u64, u64, bool) {
     let size = types.get(id).size;
-    match size > MAX_INLINE {
-        true => (8, 8, true),
-        false => (size, align(id, types, &mut 256), false),
+    if size > MAX_INLINE {
+        (8, 8, true)
+    } else {
+        (size, align(id, types, &mut 256), false)
     }
 }
 
@@ -142,9 +144,8 @@ impl Loader<'_> {
         at: LiveAddr,
         ctx: Context<'_>,
     ) -> Value {
-        let header = match self.memory.read_vec(at, 40) {
-            Ok(header) => header,
-            Err(_) => return super::load::unreadable(format!("{} at {at}: not mapped", ty.name)),
+        let Ok(header) = self.memory.read_vec(at, 40) else {
+            return super::load::unreadable(format!("{} at {at}: not mapped", ty.name));
         };
         let len = word(&header, 0).filter(|len| *len < MAX_LEN);
         let entries = match (len, ctx.deeper()) {

@@ -8,10 +8,12 @@
 
 mod display;
 mod escape;
+mod given;
 mod json;
 mod known;
 mod load;
 mod maps;
+mod program;
 mod staged;
 
 #[cfg(test)]
@@ -22,9 +24,9 @@ mod render_tests;
 mod tests;
 
 pub use escape::{escaped, push_escaped, quoted};
-pub use load::{
-    Dynamic, ErrorText, Limits, NoRuntime, Place, RuntimeTypes, load, load_all, preload,
-};
+pub use given::{Dynamic, ErrorText, ErrorWords, Limits, NoRuntime, Place, RuntimeTypes};
+pub use load::{load, load_all, preload};
+pub use program::Program;
 
 use std::sync::Arc;
 

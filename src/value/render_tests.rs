@@ -119,7 +119,7 @@ fn every_kind_has_both_renderings() {
         (
             structure(vec![("_", Value::Int(1)), ("_", Value::Elided)], 3),
             "main.T{_:1, _:..., ...+3 more}",
-            r##"{"_":1,"_#2":{"elided":true},"...":3}"##,
+            r#"{"_":1,"_#2":{"elided":true},"...":3}"#,
         ),
         (
             Value::Map {

@@ -78,6 +78,11 @@ impl<'a> Staged<'a> {
         self.collecting.set(false);
     }
 
+    /// True while reads are noted instead of done.
+    pub(super) fn is_collecting(&self) -> bool {
+        self.collecting.get()
+    }
+
     fn find(&self, at: LiveAddr, into: &mut [u8]) -> bool {
         for (start, bytes) in self.held.borrow().iter() {
             let skip =
@@ -116,5 +121,15 @@ impl Memory for Staged<'_> {
             wanted.push(span);
         }
         unmapped
+    }
+
+    fn read_many(&self, pieces: &mut [Piece<'_>]) -> Result<(), MemoryError> {
+        if !self.collecting.get() {
+            return self.inner.read_many(pieces);
+        }
+        for piece in pieces {
+            piece.ok = self.read(piece.at, piece.into).is_ok();
+        }
+        Ok(())
     }
 }

@@ -84,13 +84,16 @@ impl RuntimeTypes for DwarfRuntime<'_> {
         Some(found.1.as_str().into())
     }
 
-    fn error_text(&self, rtype: LiveAddr, data: u64, memory: &dyn Memory) -> Option<ErrorText> {
-        let ty = self.find(rtype)?;
+    fn error_text(&self, words: ErrorWords, memory: &dyn Memory) -> Option<ErrorText> {
+        let ty = self.find(words.rtype)?;
         if &*self.dwarf.get(ty).name != "*errors.errorString" {
             return None;
         }
-        let at = memory.read_addr(LiveAddr(data)).ok()?;
-        let len = memory.read_u64(LiveAddr(data).offset(8)).ok()?.min(256);
+        let at = memory.read_addr(LiveAddr(words.data)).ok()?;
+        let len = memory
+            .read_u64(LiveAddr(words.data).offset(8))
+            .ok()?
+            .min(256);
         let text = memory.read_vec(at, usize::try_from(len).ok()?).ok()?;
         Some(ErrorText {
             text: String::from_utf8_lossy(&text).into(),
@@ -152,7 +155,7 @@ fn values_of_a_running_program_are_what_it_prints() {
         ("NilChan", "nil"),
         ("IntPtr", "&9"),
         ("AnyKind", "main.Kind(4)"),
-        ("MapBool", r#"map[bool][]string{true:[]string{...+1 more}}"#),
+        ("MapBool", "map[bool][]string{true:[]string{...+1 more}}"),
         ("MapByte", "map[uint8]uint16{1:2, 3:4}"),
         ("MapGrown", r#"map[string]int{"50":50}"#),
         ("Bytes", r#"[]uint8 len 16 "GET / HTTP/1.1\r\n""#),

@@ -31,6 +31,7 @@ use crate::addr::ImageAddr;
 use crate::image::types::{MapKind, Type, TypeId};
 
 pub use names::short_type_name;
+pub use signature::fits;
 
 /// gimli's view of a section.
 pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
@@ -40,6 +41,12 @@ pub trait Sections {
     /// The section's bytes, decompressed; `None` when the file has none.
     /// Borrowed bytes are asked for again instead of being kept.
     fn section(&self, name: &str) -> Option<Cow<'_, [u8]>>;
+}
+
+impl Sections for crate::image::Image {
+    fn section(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        Self::section(self, name)
+    }
 }
 
 impl<T: Sections + ?Sized> Sections for Arc<T> {
@@ -145,8 +152,7 @@ impl Dwarf {
 
     /// Up to Go 1.21 the compiler leaves parameters named `_`, and unnamed ones,
     /// out of DWARF (seen in 1.18.10, 1.20.14, 1.21.13; not in 1.22.10): a
-    /// signature may then be too short, and must agree with another source
-    /// (method table, argument info) before registers are assigned by it.
+    /// signature may then be too short: [`fits`] tells.
     pub fn omits_blank_params(&self) -> bool {
         self.units.go_minor.is_some_and(|minor| minor < 22)
     }
@@ -219,8 +225,7 @@ impl Dwarf {
 
 fn keep(sections: &(dyn Sections + Send + Sync), name: &str) -> Bytes {
     match sections.section(name) {
-        None => Bytes::Absent,
-        Some(Cow::Borrowed([])) => Bytes::Absent,
+        None | Some(Cow::Borrowed([])) => Bytes::Absent,
         Some(Cow::Borrowed(_)) => Bytes::Lent,
         Some(Cow::Owned(v)) => Bytes::Kept(v),
     }

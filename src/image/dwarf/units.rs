@@ -265,10 +265,8 @@ impl Dwarf {
             let mut ty = None;
             for attribute in attributes {
                 match (attribute.name(), attribute.value()) {
-                    (gimli::DW_AT_name, value) => {
-                        if self.text(&value).as_deref() != Some(name) {
-                            return true;
-                        }
+                    (gimli::DW_AT_name, value) if self.text(&value).as_deref() != Some(name) => {
+                        return true;
                     }
                     (gimli::DW_AT_type, AttributeValue::DebugInfoRef(to)) => ty = Some(to.0),
                     (gimli::DW_AT_location, AttributeValue::Block(block)) => {
