@@ -9,7 +9,10 @@ mod clock;
 pub mod control;
 pub mod engine;
 mod report;
+mod running;
+mod spill;
 pub mod target;
+mod values;
 
 pub use control::{Control, StopReason};
 pub use engine::{Engine, Options, Outcome, Start};
