@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "PID   PPID  NAME               GO        MODULE            STRIPPED  PATH",
+                "PID   PPID  NAME              GO        MODULE            STRIPPED  PATH",
                 "4242  1     ser\\u{1b}[31mver  go1.26.8  example.com/shop  yes       /srv/server (deleted)",
             ]
         );

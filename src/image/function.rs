@@ -32,6 +32,8 @@ pub const FUNCDATA_ARG_LIVE_INFO: u8 = 6;
 
 /// Longer names are cut off: instances of generics nest deep, but not so deep.
 const MAX_NAME: usize = 1 << 16;
+/// More bodies than are ever inlined into one function.
+const MAX_INLINED: i32 = 1 << 16;
 
 /// All functions of a program, in order of address.
 #[derive(Clone, Copy)]
@@ -136,10 +138,12 @@ impl<'a> Functions<'a> {
     /// A name out of the table of names.
     pub(crate) fn name_at(&self, offset: i32) -> &'a [u8] {
         let names = self.data.get(self.image.tab.names.clone());
-        usize::try_from(offset)
+        let rest = usize::try_from(offset)
             .ok()
-            .and_then(|at| until_nul(names?, at))
-            .map_or(&[], |name| name.get(..MAX_NAME).unwrap_or(name))
+            .and_then(|at| names?.get(at..))
+            .unwrap_or_default();
+        let window = rest.get(..MAX_NAME).unwrap_or(rest);
+        until_nul(window, 0).unwrap_or(window)
     }
 }
 
@@ -364,7 +368,7 @@ impl<'a> Function<'a> {
             this.funcdata(FUNCDATA_INL_TREE)?;
             table.map(|range| range.value).max()
         });
-        (0..=last.unwrap_or(-1)).map_while(move |index| this.inlined_body(index))
+        (0..=last.unwrap_or(-1).min(MAX_INLINED)).map_while(move |index| this.inlined_body(index))
     }
 
     /// Record `index` of the inline tree (runtime/symtabinl.go: inlinedCall;

@@ -26,6 +26,7 @@ mod pclntab;
 mod pcvalue;
 mod relocations;
 pub mod rtti;
+pub mod signature;
 mod summary;
 #[cfg(test)]
 mod type_oracle;

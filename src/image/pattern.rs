@@ -122,20 +122,19 @@ fn inlined_subject(functions: &[String]) -> String {
 }
 
 fn inlined_callers(places: &[InlinedAt], total: usize) -> String {
-    let mut text = String::from("its callers: ");
-    for (n, place) in places.iter().enumerate() {
-        if n > 0 {
-            text.push_str(", ");
-        }
-        let file = place.file.rsplit('/').next().unwrap_or_default();
-        text.push_str(&format!("{} ({file}:{})", place.caller, place.line));
-    }
-    let more = total.saturating_sub(places.len());
-    if more > 0 {
-        text.push_str(&format!(" and {more} more"));
-    }
-    text.push_str("; trace those, or build with -gcflags=all=-l");
-    text
+    let shown: Vec<String> = places
+        .iter()
+        .map(|place| {
+            let file = place.file.rsplit('/').next().unwrap_or_default();
+            format!("{} ({file}:{})", place.caller, place.line)
+        })
+        .collect();
+    let more = match total.saturating_sub(places.len()) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let shown = shown.join(", ");
+    format!("its callers: {shown}{more}; trace those, or build with -gcflags=all=-l")
 }
 
 /// The functions that the patterns name, without duplicates, in order of
@@ -180,7 +179,9 @@ fn resolve_one<'a>(
     if let Some(twins) = abi0_twins(image, pattern) {
         return Ok((twins, true));
     }
-    let is_name = |name: &[u8]| name == pattern.as_bytes() || decode_name(name) == pattern;
+    let is_name = |name: &[u8]| {
+        name == pattern.as_bytes() || name.contains(&b'%') && decode_name(name) == pattern
+    };
     inlined_only(image, pattern, &is_name)?;
     let expression = Regex::new(pattern);
     if let Ok(expression) = &expression {
@@ -351,7 +352,8 @@ mod tests {
 
     #[test]
     fn a_bad_expression_is_explained_in_one_line() {
-        let error = Regex::new("net.(*conn).Raed").unwrap_err();
+        let typed = String::from("net.(*conn).Raed");
+        let error = Regex::new(&typed).unwrap_err();
         assert_eq!(reason(&error), "repetition operator missing expression");
     }
 }

@@ -1,6 +1,7 @@
 //! For tests: Go programs built now, and what their DWARF says of types and
 //! functions. An independent reader of the same facts, slow and simple.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -155,6 +156,8 @@ pub(crate) fn minor() -> u32 {
 /// What DWARF says.
 pub(crate) struct Oracle {
     dwarf: gimli::Dwarf<R>,
+    units: Vec<gimli::Unit<R>>,
+    shapes: RefCell<HashMap<gimli::DebugInfoOffset, Option<(Shape, String)>>>,
 }
 
 /// A parameter or result.
@@ -162,7 +165,6 @@ pub(crate) struct Oracle {
 pub(crate) struct Formal {
     pub(crate) name: String,
     pub(crate) result: bool,
-    pub(crate) type_name: String,
     pub(crate) shape: Shape,
     /// Where it is at the function's entry, if DWARF says and in registers.
     pub(crate) entry: Option<Vec<Piece>>,
@@ -192,16 +194,21 @@ impl Oracle {
             let bytes: Arc<[u8]> = Arc::from(data.unwrap_or_default().as_ref());
             Ok(R::new(bytes, RunTimeEndian::Little))
         };
+        let dwarf = gimli::Dwarf::load(load).expect("DWARF");
+        let mut units = Vec::new();
+        let mut headers = dwarf.units();
+        while let Some(header) = headers.next().expect("unit") {
+            units.push(dwarf.unit(header).expect("unit"));
+        }
         Self {
-            dwarf: gimli::Dwarf::load(load).expect("DWARF"),
+            dwarf,
+            units,
+            shapes: RefCell::default(),
         }
     }
 
     fn each(&self, mut then: impl FnMut(&gimli::Unit<R>)) {
-        let mut headers = self.dwarf.units();
-        while let Some(header) = headers.next().expect("unit") {
-            then(&self.dwarf.unit(header).expect("unit"));
-        }
+        self.units.iter().for_each(&mut then);
     }
 
     fn name(&self, unit: &gimli::Unit<R>, entry: &Entry<'_>) -> Option<String> {
@@ -278,7 +285,25 @@ impl Oracle {
             if child.tag() != gimli::DW_TAG_formal_parameter {
                 continue;
             }
-            formals.push(self.formal(unit, child, low)?);
+            let formal = self.formal(unit, child, low)?;
+            // A result of a function that defers is there twice.
+            let again = |f: &Formal| formal.result && f.result && f.name == formal.name;
+            if formal.name == "_" || !formals.iter().any(again) {
+                formals.push(formal);
+            }
+        }
+        // The dictionary of a generic instance is left out.
+        if let Some(place) = crate::image::signature::dictionary_place(&name)
+            && !formals.iter().any(|f| f.name == ".dict")
+        {
+            let dictionary = Formal {
+                name: ".dict".into(),
+                result: false,
+                shape: Shape::pointer(),
+                entry: None,
+                stack: None,
+            };
+            formals.insert(place.min(formals.len()), dictionary);
         }
         Some(Function {
             name,
@@ -298,7 +323,7 @@ impl Oracle {
             }
         });
         let at = self.through(unit, entry, |u, e| self.reference(u, e, gimli::DW_AT_type))?;
-        let (shape, type_name) = self.shape(at, 0)?;
+        let shape = self.shape(at, 0)?.0;
         let (mut pieces, mut stack) = (None, None);
         if let Some(value) = entry.attr_value(gimli::DW_AT_location) {
             let expression = match value {
@@ -323,7 +348,6 @@ impl Oracle {
         Some(Formal {
             name,
             result,
-            type_name,
             shape,
             entry: pieces,
             stack,
@@ -362,20 +386,27 @@ impl Oracle {
         at: gimli::DebugInfoOffset,
         then: impl FnOnce(&gimli::Unit<R>, &Entry<'_>) -> T,
     ) -> Option<T> {
-        let mut headers = self.dwarf.units();
-        while let Some(header) = headers.next().ok()? {
-            if let Some(offset) = at.to_unit_offset(&header) {
-                let unit = self.dwarf.unit(header).ok()?;
-                let entry = unit.entry(offset).ok()?;
-                return Some(then(&unit, &entry));
-            }
-        }
-        None
+        let start = |u: &gimli::Unit<R>| u.header.debug_info_offset();
+        let behind = self
+            .units
+            .partition_point(|u| start(u).is_some_and(|s| s <= at));
+        let unit = self.units.get(behind.checked_sub(1)?)?;
+        let offset = at.to_unit_offset(&unit.header)?;
+        Some(then(unit, &unit.entry(offset).ok()?))
     }
 
     /// A type's shape and name.
     fn shape(&self, at: gimli::DebugInfoOffset, depth: u32) -> Option<(Shape, String)> {
         assert!(depth < 50, "types nest");
+        if let Some(known) = self.shapes.borrow().get(&at) {
+            return known.clone();
+        }
+        let found = self.read_shape(at, depth);
+        self.shapes.borrow_mut().insert(at, found.clone());
+        found
+    }
+
+    fn read_shape(&self, at: gimli::DebugInfoOffset, depth: u32) -> Option<(Shape, String)> {
         self.with(at, |unit, entry| {
             let name = self.name(unit, entry).unwrap_or_default();
             let number = |a| entry.attr_value(a).and_then(|v| v.udata_value());

@@ -151,6 +151,24 @@ pub enum MapKind {
     SwissSplit,
 }
 
+impl MapKind {
+    /// What Go 1.`minor` does, with the experiments it was built with
+    /// (`GOEXPERIMENT` in the build settings, or after `X:` in the version).
+    pub fn of(minor: u32, experiments: &str) -> MapKind {
+        let has = |name: &str| {
+            experiments
+                .split(|c: char| !c.is_ascii_alphanumeric())
+                .any(|e| e == name)
+        };
+        match minor {
+            0..24 => MapKind::Classic,
+            _ if has("noswissmap") => MapKind::Classic,
+            _ if has("mapsplitgroup") => MapKind::SwissSplit,
+            _ => MapKind::Swiss,
+        }
+    }
+}
+
 /// Loads types on demand.
 pub trait TypeTable {
     /// The type; an `Opaque` one when its description cannot be read.

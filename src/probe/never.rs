@@ -28,8 +28,8 @@ const MAX_REACHED: usize = 20_000;
 /// Why a function is not armed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Never {
-    /// C, or the linker's.
-    #[error("it is not a Go function")]
+    /// C, the linker's, or an assembly body without a package.
+    #[error("it is not a Go package's function")]
     NotGo,
     /// It switches stacks or starts on a borrowed one.
     #[error("it switches stacks")]
@@ -221,9 +221,15 @@ fn by_name(name: &str) -> Option<Never> {
     if !name.contains('.') {
         return Some(Never::NotGo);
     }
-    // The linker's own symbols; parts that C compilers split off runtime/cgo.
-    let foreign = ["go:", "x_cgo_", "_cgo_"];
-    if name == "go.buildid" || foreign.iter().any(|p| name.starts_with(p)) {
+    // The linker's own; runtime/cgo; C++ that the race detector brings along.
+    let linker = [
+        "go:buildid",
+        "go.buildid",
+        "go:textfipsstart",
+        "go:textfipsend",
+    ];
+    let foreign = ["x_cgo_", "_cgo_", "_Z"];
+    if linker.contains(&name) || foreign.iter().any(|p| name.starts_with(p)) {
         return Some(Never::NotGo);
     }
     let listed = ROOTS.iter().chain(ALONE);

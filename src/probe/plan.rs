@@ -10,12 +10,13 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt::Write as _;
 use std::rc::Rc;
 
+pub use super::entry_abi::Abi;
 use super::hot::is_hot;
 use super::never::{Avoid, Never};
 use crate::addr::{ImageAddr, LiveAddr};
 use crate::arch::scan::{Disassembler, Problem, Scan};
 use crate::arch::slot::{CannotMove, MAX_INSN, instruction_text, relocate};
-use crate::image::{Function, Image};
+use crate::image::{Function, Image, Match};
 use crate::memory::Memory;
 
 /// Most functions that tail jumps are followed to, from one function.
@@ -33,14 +34,13 @@ pub struct Wanted<'a> {
     pub exact: bool,
 }
 
-/// Which calling convention a function's entry has.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Abi {
-    /// Registers: everything written in Go, since 1.17.
-    Internal,
-    /// The stack: assembly, and wrappers that assembly calls Go through. R14
-    /// need not be g there.
-    Abi0,
+impl<'a> From<&Match<'a>> for Wanted<'a> {
+    fn from(found: &Match<'a>) -> Self {
+        Self {
+            function: found.function,
+            exact: found.exact,
+        }
+    }
 }
 
 /// Why a function cannot be traced.
@@ -271,7 +271,7 @@ struct Planner<'a> {
     functions: Vec<FunctionPlan>,
 }
 
-impl<'a> Planner<'a> {
+impl Planner<'_> {
     fn add(&mut self, wanted: &Wanted<'_>) {
         let function = &wanted.function;
         if self.by_index.contains_key(&function.index()) {
@@ -381,15 +381,8 @@ impl<'a> Planner<'a> {
     }
 
     fn abi(&mut self, function: &Function<'_>) -> Abi {
-        let asm = function.is_asm() && !is_register_assembly(&function.name());
-        let loads_g = self
-            .scan(function)
-            .is_ok_and(|scan| scan.check.is_some_and(|check| check.loads_g));
-        if asm || loads_g || function.is_wrapper() && sets_up_registers(function) {
-            Abi::Abi0
-        } else {
-            Abi::Internal
-        }
+        let scan = self.scan(function).ok();
+        Abi::of(function, scan.as_deref())
     }
 
     /// Adds the RETs of functions that planned ones jump to, and notes which
@@ -539,51 +532,6 @@ struct Followed {
 enum End {
     Planned(usize),
     Foreign(usize),
-}
-
-/// Assembly that takes its arguments in registers (`<ABIInternal>` in
-/// GOROOT/src/{runtime,internal/bytealg,reflect}/*_amd64.s, Go 1.19 to 1.27).
-fn is_register_assembly(name: &str) -> bool {
-    const RUNTIME: &[&str] = &[
-        "memmove",
-        "memequal",
-        "memequal_varlen",
-        "memclrNoHeapPointers",
-        "memhash",
-        "memhash32",
-        "memhash64",
-        "strhash",
-        "cmpstring",
-    ];
-    match name.strip_prefix("runtime.") {
-        Some(short) => RUNTIME.contains(&short) || short.starts_with("gcWriteBarrier"),
-        None => {
-            name.starts_with("internal/bytealg.")
-                || name.ends_with("syscall.Syscall6")
-                || matches!(name, "reflect.makeFuncStub" | "reflect.methodValueCall")
-        }
-    }
-}
-
-/// A wrapper through which assembly calls Go: it makes X15 zero and loads g
-/// before it calls (`cmd/compile/internal/amd64/ssa.go`: `getgFromTLS`,
-/// `zeroX15`), as nothing else does near its start.
-fn sets_up_registers(function: &Function<'_>) -> bool {
-    let head = function
-        .code()
-        .and_then(|code| code.get(..96.min(code.len())));
-    let zero_x15: [u8; 4] = [0x45, 0x0f, 0x57, 0xff];
-    let loads: [&[u8]; 3] = [
-        &[0x64, 0x4c, 0x8b, 0x34, 0x25],
-        &[0x49, 0xc7, 0xc6],
-        &[0x4c, 0x8b, 0x35],
-    ];
-    head.is_some_and(|head| {
-        head.windows(zero_x15.len() + 5).any(|w| {
-            w.strip_prefix(&zero_x15)
-                .is_some_and(|rest| loads.iter().any(|load| rest.starts_with(load)))
-        })
-    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The expression language of filters, conditions and `print`.
 //!
-//! Who lives here: [`lexer`], [`parser`] and the tree ([`ast`]), the table of
+//! Who lives here: `lexer`, `parser` and the tree ([`ast`]), the table of
 //! facts ([`facts`]), the checker ([`check`]) and the evaluator ([`eval`]).
 //! Pure: nobody here reads a target; an environment is asked for facts
 //! ([`Facts`]). Allowed in: probe, record, sink, session, cli.
@@ -14,6 +14,10 @@
 //! `1.5s`, `10µs`, `2h`, `1h30m`, sizes `4KiB`, `2MiB` (integers), `nil`,
 //! `true`, `false`. `=~` and `!~` take a regular expression as a literal; it
 //! matches anywhere in the text.
+//!
+//! Names are the facts of [`CALL_FACTS`], `args.NAME` and `results.NAME`, and
+//! the bare names of arguments and results that are no facts; a structure's
+//! fields follow after a dot. `hit.NAME` is always the fact.
 //!
 //! # Absent facts
 //!

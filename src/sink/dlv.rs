@@ -13,12 +13,12 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use super::escape::push_escaped;
 use super::parts::{Outcome, outcomes, push_error};
 use super::text::push_gap;
 use super::values::render_value;
 use super::{Out, Sink};
 use crate::record::{Call, Conn, End, Record};
+use crate::value::push_escaped;
 
 /// Writes the form of `dlv trace`.
 pub struct DlvSink {

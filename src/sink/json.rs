@@ -30,11 +30,11 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::clock::UtcClock;
-use super::escape::{escape_json, push_bytes};
+use super::escape::escape_json;
 use super::values::json_value;
 use super::{Out, Sink};
 use crate::record::{Call, Conn, ErrorValue, Frame, Payload, Record};
-use crate::value::Value;
+use crate::value::{Value, quoted};
 
 /// Writes JSON lines.
 pub struct JsonSink {
@@ -212,10 +212,10 @@ impl Object<'_> {
     }
 
     fn payload(&mut self, payload: &Payload) {
-        self.scratch.clear();
-        push_bytes(self.scratch, &payload.bytes);
-        self.name("payload");
-        let _ = serde_json::to_writer(&mut *self.out, self.scratch.as_str());
+        let quoted = quoted(&payload.bytes);
+        // Without the quotes: JSON has its own.
+        let text = quoted.get(1..quoted.len() - 1).unwrap_or("");
+        self.field("payload", text);
         self.field("payload_len", &payload.len);
     }
 }

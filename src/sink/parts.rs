@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use super::escape::push_escaped;
-use super::values::render_value;
 use crate::record::{Call, ErrorValue};
-use crate::value::Value;
+use crate::value::{Value, push_escaped, quoted};
 
 /// One thing that a call returned.
 pub(super) enum Outcome<'c> {
@@ -82,13 +80,7 @@ pub(super) fn push_error(out: &mut String, error: &ErrorValue) {
             if word || *structural {
                 push_escaped(out, text);
             } else {
-                render_value(
-                    out,
-                    &Value::Str {
-                        bytes: text.as_bytes().to_vec(),
-                        len: text.len() as u64,
-                    },
-                );
+                out.push_str(&quoted(text.as_bytes()));
             }
             if *structural {
                 out.push_str(" (fields)");

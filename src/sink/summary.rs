@@ -14,10 +14,11 @@ use comfy_table::{CellAlignment, Table, presets};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::escape::{escape_json, escaped};
+use super::escape::escape_json;
 use super::format::{Bytes, Count, Nanos, bars};
 use super::{Out, Sink};
 use crate::record::{Call, Direction, End, ErrorValue, Record};
+use crate::value::escaped;
 
 /// Calls whose outer call has not come yet; beyond that the oldest are taken
 /// for outermost.
@@ -321,6 +322,7 @@ impl SummarySink {
                         .map(Some)
                         .chain([None])
                         .zip(buckets(&stats.latency))
+                        .filter(|(_, count)| *count > 0)
                         .collect(),
                 }),
             })
@@ -372,7 +374,7 @@ struct Latency {
     p90: u64,
     p99: u64,
     max: u64,
-    /// Upper bound in ns (null: none) and count.
+    /// Upper bound in ns (null: none) and count, where there are any.
     buckets: Vec<(Option<u64>, u64)>,
 }
 

@@ -18,12 +18,12 @@ use std::io::{self, Write};
 use jiff::tz::TimeZone;
 
 use super::clock::LocalClock;
-use super::escape::{push_bytes, push_escaped};
 use super::format::{Bytes, Nanos};
 use super::parts::{Outcome, arguments, outcomes, push_error};
 use super::values::render_value;
 use super::{Color, Out, Sink};
 use crate::record::{Call, Conn, Direction, End, Endpoint, ErrorValue, Frame, Payload, Record};
+use crate::value::{push_escaped, quoted};
 
 const DIM: &str = "\x1b[2m";
 const CYAN: &str = "\x1b[36m";
@@ -207,9 +207,8 @@ impl TextSink {
     }
 
     fn payload(&mut self, payload: &Payload) {
-        self.line.push_str("    \"");
-        push_bytes(&mut self.line, &payload.bytes);
-        self.line.push('"');
+        self.line.push_str("    ");
+        self.line.push_str(&quoted(&payload.bytes));
         if payload.len > payload.bytes.len() as u64 {
             let _ = write!(self.line, "… of {}", Bytes(payload.len));
         }

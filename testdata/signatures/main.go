@@ -103,12 +103,13 @@ func main() {
 		(*os.File).Read, (*os.File).WriteAt, os.Open, os.OpenFile, os.ReadFile,
 		io.ReadFull, io.Copy, io.WriteString, errors.Is, errors.New, errors.As,
 		fmt.Fprintf, fmt.Sprint, fmt.Errorf, strings.Split, strings.Replace,
-		strings.Repeat, time.ParseDuration, time.Sleep, (*time.Timer).Reset,
+		strings.Repeat, time.ParseDuration, (*time.Timer).Reset,
 		time.Time.Add, time.Time.Format, time.Now, time.Date, time.Since,
 	}
 	if keep {
 		inlined(1, "", true)
 		inlinedNamed(nil, &pair{}, 1)
+		generics()
 	}
 	for _, f := range list {
 		v := reflect.ValueOf(f)
@@ -126,4 +127,30 @@ func main() {
 
 func describe(t reflect.Type) string {
 	return fmt.Sprintf("%s/%s/%d", t, t.Kind(), t.Size())
+}
+
+type list[K comparable, V any] struct{ m map[K]V }
+
+//go:noinline
+func (l *list[K, V]) put(k K, v V) (old V, ok bool) {
+	old, ok = l.m[k]
+	l.m[k] = v
+	return
+}
+
+//go:noinline
+func filter[X any](xs []X, f func(X) bool) (r []X) {
+	for _, x := range xs {
+		if f(x) {
+			r = append(r, x)
+		}
+	}
+	return
+}
+
+// Called by name only: an instance has no entry that Go code can ask for.
+func generics() {
+	l := &list[string, int]{map[string]int{}}
+	l.put("a", 1)
+	_ = filter([]int{1, 2}, func(i int) bool { return i > 1 })
 }

@@ -28,9 +28,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use gimli::{Abbreviations, DebugAbbrev, EndianSlice, LittleEndian};
 
 use crate::addr::ImageAddr;
-use crate::image::types::{Type, TypeId};
+use crate::image::types::{MapKind, Type, TypeId};
 
 pub use names::short_type_name;
+pub use signature::fits;
 
 /// gimli's view of a section.
 pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
@@ -40,6 +41,12 @@ pub trait Sections {
     /// The section's bytes, decompressed; `None` when the file has none.
     /// Borrowed bytes are asked for again instead of being kept.
     fn section(&self, name: &str) -> Option<Cow<'_, [u8]>>;
+}
+
+impl Sections for crate::image::Image {
+    fn section(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        Self::section(self, name)
+    }
 }
 
 impl<T: Sections + ?Sized> Sections for Arc<T> {
@@ -95,6 +102,7 @@ pub struct Dwarf {
     units: units::Units,
     index: OnceLock<types::Index>,
     by_rtype: OnceLock<Box<[(u64, u32)]>>,
+    maps: OnceLock<MapKind>,
     loaded: Mutex<HashMap<TypeId, Arc<Type>>>,
 }
 
@@ -131,6 +139,7 @@ impl Dwarf {
             units: units::Units::default(),
             index: OnceLock::new(),
             by_rtype: OnceLock::new(),
+            maps: OnceLock::new(),
             loaded: Mutex::default(),
         };
         let len = dwarf.bytes(&dwarf.info, ".debug_info").len();
@@ -139,6 +148,13 @@ impl Dwarf {
         }
         dwarf.units = dwarf.list_units()?;
         Ok(Some(dwarf))
+    }
+
+    /// Up to Go 1.21 the compiler leaves parameters named `_`, and unnamed ones,
+    /// out of DWARF (seen in 1.18.10, 1.20.14, 1.21.13; not in 1.22.10): a
+    /// signature may then be too short: [`fits`] tells.
+    pub fn omits_blank_params(&self) -> bool {
+        self.units.go_minor.is_some_and(|minor| minor < 22)
     }
 
     /// A package-level variable by its full name (`runtime.allglen`).
@@ -209,8 +225,7 @@ impl Dwarf {
 
 fn keep(sections: &(dyn Sections + Send + Sync), name: &str) -> Bytes {
     match sections.section(name) {
-        None => Bytes::Absent,
-        Some(Cow::Borrowed([])) => Bytes::Absent,
+        None | Some(Cow::Borrowed([])) => Bytes::Absent,
         Some(Cow::Borrowed(_)) => Bytes::Lent,
         Some(Cow::Owned(v)) => Bytes::Kept(v),
     }

@@ -12,6 +12,7 @@ use gimli::{AttributeValue, DebugInfoOffset, UnitOffset};
 use super::Dwarf;
 use crate::addr::ImageAddr;
 use crate::image::types::{Origin, Param, Signature, Source, Type, TypeId, TypeKind};
+use crate::image::{ArgInfo, ArgShape, Function};
 
 /// More parameters than any Go function has.
 const MAX_PARAMS: usize = 512;
@@ -32,8 +33,24 @@ struct Entry {
 }
 
 impl Dwarf {
-    /// The signature of the function that begins at `entry`; `name` as the
+    /// The signature of a function, when DWARF tells all of it: not for
+    /// assembly, whose DIEs have no parameters, and not where the compiler left
+    /// one out ([`Dwarf::omits_blank_params`]).
+    pub fn signature_of(&self, function: &Function<'_>) -> Option<Signature> {
+        if function.is_asm() {
+            return None;
+        }
+        let signature = self.signature(&function.name(), function.entry())?;
+        let whole = !self.omits_blank_params()
+            || function
+                .arg_info()
+                .is_none_or(|info| fits(&signature, &info));
+        whole.then_some(signature)
+    }
+
+    /// What the DIE of the function that begins at `entry` says; `name` as the
     /// pclntab has it says which package to look in first.
+    /// [`Dwarf::signature_of`] knows when that is not the whole truth.
     pub fn signature(&self, name: &str, entry: ImageAddr) -> Option<Signature> {
         let at = self.find_function(name, entry)?;
         let (function, own) = self.read_function(at as usize)?;
@@ -43,7 +60,16 @@ impl Dwarf {
         };
         let mut params = Vec::new();
         let mut results = Vec::new();
+        let mut seen: Vec<Arc<str>> = Vec::new();
         for formal in formals {
+            // Where defers are compiled in, results are listed twice
+            // (net.(*Dialer).DialContext, Go 1.26): Go has no two of one name.
+            if let Some(name) = formal.name.as_ref().filter(|n| &***n != "_") {
+                if seen.contains(name) {
+                    continue;
+                }
+                seen.push(Arc::clone(name));
+            }
             let param = Param {
                 name: formal.name.filter(|n| is_written(n)),
                 ty: formal.ty?,
@@ -79,12 +105,11 @@ impl Dwarf {
             .collect();
         let mut next = 0;
         for entry in origin {
-            match out.iter().position(|o| o.at == entry.at) {
-                Some(found) => next = found + 1,
-                None => {
-                    out.insert(next.min(out.len()), entry);
-                    next += 1;
-                }
+            if let Some(found) = out.iter().position(|o| o.at == entry.at) {
+                next = found + 1;
+            } else {
+                out.insert(next.min(out.len()), entry);
+                next += 1;
             }
         }
         out
@@ -169,6 +194,20 @@ impl Dwarf {
     }
 }
 
+/// True when a signature has as many parameters as the function's argument
+/// info. Where it has not ([`Dwarf::omits_blank_params`]) registers must not be
+/// assigned by it: what follows the missing one would be read from the wrong
+/// place.
+pub fn fits(signature: &Signature, info: &ArgInfo) -> bool {
+    let is_dictionary = |p: &&Param| p.name.as_deref() == Some(".dict");
+    let dictionaries = signature.params.iter().filter(is_dictionary).count();
+    let given = signature.params.len().saturating_sub(dictionaries);
+    match info.args.split_last() {
+        Some((ArgShape::More, noted)) => given >= noted.len(),
+        _ => given == info.args.len(),
+    }
+}
+
 /// False for what the compiler made up for a parameter without a name: `~r0`,
 /// `~p1`, `~b2`, and for `_`.
 fn is_written(name: &str) -> bool {
@@ -215,21 +254,17 @@ fn dictionary_place(name: &str) -> Option<usize> {
             _ => {}
         }
     }
-    match tail.get(end..)? {
+    // `(*L[…]).Put`, `L[…].Get`; what has more dots is a closure inside one.
+    let rest = tail.get(end..)?;
+    let inside_receiver = rest.starts_with(')');
+    match rest.trim_start_matches(')') {
         "" => Some(0),
-        // `(*L[…]).Put`, `L[…].Get`; more dots make it a closure.
         method => {
-            let method = method.trim_start_matches(')').strip_prefix('.')?;
-            let closure = method.contains('.')
-                || (open > 0 && !is_method_of_type(name, open) && is_closure(method));
+            let method = method.strip_prefix('.')?;
+            let closure = method.contains('.') || (!inside_receiver && is_closure(method));
             (!closure).then_some(1)
         }
     }
-}
-
-/// `pkg.(*L[…]).Put` for sure; for `pkg.X[…].name` only the last part tells.
-fn is_method_of_type(name: &str, open: usize) -> bool {
-    name.get(..open).is_some_and(|head| head.contains("(*"))
 }
 
 /// `func1`, `func2-range1`, `gowrap1`, `deferwrap1`: names the compiler makes.
@@ -267,6 +302,7 @@ mod tests {
             ("main.L[go.shape.string].Get", Some(1)),
             ("main.gen[go.shape.int].func1", None),
             ("main.(*L[go.shape.string]).Put.func1", None),
+            ("net/http.(*ServeMux).m.Keys[go.shape.int].func1", None),
             ("main.gen[int]", None),
             ("main.main", None),
         ] {

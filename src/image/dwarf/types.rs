@@ -56,16 +56,15 @@ impl TypeTable for Dwarf {
     }
 
     fn map_kind(&self) -> MapKind {
-        if self.find_type("internal/runtime/maps.Map").is_some() {
-            match self.struct_fields("internal/runtime/maps.Map") {
-                Some(_) => self.swiss_kind(),
-                None => MapKind::Unknown,
+        *self.maps.get_or_init(|| {
+            if self.find_type("internal/runtime/maps.Map").is_some() {
+                self.swiss_kind()
+            } else if self.find_type("runtime.hmap").is_some() {
+                MapKind::Classic
+            } else {
+                MapKind::Unknown
             }
-        } else if self.find_type("runtime.hmap").is_some() {
-            MapKind::Classic
-        } else {
-            MapKind::Unknown
-        }
+        })
     }
 }
 
@@ -108,11 +107,12 @@ impl Dwarf {
         }
     }
 
-    /// The type that the descriptor at `rtype` (the file's address of an
-    /// `abi.Type`) describes.
-    pub fn type_of_descriptor(&self, rtype: u64) -> Option<TypeId> {
+    /// The type that the descriptor (`abi.Type`) describes which lies `offset`
+    /// bytes after `moduledata.types`: that is what `DW_AT_go_runtime_type` is
+    /// (cmd/link internal/ld/dwarf.go, `DW_CLS_GO_TYPEREF`).
+    pub fn type_of_descriptor(&self, offset: u64) -> Option<TypeId> {
         let list = self.by_rtype.get_or_init(|| self.index_descriptors());
-        let at = list.binary_search_by_key(&rtype, |entry| entry.0).ok()?;
+        let at = list.binary_search_by_key(&offset, |entry| entry.0).ok()?;
         list.get(at).map(|entry| TypeId(entry.1))
     }
 

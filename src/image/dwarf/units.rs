@@ -35,19 +35,22 @@ pub(super) struct Unit {
 #[derive(Debug, Default)]
 pub(super) struct Units {
     pub(super) list: Vec<Unit>,
+    /// The compiler's version: 26 of "go1.26.8".
+    pub(super) go_minor: Option<u32>,
     by_name: Vec<u32>,
     /// Address ranges: begin, end, unit. Sorted; built when first needed.
     ranges: OnceLock<Box<[(u64, u64, u32)]>>,
 }
 
 impl Units {
-    fn new(list: Vec<Unit>) -> Units {
+    fn new(list: Vec<Unit>, go_minor: Option<u32>) -> Units {
         let mut by_name: Vec<u32> = (0..list.len())
             .filter_map(|at| u32::try_from(at).ok())
             .collect();
         by_name.sort_by(|a, b| name_at(&list, *a).cmp(name_at(&list, *b)));
         Units {
             list,
+            go_minor,
             by_name,
             ranges: OnceLock::new(),
         }
@@ -86,6 +89,7 @@ impl Dwarf {
         let mut list = Vec::new();
         let mut headers = info.units();
         let mut offset = 0;
+        let mut go_minor = None;
         loop {
             let failed = |source| DwarfError::Unit {
                 offset: offset as u64,
@@ -102,15 +106,19 @@ impl Dwarf {
                 offset: start.0 as u64,
                 source,
             };
-            list.push(self.read_unit(&header, start.0).map_err(failed)?);
+            list.push(
+                self.read_unit(&header, start.0, &mut go_minor)
+                    .map_err(failed)?,
+            );
         }
-        Ok(Units::new(list))
+        Ok(Units::new(list, go_minor))
     }
 
     fn read_unit(
         &self,
         header: &gimli::UnitHeader<Slice<'_>>,
         start: usize,
+        go_minor: &mut Option<u32>,
     ) -> gimli::Result<Unit> {
         let abbreviations = self.abbreviations(header)?;
         let mut unit = Unit {
@@ -145,6 +153,9 @@ impl Dwarf {
                 }
                 (gimli::DW_AT_addr_base, AttributeValue::DebugAddrBase(base)) => {
                     unit.addr_base = base;
+                }
+                (gimli::DW_AT_producer, value) if go_minor.is_none() => {
+                    *go_minor = self.text(&value).and_then(|text| minor_of(&text));
                 }
                 (GO_PACKAGE_NAME, value) => {
                     unit.package = self.text(&value).map(Into::into);
@@ -254,10 +265,8 @@ impl Dwarf {
             let mut ty = None;
             for attribute in attributes {
                 match (attribute.name(), attribute.value()) {
-                    (gimli::DW_AT_name, value) => {
-                        if self.text(&value).as_deref() != Some(name) {
-                            return true;
-                        }
+                    (gimli::DW_AT_name, value) if self.text(&value).as_deref() != Some(name) => {
+                        return true;
                     }
                     (gimli::DW_AT_type, AttributeValue::DebugInfoRef(to)) => ty = Some(to.0),
                     (gimli::DW_AT_location, AttributeValue::Block(block)) => {
@@ -324,6 +333,13 @@ impl Dwarf {
         }
         Ok(())
     }
+}
+
+/// `Go cmd/compile go1.26.8; regabi` → 26.
+fn minor_of(producer: &str) -> Option<u32> {
+    let (_, version) = producer.split_once("go1.")?;
+    let end = version.find(|c: char| !c.is_ascii_digit());
+    version.get(..end.unwrap_or(version.len()))?.parse().ok()
 }
 
 /// `DW_AT_go_package_name` (cmd/internal/dwarf/dwarf.go, Go 1.15 and later).

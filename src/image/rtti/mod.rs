@@ -15,8 +15,9 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::addr::LiveAddr;
+use crate::addr::{Bias, LiveAddr};
 use crate::image::types::{Field, Origin, Type, TypeId, TypeKind, TypeTable};
+use crate::image::{GoVersion, ModuleData};
 use crate::memory::Memory;
 
 pub use descriptor::Method;
@@ -50,6 +51,29 @@ pub struct TypeSection {
     /// Up to Go 1.18 a field's offset is stored as `offset<<1|embedded`
     /// (`runtime/type.go`, `structfield.offsetAnon`).
     pub doubled_offsets: bool,
+}
+
+impl TypeSection {
+    /// The descriptors of the program with this module data, read through a
+    /// memory where the file's addresses are moved by `bias`.
+    pub fn of(module: &ModuleData, version: &GoVersion, bias: Bias) -> Self {
+        let live = |at| bias.live(at);
+        let links = module.typelinks.unwrap_or_default();
+        Self {
+            types: live(module.types.start),
+            etypes: live(module.types.end),
+            text: live(module.text.start),
+            etext: live(module.text.end),
+            list: match module.typedesc_len {
+                Some(len) => TypeList::Descriptors { len },
+                None => TypeList::Links {
+                    at: live(links.start),
+                    count: links.len,
+                },
+            },
+            doubled_offsets: version.minor().is_some_and(|minor| minor < 19),
+        }
+    }
 }
 
 /// What lists the descriptors of a module.
@@ -89,7 +113,8 @@ pub struct RttiTypes<M> {
 struct State {
     cache: HashMap<TypeId, Arc<Type>>,
     made: Vec<Arc<Type>>,
-    made_by_name: HashMap<Arc<str>, TypeId>,
+    /// By name, and whether it is known by name only.
+    made_by_name: HashMap<(Arc<str>, bool), TypeId>,
 }
 
 impl<M: Memory> RttiTypes<M> {
@@ -202,27 +227,33 @@ impl<M: Memory> RttiTypes<M> {
     }
 
     /// Adds a type that has no descriptor. The same name gives the same id:
-    /// the first description stays.
+    /// the first description stays (but one known by name only is another).
     pub fn make(&self, name: &str, size: u64, kind: TypeKind) -> TypeId {
+        let name: Arc<str> = Arc::from(name);
+        let key = (name.clone(), matches!(kind, TypeKind::Opaque));
         let mut state = self.lock();
-        if let Some(id) = state.made_by_name.get(name) {
+        if let Some(id) = state.made_by_name.get(&key) {
             return *id;
         }
-        let full = state.made.len() >= MADE_TYPES;
         let id = TypeId(MADE | u32::try_from(state.made.len()).unwrap_or(0));
-        if full {
-            // `get` describes the id past the last as opaque.
-            return id;
+        // `get` describes the id past the last as opaque.
+        if state.made.len() < MADE_TYPES {
+            state.made.push(Arc::new(Type {
+                name,
+                size,
+                kind,
+                origin: Origin::Builtin,
+            }));
+            state.made_by_name.insert(key, id);
         }
-        let name: Arc<str> = Arc::from(name);
-        state.made.push(Arc::new(Type {
-            name: name.clone(),
-            size,
-            kind,
-            origin: Origin::Builtin,
-        }));
-        state.made_by_name.insert(name, id);
         id
+    }
+
+    /// A type by the path of its package and its name as descriptors spell it,
+    /// looked for only where the module lists its types.
+    pub(crate) fn find_listed(&self, path: &str, name: &str) -> Option<TypeId> {
+        let wanted = search::Wanted::in_package(path, name);
+        self.id(search::listed(&self.reader(), &wanted, &self.listed)?)
     }
 
     fn reader(&self) -> Reader<'_> {

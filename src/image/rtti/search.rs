@@ -52,6 +52,13 @@ impl<'a> Wanted<'a> {
         }
     }
 
+    pub(super) fn in_package(path: &'a str, short: &str) -> Self {
+        Self {
+            short: short.to_owned(),
+            path: Some(path),
+        }
+    }
+
     /// `raw` is the type looked for.
     fn is(&self, reader: &Reader<'_>, raw: &Raw) -> bool {
         reader.is_named(raw, &self.short) && self.is_from(reader, raw)

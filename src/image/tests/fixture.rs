@@ -1,4 +1,7 @@
 //! testdata/image, built in the ways that people build Go programs.
+//!
+//! `GOTAP_TEST_GO` names another toolchain than the machine's (`go1.21.13`, or
+//! the path of a `go` command) to run these tests by hand over versions.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -61,11 +64,12 @@ pub(super) fn path(build: Build) -> PathBuf {
 fn compile(build: Build) -> PathBuf {
     let dir = std::env::current_exe().unwrap().with_file_name("fixtures");
     std::fs::create_dir_all(&dir).unwrap();
-    let path = dir.join(format!("image-{build:?}"));
+    let tag = toolchain().replace('/', "_");
+    let path = dir.join(format!("image-{build:?}-{tag}"));
     // Test runs side by side must not see each other's half-written files.
-    let fresh = dir.join(format!("image-{build:?}.{}", std::process::id()));
+    let fresh = dir.join(format!("image-{build:?}-{tag}.{}", std::process::id()));
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/image");
-    let mut command = Command::new("go");
+    let mut command = go();
     command
         .arg("build")
         .args(build.args())
@@ -90,13 +94,29 @@ pub(super) fn open(build: Build) -> Image {
     Image::open(&path(build)).unwrap()
 }
 
+fn toolchain() -> String {
+    std::env::var("GOTAP_TEST_GO").unwrap_or_else(|_| "go".to_owned())
+}
+
+/// The `go` command of the toolchain under test.
+pub(super) fn go() -> Command {
+    let toolchain = toolchain();
+    if toolchain.contains('/') || toolchain == "go" {
+        return Command::new(toolchain);
+    }
+    let mut command = Command::new("go");
+    command.env("GOTOOLCHAIN", toolchain);
+    command
+}
+
 /// Runs a tool and gives what it wrote; a missing one is named with the
 /// package that has it.
 pub(super) fn output(command: &mut Command) -> String {
     let tool = command.get_program().to_string_lossy().into_owned();
-    let package = match tool.as_str() {
-        "go" => "Go from https://go.dev/dl",
-        _ => "apt-get install binutils",
+    let package = if tool == "readelf" {
+        "apt-get install binutils"
+    } else {
+        "Go, from https://go.dev/dl"
     };
     let out = command
         .output()
@@ -107,5 +127,10 @@ pub(super) fn output(command: &mut Command) -> String {
 }
 
 pub(super) fn tool(name: &str, args: &[&str], file: &Path) -> String {
-    output(Command::new(name).args(args).arg(file))
+    let mut command = if name == "go" {
+        go()
+    } else {
+        Command::new(name)
+    };
+    output(command.args(args).arg(file))
 }

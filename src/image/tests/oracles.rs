@@ -41,8 +41,14 @@ fn every_function_is_the_symbol_at_its_address() {
             // nm tells the ABI in the name, and prints the dot of local types
             // as a full stop.
             let raw = String::from_utf8_lossy(function.name_bytes()).replace('·', ".");
-            let same =
-                |n: &String| n.strip_suffix(".abi0").unwrap_or(n) == raw || *n == function.name();
+            // Until Go 1.20 the table abbreviates type arguments to `[...]`.
+            let (head, tail) = raw.split_once("[...]").unwrap_or((&raw, ""));
+            let same = |name: &String| {
+                let name = name.strip_suffix(".abi0").unwrap_or(name);
+                name == raw
+                    || name == function.name()
+                    || raw.contains("[...]") && name.starts_with(head) && name.ends_with(tail)
+            };
             // The linker's own marks lie where functions begin.
             assert!(
                 names.iter().any(same) || names.iter().all(|n| n.starts_with("runtime.text")),
@@ -198,18 +204,23 @@ fn segments_sections_and_notes_are_what_readelf_prints() {
         let id = text
             .lines()
             .find_map(|l| l.trim().strip_prefix("Build ID: "));
-        let own = image
-            .gnu_build_id()
-            .map(|id| id.iter().map(|b| format!("{b:02x}")).collect::<String>());
-        assert_eq!(own.as_deref(), id, "{build:?}");
+        let id = id.map(|id| {
+            let pairs = (0..id.len()).step_by(2).map(|i| &id[i..i + 2]);
+            pairs
+                .map(|p| u8::from_str_radix(p, 16).unwrap())
+                .collect::<Vec<_>>()
+        });
+        assert_eq!(image.gnu_build_id(), id.as_deref(), "{build:?}");
     }
 }
 
 #[test]
 fn compressed_debug_sections_are_opened() {
     let image = open(Build::Default);
-    let header = image.section_header(".debug_info").unwrap();
-    assert!(header.compressed, "Go compresses its DWARF");
+    // Go 1.18 still writes the older form.
+    let names = [".debug_info", ".zdebug_info"];
+    let header = names.iter().find_map(|n| image.section_header(n)).unwrap();
+    assert!(header.compressed != header.name.starts_with(".z"));
     let info = image.section(".debug_info").unwrap();
     assert!(info.len() as u64 > header.size);
     assert!(image.section(".no_such_section").is_none());
@@ -224,8 +235,9 @@ fn ask(command: &mut Command, pcs: &[u64]) -> String {
         .spawn()
         .unwrap_or_else(|e| panic!("{command:?}: {e}; install it: apt-get install binutils"));
     let mut stdin = child.stdin.take().unwrap();
-    let text: String = pcs.iter().map(|pc| format!("{pc:#x}\n")).collect();
-    let writer = std::thread::spawn(move || stdin.write_all(text.as_bytes()));
+    let pcs = pcs.to_vec();
+    let writer =
+        std::thread::spawn(move || pcs.iter().try_for_each(|pc| writeln!(stdin, "{pc:#x}")));
     let out = child.wait_with_output().unwrap();
     writer.join().unwrap().unwrap();
     String::from_utf8_lossy(&out.stdout).into_owned()
@@ -237,7 +249,7 @@ fn sample(image: &Image, step: usize) -> Vec<u64> {
     let functions = image.functions();
     let some = functions.iter().step_by(step);
     some.flat_map(|f| {
-        let last = f.sp_values().and_then(|v| v.last()).map_or(0, |r| r.end);
+        let last = f.sp_values().and_then(Iterator::last).map_or(0, |r| r.end);
         (0..u64::from(last))
             .step_by(23)
             .take(12)
@@ -257,14 +269,19 @@ fn lines_are_what_go_tool_addr2line_prints() {
         let image = open(build);
         let pcs = sample(&image, 3);
         let text = ask(
-            Command::new("go")
+            super::fixture::go()
                 .args(["tool", "addr2line"])
                 .arg(path(build)),
             &pcs,
         );
         let answers: Vec<&str> = text.lines().collect();
         assert_eq!(answers.len(), 2 * pcs.len());
+        // Before Go 1.20 the tool does not find its way in all of these.
+        let old = image.go_version().minor() < Some(20);
         for (pc, answer) in pcs.iter().zip(answers.chunks(2)) {
+            if old && answer[0] == "?" {
+                continue;
+            }
             let frames = image.frames_at(ImageAddr(*pc));
             let (inner, outer) = (frames.first().unwrap(), frames.last().unwrap());
             let place = format!("{}:{}", inner.file, inner.line);
@@ -338,7 +355,7 @@ fn the_stack_pointer_is_followed_through_a_function() {
     let values: HashSet<i32> = function.sp_values().unwrap().map(|r| r.value).collect();
     assert_eq!(image.sp_delta(function.entry()), Some(0));
     assert!(values.iter().all(|v| v % 8 == 0 && *v >= 0));
-    assert!(values.len() >= 3, "entry, push, frame: {values:?}");
+    assert!(values.len() >= 2, "entry, frame: {values:?}");
 }
 
 #[test]
@@ -359,7 +376,7 @@ fn arguments_have_the_shapes_of_their_declaration() {
     assert!(matches!(flat[1], ArgShape::Aggregate(parts) if parts.len() == 2));
     assert!(matches!(flat[2], ArgShape::Aggregate(parts) if parts.len() == 3));
     assert_eq!(*flat[4], words(&[0, 8]), "e came on the stack");
-    assert_eq!(info.spill_start, Some(16 + 0), "{info:?}");
+    assert_eq!(info.spill_start, Some(16), "{info:?}");
     let add = image.functions().by_name("main.(*inner).Add").remove(0);
     assert_eq!(add.arg_info().unwrap().args, [word(0), word(8)]);
     let memmove = image.functions().by_name("runtime.memmove").remove(0);

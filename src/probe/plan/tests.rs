@@ -59,7 +59,7 @@ fn a_method_and_the_wrapper_that_jumps_to_it() {
     // Alone, the wrapper borrows the method's RETs.
     let alone = plan_of(&image, &["net.(*TCPConn).Read"]);
     let trap = alone.functions[0].trap.as_ref().unwrap();
-    assert_eq!(trap.returns + trap.foreign_returns > 0, true);
+    assert!(trap.returns + trap.foreign_returns > 0);
     if wrapper.returns == 0 {
         assert_eq!(trap.foreign_returns, method.returns);
         let foreign = alone

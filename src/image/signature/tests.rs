@@ -1,0 +1,210 @@
+//! DWARF of the same program is the oracle: for places, for the built-in
+//! table, for argument info.
+
+use std::collections::HashMap;
+
+use super::*;
+use crate::addr::{Bias, ImageAddr};
+use crate::arch::abi::{self, Location, Piece, Shape};
+use crate::image::ImageMemory;
+use crate::image::rtti::TypeSection;
+use crate::image::type_oracle::{Formal, Function as Told, Oracle, build};
+
+fn open(name: &str, flags: &[&str]) -> Image {
+    Image::open(&build(name, flags)).expect("the fixture is a Go program")
+}
+
+fn types(image: &Image) -> RttiTypes<ImageMemory<'_>> {
+    let section = TypeSection::of(image.module(), image.go_version(), Bias(0));
+    RttiTypes::new(image.memory(), section)
+}
+
+fn shapes(formals: &[Formal], results: bool) -> Vec<Shape> {
+    formals
+        .iter()
+        .filter(|f| f.result == results)
+        .map(|f| f.shape.clone())
+        .collect()
+}
+
+/// What DWARF says of the program's functions, by entry.
+fn told(oracle: &Oracle) -> HashMap<ImageAddr, Told> {
+    oracle
+        .functions()
+        .into_iter()
+        .map(|f| (ImageAddr(f.entry), f))
+        .collect()
+}
+
+#[test]
+fn every_parameter_is_where_dwarf_says() {
+    let image = open("plain", &[]);
+    let oracle = Oracle::open(&build("plain", &[]));
+    let (mut in_registers, mut on_stack, mut elsewhere) = (0, 0, Vec::new());
+    for told in oracle.functions() {
+        let function = image.functions().find(ImageAddr(told.entry));
+        let Some(function) = function.filter(|f| f.entry().0 == told.entry) else {
+            continue;
+        };
+        if function.is_asm() {
+            continue;
+        }
+        let layout = abi::assign(
+            abi_of(&function),
+            &shapes(&told.formals, false),
+            &shapes(&told.formals, true),
+        );
+        let params = told.formals.iter().filter(|f| !f.result);
+        for (formal, slot) in params.zip(&layout.params) {
+            match (&slot.location, &formal.entry, formal.stack) {
+                (Location::Registers(ours), Some(theirs), _) => {
+                    // DWARF leaves out the parts that the function does not
+                    // use, and does not count padding between parts.
+                    let known = |p: &Piece| ours.iter().any(|o| (o.size, o.reg) == (p.size, p.reg));
+                    let wrong = !theirs.iter().all(known);
+                    if wrong {
+                        elsewhere.push(format!("{} {formal:?}: {ours:?}", told.name));
+                        continue;
+                    }
+                    in_registers += 1;
+                }
+                (Location::Stack { offset }, None, Some(theirs)) => {
+                    assert_eq!(offset.cast_signed(), theirs, "{} {formal:?}", told.name);
+                    on_stack += 1;
+                }
+                (_, None, None) | (Location::Registers(_), None, Some(_)) => {}
+                (ours, Some(_), _) => panic!("{} {formal:?}: {ours:?}", told.name),
+            }
+        }
+    }
+    // Where the register allocator shuffles arguments in the first
+    // instructions, DWARF sometimes tells the state behind them.
+    assert!(
+        elsewhere.len() <= in_registers / 1000,
+        "{}",
+        elsewhere.join("\n")
+    );
+    assert!(
+        in_registers > 10_000 && on_stack > 100,
+        "{in_registers} {on_stack}"
+    );
+}
+
+/// A line a function: what is said of each parameter and result.
+fn describe(shapes: &[Shape]) -> String {
+    let one = |s: &Shape| format!("{s:?}");
+    shapes.iter().map(one).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_table_agrees_with_dwarf() {
+    let image = open("plain", &[]);
+    let types = types(&image);
+    let oracle = Oracle::open(&build("plain", &[]));
+    let told = told(&oracle);
+    let minor = image.go_version().minor().expect("a release");
+    let mut compared = HashMap::<&str, u32>::new();
+    let (mut wrong, mut left_out) = (Vec::new(), 0);
+    let names: Vec<_> = builtin::names().collect();
+    for (name, functions) in names.iter().zip(image.functions().by_names(&names)) {
+        for function in functions {
+            let Some(told) = told.get(&function.entry()) else {
+                continue;
+            };
+            if function.is_wrapper() || function.is_asm() {
+                continue;
+            }
+            let row = builtin::signature(&types, name, minor);
+            let ours = row.and_then(|row| {
+                let params: Option<Vec<_>> =
+                    row.params.iter().map(|p| shape(&types, p.ty)).collect();
+                let results: Option<Vec<_>> = row
+                    .results
+                    .as_ref()?
+                    .iter()
+                    .map(|p| shape(&types, p.ty))
+                    .collect();
+                Some((params?, results?))
+            });
+            let theirs = (shapes(&told.formals, false), shapes(&told.formals, true));
+            *compared
+                .entry(name.split('.').next().unwrap_or_default())
+                .or_default() += 1;
+            // Once in a while the results of an inlinable function are left out.
+            let lacking = theirs.1.is_empty();
+            let equal = ours.as_ref().is_some_and(|(params, results)| {
+                *params == theirs.0 && (lacking || *results == theirs.1)
+            });
+            left_out += u32::from(lacking && ours.as_ref().is_some_and(|o| !o.1.is_empty()));
+            if !equal {
+                let text = |(p, r): &(Vec<Shape>, Vec<Shape>)| {
+                    format!("{} -> {}", describe(p), describe(r))
+                };
+                wrong.push(format!(
+                    "{name}\n  row   {}\n  DWARF {}",
+                    ours.as_ref().map_or("none".into(), text),
+                    text(&theirs)
+                ));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} wrong\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    assert!(left_out < 20, "{left_out}");
+    let total: u32 = compared.values().sum();
+    assert!(total > 1500, "{total}: {compared:?}");
+}
+
+#[test]
+fn argument_info_places_what_it_describes_as_dwarf_does() {
+    for flags in [&[][..], &["-gcflags=all=-N -l"]] {
+        let name = if flags.is_empty() {
+            "plain"
+        } else {
+            "unoptimised"
+        };
+        let image = open(name, flags);
+        let types = types(&image);
+        let (mut whole, mut part) = (0, 0);
+        for told in Oracle::open(&build(name, flags)).functions() {
+            let function = image.functions().find(ImageAddr(told.entry));
+            let Some(function) = function.filter(|f| f.entry().0 == told.entry && !f.is_asm())
+            else {
+                continue;
+            };
+            let Some(info) = function.arg_info() else {
+                continue;
+            };
+            let code = function.code().unwrap_or_default();
+            let Some(ours) = args::signature(&types, &info, &function.name(), code) else {
+                part += 1;
+                continue;
+            };
+            let ours = locate(&types, &ours, Abi::Internal)
+                .expect("a layout")
+                .params;
+            let theirs = shapes(&told.formals, false);
+            let theirs = abi::assign(Abi::Internal, &theirs, &[]).params;
+            for (index, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
+                let what = format!("{} {index} {info:?}", told.name);
+                match (&ours.location, &theirs.location) {
+                    // A truncated description has the first pieces only.
+                    (Location::Registers(ours), Location::Registers(theirs)) => {
+                        assert!(theirs.starts_with(ours), "{what} {ours:?} {theirs:?}");
+                    }
+                    (ours, theirs) => assert_eq!(ours, theirs, "{what}"),
+                }
+            }
+            if ours.len() == theirs.len() {
+                whole += 1;
+            } else {
+                part += 1;
+            }
+        }
+        assert!(whole > 5000 && part < whole / 5, "{whole} {part}");
+    }
+}
