@@ -42,62 +42,75 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Arguments of `gotap trace`.
 #[derive(clap::Args, Debug, Clone, Default)]
-#[command(group = clap::ArgGroup::new("target").required(true).args(["pid", "program"]))]
+#[command(
+    group = clap::ArgGroup::new("target").required(true).args(["pid", "program"]),
+    override_usage = "gotap trace [OPTIONS] PATTERN... -p PID\n       \
+                      gotap trace [OPTIONS] PATTERN... -- PROGRAM [ARG]...",
+    after_help = "Examples and more: gotap trace --help, gotap man trace",
+    after_long_help = super::manual::TRACE
+)]
 pub struct TraceArgs {
     /// Function names, or regular expressions
+    ///
+    /// Each is first tried as a function's exact name as Go writes it, and else
+    /// as an unanchored regular expression.
     #[arg(required_unless_present = "preset", value_name = "PATTERN")]
     pub patterns: Vec<String>,
     /// Attach to this process
-    #[arg(short, long, value_name = "PID")]
+    #[arg(short, long, value_name = "PID", help_heading = "Target")]
     pub pid: Option<i32>,
-    /// A ready set of functions: conn = what a net.Conn, a listener and a dialer do
-    #[arg(long, value_enum)]
+    /// Start this program and trace it from its first instruction
+    ///
+    /// Its standard output goes to standard error, unless --out takes the records.
+    #[arg(last = true, value_name = "PROGRAM", help_heading = "Target")]
+    pub program: Vec<OsString>,
+    /// A ready set of functions instead of patterns, or beside them
+    #[arg(long, value_enum, help_heading = "Which calls")]
     pub preset: Option<Preset>,
     /// Only calls for which this holds, e.g. 'err != nil && dur > 5ms'
-    #[arg(long = "where", value_name = "EXPR")]
+    ///
+    /// The names are those of the JSON fields, and dur. See below.
+    #[arg(long = "where", value_name = "EXPR", help_heading = "Which calls")]
     pub filter: Option<String>,
+    /// Also report calls that are still running after this time, once each
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Which calls")]
+    pub slow: Option<Duration>,
+    /// How many functions may match
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_matches, help_heading = "Which calls")]
+    pub max_matches: usize,
+    /// Print what matches and how it would be armed; touch nothing
+    #[arg(long, help_heading = "Which calls")]
+    pub list: bool,
     /// Stop after so many calls
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", help_heading = "How long")]
     pub count: Option<u64>,
     /// Stop after this time (30s, 10m)
-    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration, help_heading = "How long")]
     pub time: Option<Duration>,
+    /// Disarm functions called more often than this a second, and say so
+    #[arg(long, value_name = "N", help_heading = "How long")]
+    pub max_rate: Option<u64>,
     /// Show so many frames of each call's stack
-    #[arg(short, long, value_name = "FRAMES", default_value_t = 0)]
+    #[arg(short, long, value_name = "FRAMES", default_value_t = 0, hide_default_value = true, help_heading = "What is shown")]
     pub stack: usize,
     /// Show the first bytes read or written (64 unless told)
-    #[arg(long, value_name = "BYTES", num_args = 0..=1, require_equals = true, default_missing_value = "64")]
+    #[arg(long, value_name = "BYTES", num_args = 0..=1, require_equals = true, default_missing_value = "64", help_heading = "What is shown")]
     pub payload: Option<usize>,
-    /// Also report calls that are still running after this time
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub slow: Option<Duration>,
-    /// Disarm functions called more often than this a second
-    #[arg(long, value_name = "N")]
-    pub max_rate: Option<u64>,
     /// At the end, print counts, errors, bytes and latencies per function
-    #[arg(long)]
+    #[arg(long, help_heading = "What is shown")]
     pub summary: bool,
     /// Print no calls (with --summary)
-    #[arg(short, long)]
+    #[arg(short, long, requires = "summary", help_heading = "What is shown")]
     pub quiet: bool,
     /// How records are written
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Text, help_heading = "What is shown")]
     pub output: Output,
-    /// How text looks: gotap's one line a call, or dlv's two
-    #[arg(long, value_enum, default_value_t = Style::Gotap)]
+    /// How text looks
+    #[arg(long, value_enum, default_value_t = Style::Gotap, help_heading = "What is shown")]
     pub style: Style,
     /// Write records to this file instead of stdout
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "What is shown")]
     pub out: Option<PathBuf>,
-    /// Print what matches and how it would be armed; touch nothing
-    #[arg(long)]
-    pub list: bool,
-    /// How many functions may match
-    #[arg(long, value_name = "N", default_value_t = Limits::default().max_matches)]
-    pub max_matches: usize,
-    /// A program to start and trace from its first instruction
-    #[arg(last = true, value_name = "PROGRAM")]
-    pub program: Vec<OsString>,
 }
 
 /// Ready sets of functions.
