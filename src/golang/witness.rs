@@ -19,25 +19,89 @@ const MAX_BYTES: usize = 2048;
 /// How often an answer is worked out again when its bytes change meanwhile.
 const TRIES: usize = 3;
 
+/// Places nearer to each other than this, on one page, are read in one piece.
+const NEAR: u64 = 512;
+const PAGE: u64 = 4096;
+
+/// What was read in the course of a walk.
+#[derive(Debug, Default)]
+struct Seen {
+    places: Vec<(LiveAddr, Vec<u8>)>,
+    bytes: usize,
+    /// It cannot be remembered: too much, or some read failed.
+    unfit: bool,
+}
+
+impl Seen {
+    fn note(&mut self, at: LiveAddr, bytes: &[u8]) {
+        if self.unfit || bytes.is_empty() {
+            return;
+        }
+        self.bytes = self.bytes.saturating_add(bytes.len());
+        if self.places.len() >= MAX_PIECES || self.bytes > MAX_BYTES {
+            self.unfit = true;
+            return;
+        }
+        self.places.push((at, bytes.to_vec()));
+    }
+}
+
 /// The bytes that an answer was worked out from.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Witness {
-    places: Vec<(LiveAddr, usize)>,
+    /// What to read: where, and how many bytes.
+    runs: Vec<(LiveAddr, usize)>,
+    /// Which of the bytes read count (place in them, and length).
+    parts: Vec<(usize, usize)>,
+    /// What they must be, one after another in the order of `parts`.
     bytes: Vec<u8>,
-    overflow: bool,
 }
 
 impl Witness {
-    fn note(&mut self, at: LiveAddr, bytes: &[u8]) {
-        if self.overflow || bytes.is_empty() {
-            return;
+    /// `None` when a place was read twice and had changed in between.
+    fn of(mut seen: Seen) -> Option<Witness> {
+        if seen.unfit {
+            return None;
         }
-        if self.places.len() >= MAX_PIECES || self.bytes.len() + bytes.len() > MAX_BYTES {
-            self.overflow = true;
-            return;
+        seen.places.sort_by_key(|p| (p.0, p.1.len()));
+        let mut witness = Witness::default();
+        let mut total = 0_usize;
+        let mut previous: Option<(LiveAddr, Vec<u8>)> = None;
+        for (at, bytes) in seen.places {
+            if let Some((before, known)) = &previous {
+                let skip = usize::try_from(at.0.wrapping_sub(before.0)).unwrap_or(usize::MAX);
+                if let Some(overlap) = known.get(skip..).filter(|o| !o.is_empty()) {
+                    let both = overlap.len().min(bytes.len());
+                    if overlap.get(..both) != bytes.get(..both) {
+                        return None;
+                    }
+                }
+            }
+            let end = at.0.checked_add(bytes.len() as u64)?;
+            match witness.runs.last_mut() {
+                Some((start, len))
+                    if at.0 < start.0.saturating_add(*len as u64).saturating_add(NEAR)
+                        && start.0 / PAGE == end.saturating_sub(1) / PAGE =>
+                {
+                    let grown = usize::try_from(end.saturating_sub(start.0)).ok()?.max(*len);
+                    total = total.saturating_add(grown.saturating_sub(*len));
+                    *len = grown;
+                }
+                _ => {
+                    witness.runs.push((at, bytes.len()));
+                    total = total.saturating_add(bytes.len());
+                }
+            }
+            let (start, len) = witness.runs.last()?;
+            let begin = total.saturating_sub(*len);
+            let inside = usize::try_from(at.0.saturating_sub(start.0)).ok()?;
+            witness
+                .parts
+                .push((begin.saturating_add(inside), bytes.len()));
+            witness.bytes.extend_from_slice(&bytes);
+            previous = Some((at, bytes));
         }
-        self.places.push((at, bytes.len()));
-        self.bytes.extend_from_slice(bytes);
+        Some(witness)
     }
 
     /// Reads all places again, and `extra` along in the same batch; true when
@@ -48,9 +112,13 @@ impl Witness {
         extra: &mut [Piece<'_>],
         scratch: &mut Vec<u8>,
     ) -> Result<bool, MemoryError> {
+        if self.runs.is_empty() && extra.is_empty() {
+            return Ok(true);
+        }
         scratch.clear();
-        scratch.resize(self.bytes.len(), 0);
-        let mut pieces = Vec::with_capacity(extra.len() + self.places.len());
+        scratch.resize(self.runs.iter().map(|r| r.1).sum(), 0);
+        let count = extra.len();
+        let mut pieces = Vec::with_capacity(count.saturating_add(self.runs.len()));
         for piece in extra.iter_mut() {
             pieces.push(Piece {
                 at: piece.at,
@@ -59,8 +127,8 @@ impl Witness {
             });
         }
         let mut rest = scratch.as_mut_slice();
-        for &(at, len) in &self.places {
-            let (into, tail) = rest.split_at_mut(len);
+        for &(at, len) in &self.runs {
+            let (into, tail) = rest.split_at_mut(len.min(rest.len()));
             rest = tail;
             pieces.push(Piece {
                 at,
@@ -69,20 +137,36 @@ impl Witness {
             });
         }
         memory.read_many(&mut pieces)?;
-        let oks: Vec<bool> = pieces.iter().map(|p| p.ok).collect();
+        let all = pieces.iter().skip(count).all(|p| p.ok);
+        // Which of theirs were read, before the borrow of them ends.
+        let theirs: u64 = pieces
+            .iter()
+            .take(count.min(64))
+            .enumerate()
+            .fold(0, |bits, (i, p)| bits | u64::from(p.ok) << i);
         drop(pieces);
-        let (theirs, ours) = oks.split_at(extra.len());
-        for (piece, &ok) in extra.iter_mut().zip(theirs) {
-            piece.ok = ok;
+        for (i, piece) in extra.iter_mut().enumerate() {
+            piece.ok = i < 64 && theirs >> i & 1 == 1;
         }
-        Ok(ours.iter().all(|&ok| ok) && *scratch == self.bytes)
+        if !all {
+            return Ok(false);
+        }
+        let mut expected = self.bytes.as_slice();
+        for &(at, len) in &self.parts {
+            let (want, tail) = expected.split_at(len.min(expected.len()));
+            expected = tail;
+            if scratch.get(at..at.saturating_add(len)) != Some(want) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
 /// A memory that remembers what was read through it.
 pub struct Recorder<'a> {
     inner: &'a dyn Memory,
-    seen: RefCell<Witness>,
+    seen: RefCell<Seen>,
 }
 
 impl<'a> Recorder<'a> {
@@ -96,8 +180,7 @@ impl<'a> Recorder<'a> {
 
     /// What was read; `None` when it was too much, or a read failed.
     pub fn into_witness(self) -> Option<Witness> {
-        let seen = self.seen.into_inner();
-        (!seen.overflow).then_some(seen)
+        Witness::of(self.seen.into_inner())
     }
 }
 
@@ -108,7 +191,7 @@ impl Memory for Recorder<'_> {
         match &done {
             Ok(()) => seen.note(at, into),
             // An answer that rests on an unreadable address is not remembered.
-            Err(_) => seen.overflow = true,
+            Err(_) => seen.unfit = true,
         }
         done
     }
@@ -120,7 +203,7 @@ impl Memory for Recorder<'_> {
             if piece.ok {
                 seen.note(piece.at, piece.into);
             } else {
-                seen.overflow = true;
+                seen.unfit = true;
             }
         }
         Ok(())
@@ -269,6 +352,39 @@ mod tests {
 
         target.inner.pieces[1].1 = 8_u64.to_le_bytes().to_vec();
         assert_eq!(memo.get(&1, &target, &mut [], follow), Ok(8), "changed");
+    }
+
+    #[test]
+    fn neighbours_are_read_in_one_piece_but_only_what_was_read_counts() {
+        let recorder_over = |m: &Patchwork| {
+            let recorder = Recorder::new(m);
+            recorder.read_u64(LiveAddr(0x1020)).unwrap();
+            recorder.read_u32(LiveAddr(0x1000)).unwrap();
+            recorder.read_u32(LiveAddr(0x1022)).unwrap();
+            recorder.read_u64(LiveAddr(0x3000)).unwrap();
+            recorder.into_witness().unwrap()
+        };
+        let mut memory = Patchwork {
+            pieces: vec![
+                (LiveAddr(0x1000), (0..0x100).map(|b| b as u8).collect()),
+                (LiveAddr(0x3000), vec![9; 8]),
+            ],
+        };
+        let witness = recorder_over(&memory);
+        assert_eq!(
+            witness.runs,
+            [(LiveAddr(0x1000), 0x28), (LiveAddr(0x3000), 8)]
+        );
+        let mut scratch = Vec::new();
+        let mut holds = |m: &Patchwork| witness.holds(m, &mut [], &mut scratch).unwrap();
+        assert!(holds(&memory));
+        memory.pieces[0].1[8] = 0xff;
+        assert!(holds(&memory), "a byte between them does not matter");
+        memory.pieces[0].1[0x23] = 0xff;
+        assert!(!holds(&memory));
+        memory.pieces[0].1[0x23] = 0x23;
+        memory.pieces[1].1[7] = 0;
+        assert!(!holds(&memory));
     }
 
     #[test]

@@ -394,28 +394,30 @@ impl Renderer<'_> {
 
 /// strconv.Quote.
 pub(super) fn quote(bytes: &[u8]) -> String {
+    use std::fmt::Write;
     let mut out = String::from("\"");
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
-            match c {
-                '"' => out.push_str("\\\""),
-                '\\' => out.push_str("\\\\"),
-                '\u{7}' => out.push_str("\\a"),
-                '\u{8}' => out.push_str("\\b"),
-                '\u{c}' => out.push_str("\\f"),
-                '\n' => out.push_str("\\n"),
-                '\r' => out.push_str("\\r"),
-                '\t' => out.push_str("\\t"),
-                '\u{b}' => out.push_str("\\v"),
-                c if c < ' ' || c == '\u{7f}' => out.push_str(&format!("\\x{:02x}", c as u32)),
+            // Writing to a String does not fail.
+            let _ = match c {
+                '"' => out.write_str("\\\""),
+                '\\' => out.write_str("\\\\"),
+                '\u{7}' => out.write_str("\\a"),
+                '\u{8}' => out.write_str("\\b"),
+                '\u{c}' => out.write_str("\\f"),
+                '\n' => out.write_str("\\n"),
+                '\r' => out.write_str("\\r"),
+                '\t' => out.write_str("\\t"),
+                '\u{b}' => out.write_str("\\v"),
+                c if c < ' ' || c == '\u{7f}' => write!(out, "\\x{:02x}", c as u32),
                 c if c.is_control() || (c.is_whitespace() && c != ' ') || c == '\u{feff}' => {
-                    out.push_str(&format!("\\u{:04x}", c as u32));
+                    write!(out, "\\u{:04x}", c as u32)
                 }
-                c => out.push(c),
-            }
+                c => out.write_char(c),
+            };
         }
         for b in chunk.invalid() {
-            out.push_str(&format!("\\x{b:02x}"));
+            let _ = write!(out, "\\x{b:02x}");
         }
     }
     out.push('"');

@@ -173,8 +173,10 @@ pub fn addr_text(
     } else if let Some(ip) = ip(&parts.ip) {
         ip.to_string()
     } else {
-        let hex: String = parts.ip.iter().map(|b| format!("{b:02x}")).collect();
-        format!("?{hex}")
+        parts
+            .ip
+            .iter()
+            .fold("?".to_owned(), |hex, b| format!("{hex}{b:02x}"))
     };
     if !parts.zone.is_empty() {
         host.push('%');

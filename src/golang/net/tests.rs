@@ -22,7 +22,7 @@ impl Memory for Counting<'_> {
     }
 }
 
-fn told(end: &Option<Endpoint>) -> String {
+fn told(end: Option<&Endpoint>) -> String {
     match end {
         Some(Endpoint::Unix(name)) if name.is_empty() => "-".to_owned(),
         Some(end) => end.to_string(),
@@ -83,8 +83,8 @@ fn check(flavour: Flavour) {
                 facts.network.as_ref().unwrap().starts_with(&want[1]),
                 "{what}"
             );
-            assert_eq!(told(&facts.local), want[2], "{what}");
-            assert_eq!(told(&facts.remote), want[3], "{what}");
+            assert_eq!(told(facts.local.as_ref()), want[2], "{what}");
+            assert_eq!(told(facts.remote.as_ref()), want[3], "{what}");
             assert_eq!(facts.note, None);
             if round == 1 {
                 assert_eq!(memory.reads.get(), 1, "{what}");

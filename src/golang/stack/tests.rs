@@ -51,7 +51,7 @@ fn check(flavour: Flavour) {
         // The dump leaves out most functions of the runtime, and the outermost.
         let mine: Vec<(String, u32)> = source_frames(&running.image, running.bias, &stack.frames)
             .into_iter()
-            .map(|f| (f.function.to_string(), f.line))
+            .map(|f| (f.function.clone(), f.line))
             .filter(|(func, _)| !func.starts_with("runtime."))
             .collect();
         let want: Vec<(String, u32)> = want

@@ -3,11 +3,13 @@
 //! no results. Whether a scalar is a float, the function's own code tells: on
 //! its way to `runtime.morestack` it spills its register arguments.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use iced_x86::{Decoder, DecoderOptions, FlowControl, OpKind, Register};
+use iced_x86::{
+    Decoder, DecoderOptions, FlowControl, InstructionInfoFactory, OpAccess, OpKind, Register,
+};
 
-use crate::arch::abi::{Abi, Location};
+use crate::arch::abi::{Abi, FLOAT_REGISTERS, Location};
 use crate::arch::prologue::parse_stack_check;
 use crate::image::rtti::RttiTypes;
 use crate::image::signature::shape;
@@ -17,6 +19,9 @@ use crate::memory::Memory;
 
 /// Instructions of the block that spills, at most: 24 stores and a call.
 const MAX_SPILLS: usize = 32;
+
+/// Instructions of a function without stack check that are looked at.
+const MAX_LEAF: usize = 4096;
 
 /// A signature of shapes: scalars are opaque words (`word64`) or floats.
 ///
@@ -29,9 +34,18 @@ pub fn signature<M: Memory>(
     name: &str,
     code: &[u8],
 ) -> Option<Signature> {
-    let builder = Builder {
+    let spills = spills(code);
+    let unclear = spills.is_none() && reads_floats(code);
+    let first_spill = spills.iter().flat_map(HashMap::keys).copied().min();
+    let area = first_spill
+        .into_iter()
+        .chain(info.spill_start.map(u64::from))
+        .min();
+    let mut builder = Builder {
         types,
-        spills: spills(code),
+        spills,
+        area,
+        unclear,
     };
     let mut signature = Signature {
         params: Vec::new(),
@@ -39,65 +53,45 @@ pub fn signature<M: Memory>(
         source: Source::ArgInfo,
     };
     let dictionary = dictionary_place(name);
-    for (index, arg) in info.args.iter().enumerate() {
-        if dictionary == Some(index) {
-            signature.params.push(dictionary_param(types));
-        }
+    if name.contains('[') {
+        signature.params.push(builder.left_out(info, dictionary)?);
+    }
+    for arg in &info.args {
         let start = first_offset(arg);
-        // Built with -N, a function has no such start (liveness/arg.go).
-        let by_register = match (start, info.spill_start) {
-            (Some(at), Some(spill)) => Some(at >= u64::from(spill)),
-            (Some(at), None) => builder.spills.as_ref().map(|s| s.contains_key(&at)),
-            (None, _) => None,
+        let by_register = match (start, &builder.spills, info.spill_start) {
+            // The spill area is the last of the argument area. Where it begins
+            // is not told: only the first place in it that may hold garbage
+            // (cmd/compile/internal/liveness/arg.go), and nothing with -N.
+            (Some(at), _, Some(spill)) if at >= u64::from(spill) => Some(true),
+            (Some(at), Some(spills), _) => Some(spills.contains_key(&at)),
+            _ => None,
         };
+        if let (Some(at), Some(true), Some(area)) = (start, by_register, builder.area) {
+            // A parameter named _ is not spilled.
+            builder.area = Some(area.min(at));
+        }
+        // Neither tells: an aggregate may be an array on the stack as well as
+        // a struct in registers. A scalar goes to a register while there are.
+        if by_register.is_none() && start.is_some() && matches!(arg, ArgShape::Aggregate(_)) {
+            break;
+        }
         let Some((ty, whole)) = builder.build(arg) else {
             break;
         };
-        signature.params.push(Param { name: None, ty });
-        if !agrees(types, &signature, by_register, start) {
-            signature.params.pop();
-            // On the stack although registers are left: an array is in it.
-            let array = (by_register != Some(true))
+        // On the stack although registers are left: there is an array in it.
+        let fits = builder.push(&mut signature, ty, by_register, start)
+            || (by_register != Some(true))
                 .then(|| builder.array(arg))
-                .flatten();
-            let Some(ty) = array else {
-                break;
-            };
-            signature.params.push(Param { name: None, ty });
-            if !agrees(types, &signature, by_register, start) {
-                signature.params.pop();
-                break;
-            }
-        }
-        if !whole {
+                .flatten()
+                .is_some_and(|ty| builder.push(&mut signature, ty, by_register, start));
+        if !fits || !whole {
             break;
         }
     }
-    if dictionary == Some(0) && info.args.is_empty() {
-        signature.params.push(dictionary_param(types));
+    if let Some(param) = dictionary.and_then(|place| signature.params.get_mut(place)) {
+        *param = dictionary_param(types);
     }
     Some(signature)
-}
-
-/// The last parameter lands where the compiler says it does.
-fn agrees<M: Memory>(
-    types: &RttiTypes<M>,
-    signature: &Signature,
-    by_register: Option<bool>,
-    start: Option<u64>,
-) -> bool {
-    let layout = shape::locate(types, signature, Abi::Internal);
-    let Some(slot) = layout.as_ref().and_then(|l| l.params.last()) else {
-        return false;
-    };
-    match (&slot.location, start) {
-        // Without bytes: nowhere.
-        (Location::Stack { .. }, None) => true,
-        (Location::Stack { offset }, Some(at)) => by_register != Some(true) && *offset == at,
-        // Where the spill area begins depends on arguments that are still to
-        // come; only that it is one can be said.
-        (Location::Registers(_), _) => by_register != Some(false),
-    }
 }
 
 /// Builds types of shapes.
@@ -105,9 +99,69 @@ struct Builder<'a, M> {
     types: &'a RttiTypes<M>,
     /// Where the function's registers are spilled, and which are floats.
     spills: Option<HashMap<u64, bool>>,
+    /// Where the spill area begins, as far as anything tells.
+    area: Option<u64>,
+    /// The function takes floats, and nothing says which arguments they are.
+    unclear: bool,
 }
 
 impl<M: Memory> Builder<'_, M> {
+    /// The first parameter of a function with a bracket in its name: the
+    /// compiler takes it for the dictionary and leaves it out, though it be a
+    /// method's receiver (ssagen/pgen.go, emitArgInfo). `None` when its size
+    /// cannot be told.
+    fn left_out(&self, info: &ArgInfo, dictionary: Option<usize>) -> Option<Param> {
+        let next = info.args.iter().find_map(first_offset);
+        let size = match (self.area, next) {
+            (Some(area), Some(next)) => next.checked_sub(area)?,
+            _ if dictionary == Some(0) => 8,
+            (Some(_), None) => 8,
+            (None, _) => return None,
+        };
+        let ty = word(self.types, u8::try_from(size).ok().filter(|s| *s == 8)?)?;
+        Some(Param { name: None, ty })
+    }
+
+    /// Adds a parameter if it lands where the compiler says it is.
+    fn push(
+        &self,
+        signature: &mut Signature,
+        ty: TypeId,
+        by_register: Option<bool>,
+        start: Option<u64>,
+    ) -> bool {
+        signature.params.push(Param { name: None, ty });
+        let fits = self.fits(signature, by_register, start).unwrap_or(false);
+        if !fits {
+            signature.params.pop();
+        }
+        fits
+    }
+
+    /// The last parameter lands where the compiler says it is.
+    fn fits(
+        &self,
+        signature: &Signature,
+        by_register: Option<bool>,
+        start: Option<u64>,
+    ) -> Option<bool> {
+        let layout = shape::locate(self.types, signature, Abi::Internal)?;
+        let slot = layout.params.last()?;
+        Some(match (&slot.location, start) {
+            // Without bytes: nowhere.
+            (Location::Stack { .. }, None) => true,
+            (Location::Stack { offset }, Some(at)) => by_register != Some(true) && *offset == at,
+            (Location::Registers(_), None) => false,
+            (Location::Registers(_), Some(at)) => {
+                // Where the spill area begins depends on what is still to come:
+                // places in it are compared.
+                let ours = slot.spill?.checked_sub(layout.spill_start)?;
+                let theirs = self.area.and_then(|area| at.checked_sub(area));
+                by_register != Some(false) && theirs.is_none_or(|theirs| theirs == ours)
+            }
+        })
+    }
+
     /// The type of an argument, and whether nothing of it was left out.
     fn build(&self, arg: &ArgShape) -> Option<(TypeId, bool)> {
         match arg {
@@ -176,6 +230,9 @@ impl<M: Memory> Builder<'_, M> {
     }
 
     fn scalar(&self, offset: u64, size: u8) -> Option<TypeId> {
+        if self.unclear && matches!(size, 4 | 8) {
+            return None;
+        }
         let float = self.spills.as_ref().and_then(|s| s.get(&offset)).copied();
         if float == Some(true) && matches!(size, 4 | 8) {
             let name = if size == 4 { "float32" } else { "float64" };
@@ -236,7 +293,10 @@ fn dictionary_param<M: Memory>(types: &RttiTypes<M>) -> Param {
 /// dictionary: first, or behind the receiver. Closures have it from the
 /// function around them.
 pub fn dictionary_place(name: &str) -> Option<usize> {
-    let shape = name.find("[go.shape.")?;
+    // Comparison functions of generic types are no instances.
+    let shape = name
+        .find("[go.shape.")
+        .filter(|_| !name.starts_with("type:") && !name.starts_with("type."))?;
     let before = name.get(..shape)?;
     let after = closing(name.get(shape..)?)?;
     let pointer = before
@@ -301,4 +361,31 @@ fn spills(code: &[u8]) -> Option<HashMap<u64, bool>> {
         }
     }
     Some(found)
+}
+
+/// The code, read from its beginning to its end, uses a floating point register
+/// that it has not written: an argument.
+fn reads_floats(code: &[u8]) -> bool {
+    let mut written = HashSet::new();
+    let mut factory = InstructionInfoFactory::new();
+    let decoder = Decoder::new(64, code, DecoderOptions::NONE);
+    for instruction in decoder.into_iter().take(MAX_LEAF) {
+        let info = factory.info(&instruction);
+        // `pxor x, x` and its like write without reading: iced knows.
+        for used in info.used_registers() {
+            if !used.register().is_vector_register() {
+                continue;
+            }
+            let register = used.register().number();
+            let reads = matches!(
+                used.access(),
+                OpAccess::Read | OpAccess::ReadWrite | OpAccess::CondRead | OpAccess::ReadCondWrite
+            );
+            if reads && register < usize::from(FLOAT_REGISTERS) && !written.contains(&register) {
+                return true;
+            }
+            written.insert(register);
+        }
+    }
+    false
 }
