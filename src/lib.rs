@@ -10,8 +10,8 @@
 //! - [`process`]: attach, launch, detach; tracees; site bytes; remote syscalls
 //! - [`golang`]: Go's runtime read through [`memory`]
 //! - [`value`]: typed values: load under limits, render
-//! - [`record`]: what leaves the engine, as plain data
 //! - [`script`]: the expression language
+//! - [`record`]: what leaves the engine, as plain data
 //! - [`probe`]: patterns → sites; hits → calls
 //! - [`sink`]: how records are written
 //! - [`session`]: the engine on its tracer thread

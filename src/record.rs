@@ -3,10 +3,12 @@
 //! A record holds everything that a sink, a filter or a script may ask of the
 //! call; nothing in it has to be read from the target again.
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+pub use crate::golang::endpoint::Endpoint;
 use crate::value::Value;
+
+mod facts;
 
 /// How a call ended.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -32,31 +34,6 @@ impl End {
             End::Exit => "exit",
             End::Unwound => "unwound",
             End::Open => "open",
-        }
-    }
-}
-
-/// One end of a connection.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Endpoint {
-    /// TCP, UDP; the zone of an IPv6 link-local address, or empty.
-    Inet(SocketAddr, Arc<str>),
-    /// A raw IP socket.
-    Ip(IpAddr),
-    /// A Unix socket's name (`@` for abstract ones); empty when unnamed.
-    Unix(Arc<str>),
-}
-
-impl std::fmt::Display for Endpoint {
-    /// As Go's `Addr.String` prints it (net/tcpsock.go, Go 1.26).
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Endpoint::Inet(SocketAddr::V6(a), zone) if !zone.is_empty() => {
-                write!(f, "[{}%{}]:{}", a.ip(), zone, a.port())
-            }
-            Endpoint::Inet(a, _) => write!(f, "{a}"),
-            Endpoint::Ip(ip) => write!(f, "{ip}"),
-            Endpoint::Unix(path) => f.write_str(path),
         }
     }
 }

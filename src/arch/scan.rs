@@ -7,9 +7,9 @@
 //! iced-x86 is asked for its length. The sweep is linear: Go's text holds no
 //! data inside functions, and gaps between them are filled with int3.
 
+use capstone::Capstone;
 use capstone::arch::BuildsCapstone;
 use capstone::arch::x86::ArchMode;
-use capstone::{Capstone, Insn};
 
 use super::prologue::{StackCheck, parse_stack_check};
 
@@ -80,6 +80,8 @@ pub struct Scan {
     pub branch_targets: Vec<u64>,
     /// Where direct calls go, ascending, each once.
     pub calls: Vec<u64>,
+    /// Address of the first direct call.
+    pub first_call: Option<u64>,
     /// Code or data addresses taken with `lea reg, [rip+…]`, ascending, each
     /// once: closures and jump tables are among them.
     pub taken: Vec<u64>,
@@ -202,19 +204,16 @@ impl<'a> Sweep<'a> {
         };
         while let Some(rest) = self.code.get(offset..).filter(|r| !r.is_empty()) {
             let at = self.scan.entry.saturating_add(offset as u64);
-            let len = match iter.next().as_ref().map(Insn::len) {
-                Some(len) => len,
-                None => match iced_len(rest, at) {
-                    Some(len) => {
-                        let after = rest.get(len..).unwrap_or_default();
-                        iter.reset(after, at.saturating_add(len as u64));
-                        len
-                    }
-                    None => {
-                        self.scan.problems.push(Problem::Undecodable(at));
-                        return;
-                    }
-                },
+            let len = if let Some(insn) = iter.next() {
+                insn.len()
+            } else {
+                let Some(len) = iced_len(rest, at) else {
+                    self.scan.problems.push(Problem::Undecodable(at));
+                    return;
+                };
+                let after = rest.get(len..).unwrap_or_default();
+                iter.reset(after, at.saturating_add(len as u64));
+                len
             };
             self.note(at, offset, rest.get(..len).unwrap_or(rest));
             offset = offset.saturating_add(len.max(1));
@@ -243,7 +242,10 @@ impl<'a> Sweep<'a> {
                 target: Some(to),
                 conditional: true,
             }),
-            Flow::Call(to) => self.scan.calls.push(to),
+            Flow::Call(to) => {
+                self.scan.first_call.get_or_insert(at);
+                self.scan.calls.push(to);
+            }
             Flow::Taken(to) => {
                 self.scan.taken.push(to);
                 self.last_lea = Some((to, self.starts.len()));

@@ -145,6 +145,15 @@ pub fn relocate(code: &[u8], site: u64, slot: u64) -> Result<Slot, CannotMove> {
     Ok(out.slot)
 }
 
+/// The instruction that `code` begins with, as Intel writes it.
+pub fn instruction_text(code: &[u8], at: u64) -> String {
+    use iced_x86::Formatter;
+    let insn = Decoder::with_ip(64, code, at, DecoderOptions::NONE).decode();
+    let mut text = String::new();
+    iced_x86::NasmFormatter::new().format(&insn, &mut text);
+    text
+}
+
 fn near_target(insn: &Instruction, site: u64) -> Result<u64, CannotMove> {
     match insn.op0_kind() {
         OpKind::NearBranch64 => Ok(insn.near_branch_target()),
@@ -293,12 +302,14 @@ impl Writer {
             self.slot.bytes.push(0x68);
             self.slot.bytes.extend_from_slice(&low.to_le_bytes());
         } else {
-            let [a, b, c, d, e, f, g, h] = next.to_le_bytes();
+            let (low, high) = (next as u32, (next >> 32) as u32);
             self.slot.bytes.extend([0x48, 0x8d, 0x64, 0x24, 0xf8]); // lea rsp, [rsp-8]
             self.place(self.site, 8);
-            self.slot.bytes.extend([0xc7, 0x04, 0x24, a, b, c, d]); // mov dword [rsp], low
+            self.slot.bytes.extend([0xc7, 0x04, 0x24]); // mov dword [rsp], low
+            self.slot.bytes.extend(low.to_le_bytes());
             self.place(self.site, 8);
-            self.slot.bytes.extend([0xc7, 0x44, 0x24, 4, e, f, g, h]); // mov dword [rsp+4], high
+            self.slot.bytes.extend([0xc7, 0x44, 0x24, 4]); // mov dword [rsp+4], high
+            self.slot.bytes.extend(high.to_le_bytes());
         }
         self.slot.resume = self.slot.bytes.len();
         self.place(target, 0);

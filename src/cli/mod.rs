@@ -1,5 +1,83 @@
-//! (stub)
+//! The commands: one file each, whose header is its manual.
+//!
+//! Who lives here: argument parsing, what is printed around the data, exit
+//! codes. Data goes to stdout; all else to stderr as `gotap: message`.
+//! Exit codes: 0 done, 1 it went wrong, 2 wrong usage. Nobody may come in but
+//! `main`.
+
+mod demo;
+mod extras;
+mod messages;
+mod ps;
+mod trace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Watches what a live Go process does with its sockets, from outside, without
+/// stopping or restarting it.
+#[derive(Parser, Debug)]
+#[command(name = "gotap", version, about, long_about = None, max_term_width = 100)]
+pub struct Cli {
+    /// Say on stderr what gotap itself does (RUST_LOG refines it)
+    #[arg(short, long, global = true)]
+    verbose: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Trace calls of functions in a live Go process, or in one that is started
+    Trace(Box<trace::TraceArgs>),
+    /// List the Go processes of this machine
+    Ps(ps::PsArgs),
+    /// Build and run a small Go server and client, and trace their connections
+    Demo(demo::DemoArgs),
+    /// Print a completion script for a shell
+    Completions(extras::CompletionsArgs),
+    /// Print the manual page (or write all of them into a directory)
+    Man(extras::ManArgs),
+}
+
 /// Runs the command line.
-pub fn run() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    start_diagnostics(cli.verbose);
+    let result = match &cli.command {
+        Command::Trace(args) => trace::run(args),
+        Command::Ps(args) => ps::run(args, &mut std::io::stdout().lock()),
+        Command::Demo(args) => demo::run(args),
+        Command::Completions(args) => extras::completions(args),
+        Command::Man(args) => extras::man(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            messages::print(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A reader that has seen enough is no error.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|e| e.downcast_ref::<std::io::Error>())
+        .any(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+fn start_diagnostics(verbose: bool) {
+    use tracing_subscriber::EnvFilter;
+    let default = if verbose { "gotap=debug" } else { "gotap=warn" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .init();
 }

@@ -80,6 +80,7 @@ pub(crate) struct Elf {
     pub(crate) symtab: bool,
     /// File range of PT_DYNAMIC.
     pub(crate) dynamic: Option<(usize, usize)>,
+    /// Notes: offset, length and alignment.
     notes: Vec<(usize, usize, usize)>,
 }
 
@@ -155,6 +156,11 @@ impl Elf {
                     continue;
                 };
                 this.symtab |= section.sh_type(LE) == elf::SHT_SYMTAB;
+                if section.sh_type(LE) == elf::SHT_NOTE {
+                    // Go's linker leaves the GNU build id out of its PT_NOTE.
+                    let place = (section.sh_offset(LE), section.sh_size(LE));
+                    this.add_note(place, section.sh_addralign(LE));
+                }
                 this.sections.push(Section {
                     name: String::from_utf8_lossy(section_name).into_owned(),
                     addr: ImageAddr(section.sh_addr(LE)),
@@ -197,15 +203,17 @@ impl Elf {
                 });
             }
             elf::PT_DYNAMIC => self.dynamic = range,
-            elf::PT_NOTE => {
-                if let Some((at, len)) = range {
-                    let align = usize::try_from(header.p_align(LE)).unwrap_or(4);
-                    self.notes.push((at, len.min(MAX_NOTES), align));
-                }
-            }
+            elf::PT_NOTE => self.add_note((offset, filesz), header.p_align(LE)),
             _ => {}
         }
         Ok(())
+    }
+
+    fn add_note(&mut self, (offset, size): (u64, u64), align: u64) {
+        let fit = |n: u64| usize::try_from(n).ok();
+        if let (Some(at), Some(len), Some(align)) = (fit(offset), fit(size), fit(align)) {
+            self.notes.push((at, len.min(MAX_NOTES), align));
+        }
     }
 
     pub(crate) fn name(&self) -> &str {

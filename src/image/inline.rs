@@ -122,12 +122,3 @@ fn matching_names(image: &Image, matches: &dyn Fn(&[u8]) -> bool) -> HashSet<i32
     }
     found
 }
-
-/// True when the table of names holds exactly this name.
-pub(crate) fn has_name(image: &Image, name: &str) -> bool {
-    !matching_names(image, &|candidate| {
-        candidate == name.as_bytes()
-            || (candidate.contains(&b'%') && decode_name(candidate) == name)
-    })
-    .is_empty()
-}

@@ -266,9 +266,7 @@ impl ModuleData {
         ]
         .iter()
         .all(|r| r.start <= r.end);
-        let code = self.text.start <= self.pcs.start
-            && self.pcs.end <= self.text.end.max(self.pcs.end)
-            && !self.text.is_empty();
+        let code = self.text.start <= self.pcs.start && !self.text.is_empty();
         let tables = mapped(self.types.start)
             && self.types.len() > 64
             && mapped(self.rodata)

@@ -115,9 +115,9 @@ impl Image {
     /// It holds runtime/cgo, so threads run C code too.
     pub fn is_cgo(&self) -> bool {
         *self.cgo.get_or_init(|| {
-            self.functions()
-                .iter()
-                .any(|f| f.name_bytes().starts_with(b"runtime/cgo."))
+            self.functions().iter().any(|f| {
+                f.name_bytes() == b"crosscall2" || f.name_bytes().starts_with(b"runtime/cgo.")
+            })
         })
     }
 

@@ -135,8 +135,47 @@ pub struct Signature {
     pub source: Source,
 }
 
+/// How the program's runtime lays out a map.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum MapKind {
+    /// Not known: a map's length is read, its entries are not.
+    #[default]
+    Unknown,
+    /// `runtime.hmap` and buckets of eight: up to Go 1.23, later with
+    /// GOEXPERIMENT=noswissmap.
+    Classic,
+    /// `internal/runtime/maps.Map`, from Go 1.24: groups of eight slots.
+    Swiss,
+    /// The same with GOEXPERIMENT=mapsplitgroup (Go 1.27): a group has its
+    /// eight keys first, then its eight elements.
+    SwissSplit,
+}
+
+impl MapKind {
+    /// What Go 1.`minor` does, with the experiments it was built with
+    /// (`GOEXPERIMENT` in the build settings, or after `X:` in the version).
+    pub fn of(minor: u32, experiments: &str) -> MapKind {
+        let has = |name: &str| {
+            experiments
+                .split(|c: char| !c.is_ascii_alphanumeric())
+                .any(|e| e == name)
+        };
+        match minor {
+            0..24 => MapKind::Classic,
+            _ if has("noswissmap") => MapKind::Classic,
+            _ if has("mapsplitgroup") => MapKind::SwissSplit,
+            _ => MapKind::Swiss,
+        }
+    }
+}
+
 /// Loads types on demand.
 pub trait TypeTable {
     /// The type; an `Opaque` one when its description cannot be read.
     fn get(&self, id: TypeId) -> Arc<Type>;
+
+    /// How maps are laid out, where the table can tell.
+    fn map_kind(&self) -> MapKind {
+        MapKind::Unknown
+    }
 }

@@ -4,4 +4,8 @@
 //! into calls, the decoding of arguments and results. Nobody here knows sinks
 //! or terminals. Allowed in: session, cli.
 
+pub mod entry_abi;
+pub mod hot;
 pub mod join;
+pub mod never;
+pub mod plan;

@@ -96,12 +96,15 @@ impl Tracer {
         }
         let mut tracer = Tracer::new(pid, ProcessMemory::open(pid)?);
         tracer.threads.insert(pid);
+        tracer.held = true;
         Ok(tracer)
     }
 
     /// Lets a launched program run.
-    pub fn start(&self) {
-        let _ = ptrace::cont(self.pid, 0);
+    pub fn start(&mut self) {
+        if std::mem::take(&mut self.held) {
+            let _ = ptrace::cont(self.pid, 0);
+        }
     }
 
     /// Asks a process that gotap started to end, and waits for it; for errors
@@ -109,6 +112,7 @@ impl Tracer {
     pub fn abandon_launch(&mut self) {
         let _ = crate::sys::signals::send(self.pid, libc::SIGKILL);
         let _ = ptrace::cont(self.pid, 0);
+        self.held = false;
         wait::await_one(self.pid);
         self.threads.clear();
     }

@@ -6,6 +6,7 @@
 
 mod die;
 mod launch;
+pub mod list;
 pub mod memory;
 pub mod procfs;
 pub mod region;

@@ -198,7 +198,7 @@ pub fn check_traceable(pid: i32) -> Result<Status, ProcessError> {
             why: "is a kernel thread",
         });
     }
-    if status.tracer != 0 {
+    if status.tracer != 0 && status.tracer != crate::sys::thread_id() {
         return Err(ProcessError::AlreadyTraced {
             pid,
             tracer: name(status.tracer),

@@ -433,6 +433,9 @@ impl Tracer {
 
     /// Stops one thread for a moment, to make system calls on it.
     fn borrow_thread(&mut self) -> Result<i32, ProcessError> {
+        if self.held {
+            return Ok(self.pid);
+        }
         let deadline = Instant::now() + PATIENCE;
         let mut candidates: Vec<i32> = self.threads.iter().copied().collect();
         // The leader first: it is the thread that is most surely there.
@@ -463,6 +466,9 @@ impl Tracer {
     /// Lets a borrowed thread go on. The interrupt makes it report once more,
     /// so that one that belongs in a group stop is found there and left in it.
     fn give_back(&self, tid: i32) {
+        if self.held {
+            return;
+        }
         let _ = ptrace::interrupt(tid);
         let _ = ptrace::cont(tid, 0);
     }
@@ -470,6 +476,9 @@ impl Tracer {
     /// Brings a thread to a stop in which it stands on the program's own code
     /// with nothing of ours pending: it may be let go, with the signal given.
     fn settle(&mut self, tid: i32, deadline: Instant) -> Settled {
+        if std::mem::take(&mut self.held) {
+            return Settled::At(0);
+        }
         if ptrace::interrupt(tid).is_err() {
             // Not ours any more, or gone: the wait below tells.
             tracing::debug!(tid, "interrupt failed");
@@ -501,7 +510,30 @@ impl Tracer {
         }
     }
 
+    /// Inside the handler, which has still to send its thread to a slot: that
+    /// happens when a gotap was killed and threads go on hitting what it left.
+    fn in_handler(&self, tid: i32) -> bool {
+        let Some(installed) = &self.installed else {
+            return false;
+        };
+        ptrace::registers(tid)
+            .is_ok_and(|r| installed.region.contains(r.rip) && installed.home_of(r.rip).is_none())
+    }
+
     fn settle_stop(&mut self, tid: i32, stop: Stop) -> Option<Settled> {
+        if self.in_handler(tid) {
+            let signal = match stop {
+                Stop::Signal(signal) => signal,
+                _ => {
+                    wait::consume(tid);
+                    0
+                }
+            };
+            // A few instructions more; it stops again behind them.
+            let _ = ptrace::interrupt(tid);
+            let _ = ptrace::cont(tid, signal);
+            return None;
+        }
         match stop {
             Stop::Signal(libc::SIGTRAP) => {
                 let Ok(mut regs) = ptrace::registers(tid) else {

@@ -84,6 +84,8 @@ pub struct Tracer {
     /// Threads that hit lately: asked first, because asking for any one of a
     /// thousand tracees makes the kernel look at all of them.
     hot: Hot,
+    /// Launched, and still stopped before its first instruction.
+    pub(super) held: bool,
     ended: Option<Ending>,
 }
 
@@ -135,6 +137,7 @@ impl Tracer {
             forked: HashSet::new(),
             installed: None,
             hot: Hot::default(),
+            held: false,
             ended: None,
         }
     }
@@ -221,18 +224,6 @@ impl Tracer {
     /// What was injected, once [`Tracer::install`] was called.
     pub fn installed(&self) -> Option<&Installed> {
         self.installed.as_ref()
-    }
-
-    pub(super) fn ptrace_error(
-        &self,
-        what: &'static str,
-        tid: i32,
-    ) -> impl Fn(Errno) -> ProcessError + use<> {
-        let pid = self.pid;
-        move |errno| match errno {
-            Errno::ESRCH => ProcessError::Gone(pid),
-            errno => ProcessError::Ptrace { what, tid, errno },
-        }
     }
 
     /// Waits for the next thing worth telling, dealing with all others.

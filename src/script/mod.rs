@@ -1,1 +1,72 @@
-//! (stub)
+//! The expression language of filters, conditions and `print`.
+//!
+//! Who lives here: `lexer`, `parser` and the tree ([`ast`]), the table of
+//! facts ([`facts`]), the checker ([`check`]) and the evaluator ([`eval`]).
+//! Pure: nobody here reads a target; an environment is asked for facts
+//! ([`Facts`]). Allowed in: probe, record, sink, session, cli.
+//!
+//! # The language
+//!
+//! Go's operators with Go's precedence, loosest first: `||`, `&&`,
+//! `== != < <= > >= =~ !~`, `+ -`, `* / %`, then unary `!` and `-`, then
+//! selectors (`args.req.ID`) and parentheses. Literals: `12`, `1_000`, `0x1f`,
+//! `0o17`, `0b101`, `1.5`, `1e9`, `"text\n"`, `` `raw` ``, durations `5ms`,
+//! `1.5s`, `10µs`, `2h`, `1h30m`, sizes `4KiB`, `2MiB` (integers), `nil`,
+//! `true`, `false`. `=~` and `!~` take a regular expression as a literal; it
+//! matches anywhere in the text.
+//!
+//! Names are the facts of [`CALL_FACTS`], `args.NAME` and `results.NAME`, and
+//! the bare names of arguments and results that are no facts; a structure's
+//! fields follow after a dot. `hit.NAME` is always the fact.
+//!
+//! # Absent facts
+//!
+//! Not every call has every fact (`fd` of a function that has nothing to do
+//! with sockets, `dur` of a call that was running before gotap attached). A
+//! comparison or a match with an absent fact is false, `!=` and `!~` too, but
+//! for `== nil`, which is true. Arithmetic with it is absent again, and where
+//! true or false is asked for it counts as false.
+//!
+//! ```
+//! use gotap::script::{CallNames, compile_condition};
+//!
+//! assert!(compile_condition("err != nil || dur > 10ms", &CallNames::default()).is_ok());
+//! let error = compile_condition("feed == 7", &CallNames::default()).unwrap_err();
+//! assert_eq!(
+//!     error.to_string(),
+//!     "bad expression: unknown name `feed`; did you mean `fd`?\n  feed == 7\n  ^^^^",
+//! );
+//! ```
+
+pub mod ast;
+pub mod check;
+pub mod error;
+pub mod eval;
+pub mod facts;
+mod lexer;
+mod parser;
+#[cfg(test)]
+mod tests;
+
+pub use ast::{BinaryOp, Expr, ExprKind, Literal, UnaryOp};
+pub use check::{Checked, Type, check, check_condition};
+pub use error::{BadExpression, EvalError, ExprError, Span};
+pub use eval::{Fact, Facts};
+pub use facts::{CALL_FACTS, CallFact, CallNames, FactInfo, Key, Known, Names};
+pub use parser::parse;
+
+/// Parses and checks a condition; the error shows the text with a caret under
+/// the place that is wrong.
+pub fn compile_condition(source: &str, names: &dyn Names) -> Result<Checked, BadExpression> {
+    parse(source)
+        .and_then(|expr| check_condition(&expr, names))
+        .map_err(|error| BadExpression::new(source, error))
+}
+
+/// Parses and checks an expression of any type, otherwise as
+/// [`compile_condition`].
+pub fn compile(source: &str, names: &dyn Names) -> Result<Checked, BadExpression> {
+    parse(source)
+        .and_then(|expr| check(&expr, names))
+        .map_err(|error| BadExpression::new(source, error))
+}

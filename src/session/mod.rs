@@ -1,1 +1,48 @@
-//! (stub)
+//! The engine: owns process, image and probes on one tracer thread.
+//!
+//! Who lives here: [`target`] (what is known of a process before it is touched),
+//! [`engine`] (the loop from hit to record), [`control`] (how other threads ask
+//! it to stop), and the clock. Nobody here knows terminals. Allowed in: cli.
+
+mod adapters;
+mod clock;
+pub mod control;
+pub mod engine;
+mod report;
+pub mod target;
+
+pub use control::{Control, StopReason};
+pub use engine::{Engine, Options, Outcome, Start};
+pub use target::Target;
+
+use crate::image::ImageError;
+use crate::image::pattern::PatternError;
+use crate::process::ProcessError;
+
+/// Why a session could not be started or went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The process.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// Its executable.
+    #[error("{0}")]
+    Image(#[from] ImageError),
+    /// The patterns.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+    /// The disassembler could not be made.
+    #[error("cannot disassemble: {0}")]
+    Disassembler(#[from] crate::arch::scan::ScanError),
+    /// Everything that matched was refused.
+    #[error("nothing that matches can be armed:\n{0}")]
+    NothingArmed(String),
+    /// Memory of the target could not be read where it must be.
+    #[error("cannot read process {pid}: {what}")]
+    Unreadable {
+        /// Process.
+        pid: i32,
+        /// What was read.
+        what: &'static str,
+    },
+}

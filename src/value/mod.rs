@@ -1,8 +1,32 @@
 //! Typed values: load under limits, render.
 //!
-//! Who lives here: the [`Value`] tree, its loader (over [`crate::memory`]),
-//! its two renderings (as Go would print it, as JSON). Nobody here knows ptrace.
+//! Who lives here: the [`Value`] tree, its loader ([`load`], over
+//! [`crate::memory`]), its two renderings: as Go would print it (`Display`,
+//! grammar in `display.rs`) and as JSON (`Serialize`, grammar in `json.rs`).
+//! Nobody here knows ptrace.
 //! Allowed in: script, probe, record, sink, session, cli.
+
+mod display;
+mod escape;
+mod given;
+mod json;
+mod known;
+mod load;
+mod maps;
+mod program;
+mod staged;
+
+#[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
+mod render_tests;
+#[cfg(test)]
+mod tests;
+
+pub use escape::{escaped, push_escaped, quoted};
+pub use given::{Dynamic, ErrorText, ErrorWords, Limits, NoRuntime, Place, RuntimeTypes};
+pub use load::{load, load_all, preload};
+pub use program::Program;
 
 use std::sync::Arc;
 

@@ -3,6 +3,8 @@ use crate::arch::scan::Disassembler;
 use crate::arch::testing::go_functions;
 use iced_x86::{FlowControl, Instruction};
 
+type Expected = fn(&CannotMove) -> bool;
+
 const SITE: u64 = 0x40_1000;
 const SLOT: u64 = 0x1000_0000;
 
@@ -137,7 +139,7 @@ fn a_call_pushes_its_old_return_address() {
 
 #[test]
 fn what_cannot_move_says_why() {
-    let cases: &[(&[u8], fn(&CannotMove) -> bool)] = &[
+    let cases: &[(&[u8], Expected)] = &[
         (&[0xcc], |e| matches!(e, CannotMove::Breakpoint(SITE))),
         (&[0x0f, 0x05], |e| matches!(e, CannotMove::Traps(SITE))),
         (&[0x0f, 0x0b], |e| matches!(e, CannotMove::Traps(SITE))),
@@ -202,7 +204,9 @@ fn every_site_of_a_real_program_moves() {
         "moved {moved}, of these {faulting} can fault, refused {}",
         odd.len()
     );
-    odd.iter().for_each(|o| println!("  {o}"));
+    for o in &odd {
+        println!("  {o}");
+    }
     assert!(odd.len() * 1000 < moved as usize, "too many refused");
 }
 

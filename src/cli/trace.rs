@@ -1,0 +1,540 @@
+//! `gotap trace`: every matching call of a live Go process, one record each.
+//!
+//! ```text
+//! gotap trace 'net.(*conn).Read' -p 4242
+//! gotap trace --preset conn --where 'err != nil || dur > 10ms' -s 8 -p 4242
+//! gotap trace 'net.*conn.*' -o json --for 30s -p 4242 > calls.jsonl
+//! gotap trace 'main.*' -- ./server -addr :8080
+//! ```
+//!
+//! A pattern is first tried as an exact Go name, else as an unanchored regular
+//! expression. The target is never stopped as a whole; Ctrl-C takes everything
+//! out of it again and lets it run on.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use nix::sys::signal::Signal;
+
+use super::messages::Messages;
+use crate::arch::scan::Disassembler;
+use crate::golang::family::preset_conn;
+use crate::image::pattern::{self, Limits};
+use crate::probe::plan::{Event, Plan, Wanted, plan};
+use crate::process::tracer::{Ending, Tracer};
+use crate::script::{CallNames, Checked};
+use crate::session::{Control, Engine, Options, Outcome, SessionError, Start, StopReason, Target};
+use crate::sink::queue::{Sender, queue};
+use crate::sink::run::{Counters, Selection, Stop, run_sink};
+use crate::sink::{Color, Sink, Tee};
+use crate::sys::signals;
+
+/// Records between the tracer and the writer; more than fit are counted as lost.
+const QUEUE: usize = 1 << 16;
+
+/// How long a stalled reader is waited for at the end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Arguments of `gotap trace`.
+#[derive(clap::Args, Debug, Clone, Default)]
+#[command(group = clap::ArgGroup::new("target").required(true).args(["pid", "program"]))]
+pub struct TraceArgs {
+    /// Function names, or regular expressions
+    #[arg(required_unless_present = "preset", value_name = "PATTERN")]
+    pub patterns: Vec<String>,
+    /// Attach to this process
+    #[arg(short, long, value_name = "PID")]
+    pub pid: Option<i32>,
+    /// A ready set of functions: conn = what a net.Conn, a listener and a dialer do
+    #[arg(long, value_enum)]
+    pub preset: Option<Preset>,
+    /// Only calls for which this holds, e.g. 'err != nil && dur > 5ms'
+    #[arg(long = "where", value_name = "EXPR")]
+    pub filter: Option<String>,
+    /// Stop after so many calls
+    #[arg(short = 'n', long, value_name = "N")]
+    pub count: Option<u64>,
+    /// Stop after this time (30s, 10m)
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub time: Option<Duration>,
+    /// Show so many frames of each call's stack
+    #[arg(short, long, value_name = "FRAMES", default_value_t = 0)]
+    pub stack: usize,
+    /// Show the first bytes read or written (64 unless told)
+    #[arg(long, value_name = "BYTES", num_args = 0..=1, require_equals = true, default_missing_value = "64")]
+    pub payload: Option<usize>,
+    /// Also report calls that are still running after this time
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub slow: Option<Duration>,
+    /// Disarm functions called more often than this a second
+    #[arg(long, value_name = "N")]
+    pub max_rate: Option<u64>,
+    /// At the end, print counts, errors, bytes and latencies per function
+    #[arg(long)]
+    pub summary: bool,
+    /// Print no calls (with --summary)
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// How records are written
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// How text looks: gotap's one line a call, or dlv's two
+    #[arg(long, value_enum, default_value_t = Style::Gotap)]
+    pub style: Style,
+    /// Write records to this file instead of stdout
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Print what matches and how it would be armed; touch nothing
+    #[arg(long)]
+    pub list: bool,
+    /// How many functions may match
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_matches)]
+    pub max_matches: usize,
+    /// A program to start and trace from its first instruction
+    #[arg(last = true, value_name = "PROGRAM")]
+    pub program: Vec<OsString>,
+}
+
+/// Ready sets of functions.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preset {
+    /// Read, Write, Close, ReadFrom, WriteTo, writev, CloseRead/CloseWrite,
+    /// deadlines, Accept, Dial
+    Conn,
+}
+
+/// How records are written.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Output {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How text looks.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Style {
+    /// One line a call.
+    #[default]
+    Gotap,
+    /// `> goroutine(34): …`, `>> goroutine(34): … => (…)`
+    Dlv,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed: jiff::SignedDuration = text
+        .parse()
+        .map_err(|_| "use a number and a unit: 500ms, 30s, 10m, 2h".to_owned())?;
+    Duration::try_from(parsed).map_err(|_| "it cannot be negative".to_owned())
+}
+
+/// Runs `gotap trace`.
+pub fn run(args: &TraceArgs) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let filter = match &args.filter {
+        // Names of arguments are known once the functions are; wrong syntax now.
+        Some(text) => Some(crate::script::compile_condition(
+            text,
+            &CallNames::default(),
+        )?),
+        None => None,
+    };
+    if args.list {
+        return list(args);
+    }
+    signals::prepare().context("cannot set up signal handling")?;
+    let to = open_output(args)?;
+    match args.pid {
+        Some(pid) => {
+            let target = Target::of_process(pid)?;
+            let plan = Arc::new(make_plan(args, &target, Start::Attached)?);
+            let tracing = Tracing::begin(args, filter, to, began);
+            tracing.attached(pid, &target, &plan)
+        }
+        None => launched(args, filter, to, began),
+    }
+}
+
+fn open_output(args: &TraceArgs) -> anyhow::Result<Box<dyn Write + Send>> {
+    Ok(match &args.out {
+        Some(path) => Box::new(
+            std::fs::File::create(path)
+                .with_context(|| format!("cannot write to {}", path.display()))?,
+        ),
+        None => Box::new(std::io::stdout()),
+    })
+}
+
+fn launched(
+    args: &TraceArgs,
+    filter: Option<Checked>,
+    to: Box<dyn Write + Send>,
+    began: Instant,
+) -> anyhow::Result<()> {
+    // What can be known before the program is started is checked before.
+    if let Some(path) = find_program(args) {
+        let target = Target::of_file(&path)?;
+        make_plan(args, &target, Start::Launched)?;
+    }
+    let mut tracer = Tracer::launch(&args.program, args.out.is_none())?;
+    let prepared = Target::of_process(tracer.pid()).and_then(|target| {
+        let plan = make_plan(args, &target, Start::Launched)?;
+        Ok((target, Arc::new(plan)))
+    });
+    let (target, plan) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            tracer.abandon_launch();
+            return Err(error.into());
+        }
+    };
+    let tracing = Tracing::begin(args, filter, to, began);
+    tracing.started(tracer, &target, &plan)
+}
+
+/// The executable that a program's name stands for, as execvp(3) looks for it.
+fn find_program(args: &TraceArgs) -> Option<PathBuf> {
+    let name = PathBuf::from(args.program.first()?);
+    if name.components().count() > 1 {
+        return Some(name);
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(&name))
+        .find(|p| p.is_file())
+}
+
+fn make_plan(args: &TraceArgs, target: &Target, start: Start) -> Result<Plan, SessionError> {
+    let image = &*target.image;
+    let limits = Limits {
+        max_matches: args.max_matches,
+    };
+    let mut wanted: Vec<Wanted<'_>> = Vec::new();
+    if !args.patterns.is_empty() {
+        let found = pattern::resolve(image, &args.patterns, &limits)?;
+        wanted.extend(found.iter().map(|m| Wanted {
+            function: m.function,
+            exact: m.exact,
+        }));
+    }
+    if args.preset == Some(Preset::Conn) {
+        let named = image.functions().by_names(preset_conn());
+        let functions = named.into_iter().filter_map(|found| found.first().copied());
+        wanted.extend(functions.map(|function| Wanted {
+            function,
+            exact: true,
+        }));
+    }
+    let events: &[Event] = match start {
+        Start::Launched => &[
+            Event::Panic,
+            Event::Goexit,
+            Event::GoexitDone,
+            Event::Recovery,
+            Event::Main,
+        ],
+        Start::Attached => &[
+            Event::Panic,
+            Event::Goexit,
+            Event::GoexitDone,
+            Event::Recovery,
+        ],
+    };
+    let disassembler = Disassembler::new()?;
+    let plan = plan(image, &disassembler, &wanted, events);
+    if plan.armed() == 0 && !args.list {
+        let what = if plan.functions.is_empty() {
+            "the program has none of the functions of that preset".to_owned()
+        } else {
+            plan.explain()
+        };
+        return Err(SessionError::NothingArmed(what));
+    }
+    Ok(plan)
+}
+
+fn list(args: &TraceArgs) -> anyhow::Result<()> {
+    let target = match args.pid {
+        Some(pid) => Target::of_process(pid)?,
+        None => {
+            let path = find_program(args).with_context(|| {
+                format!(
+                    "no program {:?} in PATH",
+                    args.program.first().cloned().unwrap_or_default()
+                )
+            })?;
+            Target::of_file(&path)?
+        }
+    };
+    let plan = make_plan(args, &target, Start::Attached)?;
+    std::io::stdout().write_all(plan.explain().as_bytes())?;
+    Ok(())
+}
+
+/// One `gotap trace`, from the armed line to the last.
+struct Tracing<'a> {
+    args: &'a TraceArgs,
+    began: Instant,
+    messages: Messages,
+    control: Control,
+    sender: Arc<Sender>,
+    counters: Arc<Counters>,
+    /// Tells when the sink thread has written everything.
+    written: std::sync::mpsc::Receiver<std::io::Result<Stop>>,
+}
+
+impl<'a> Tracing<'a> {
+    fn begin(
+        args: &'a TraceArgs,
+        filter: Option<Checked>,
+        to: Box<dyn Write + Send>,
+        began: Instant,
+    ) -> Tracing<'a> {
+        let control = Control::default();
+        let counters = Arc::new(Counters::default());
+        let (sender, receiver) = queue(QUEUE);
+        let (tell, written) = channel();
+        let mut sink = make_sink(args, to);
+        let selection = Selection {
+            filter,
+            limit: args.count,
+        };
+        let sink_control = control.clone();
+        let sink_counters = counters.clone();
+        std::thread::spawn(move || {
+            let mut on_stop = |stop| {
+                sink_control.stop(match stop {
+                    Stop::Limit => StopReason::Limit,
+                    Stop::BrokenPipe | Stop::Failed | Stop::Finished => StopReason::OutputClosed,
+                });
+            };
+            let result = run_sink(
+                receiver,
+                &selection,
+                &mut *sink,
+                &sink_counters,
+                &mut on_stop,
+            );
+            let _ = tell.send(result);
+        });
+        listen_for_signals(&control);
+        control.adopt();
+        control.start_ticker();
+        Tracing {
+            args,
+            began,
+            messages: Messages::start(),
+            control,
+            sender: Arc::new(sender),
+            counters,
+            written,
+        }
+    }
+
+    fn options(&self) -> Options {
+        Options {
+            stack: self.args.stack,
+            payload: self.args.payload.unwrap_or(0),
+            slow: self.args.slow,
+            limit: self.args.time,
+            max_rate: self.args.max_rate,
+        }
+    }
+
+    fn attached(self, pid: i32, target: &Target, plan: &Arc<Plan>) -> anyhow::Result<()> {
+        let mut outcome = self.session(Tracer::attach(pid)?, target, plan, Start::Attached)?;
+        while outcome.0 == Outcome::Suspended {
+            signals::suspend_self().context("cannot suspend")?;
+            outcome = self.session(Tracer::attach(pid)?, target, plan, Start::Attached)?;
+        }
+        let (outcome, engine) = outcome;
+        drop(engine);
+        self.finish(outcome, None)
+    }
+
+    fn started(self, tracer: Tracer, target: &Target, plan: &Arc<Plan>) -> anyhow::Result<()> {
+        let pid = tracer.pid();
+        let (mut outcome, mut engine) = self.session(tracer, target, plan, Start::Launched)?;
+        while outcome == Outcome::Suspended {
+            signals::suspend_self().context("cannot suspend")?;
+            drop(engine);
+            (outcome, engine) =
+                self.session(Tracer::attach(pid)?, target, plan, Start::Attached)?;
+        }
+        let ending = engine.tracer().try_reap();
+        // Its end of the queue closes with it: the writer knows that all is there.
+        drop(engine);
+        self.finish(outcome, ending)
+    }
+
+    fn session(
+        &self,
+        tracer: Tracer,
+        target: &Target,
+        plan: &Arc<Plan>,
+        start: Start,
+    ) -> anyhow::Result<(Outcome, Engine)> {
+        let pid = tracer.pid();
+        let mut engine = Engine::arm(
+            tracer,
+            target,
+            plan.clone(),
+            self.options(),
+            start,
+            self.sender.clone(),
+            self.control.clone(),
+        )?;
+        for note in target.notes() {
+            self.messages.say(note.clone());
+        }
+        for message in engine.take_messages() {
+            self.messages.say(message);
+        }
+        for function in plan.functions.iter().filter(|f| f.trap.is_err()) {
+            self.messages
+                .say(format!("{}: {}", function.name, function.explain()));
+        }
+        self.messages.say(format!(
+            "armed {} sites in {} functions of pid {pid} in {:.0} ms",
+            engine.armed_sites(),
+            plan.armed(),
+            self.began.elapsed().as_secs_f64() * 1e3,
+        ));
+        engine.start();
+        let outcome = engine.run(&mut |message| self.messages.say(message))?;
+        let stats = engine.stats();
+        if stats.hits > 0 {
+            self.messages.say(format!(
+                "{} stops at sites; gotap held a thread {:.1} µs at each; durations begin at the \
+                 release of the entry and end at the report of the return, so they include one \
+                 wake-up of gotap",
+                stats.hits,
+                stats.held_ns as f64 / stats.hits as f64 / 1e3,
+            ));
+        }
+        Ok((outcome, engine))
+    }
+
+    fn finish(self, outcome: Outcome, ending: Option<Ending>) -> anyhow::Result<()> {
+        self.control.end();
+        drop(self.sender);
+        let written = self.written.recv_timeout(LAST_WORDS);
+        match (outcome, ending) {
+            (Outcome::Ended(ending), _) | (_, Some(ending)) => {
+                self.messages.say(format!("the target {ending}"));
+            }
+            (Outcome::Exec, None) => {
+                self.messages
+                    .say("the target runs another program now (exec)".to_owned());
+            }
+            (Outcome::Stopped(_) | Outcome::Suspended, None) => {}
+        }
+        if let Some(error) = self.counters.first_filter_error() {
+            self.messages.say(format!(
+                "--where could not be evaluated for {} calls, first: {error}",
+                self.counters.filter_errors()
+            ));
+        }
+        let stalled = written.is_err();
+        if stalled {
+            self.messages
+                .say("nobody reads the output: what was still to be written is lost".into());
+        }
+        let open = self.counters.open();
+        self.messages.say(format!(
+            "{} calls seen, {open} still open, {} filtered, {} lost",
+            self.counters.seen(),
+            self.counters.filtered(),
+            self.counters.lost(),
+        ));
+        self.messages.finish();
+        match written {
+            Ok(Err(error)) => Err(error).context("cannot write the records"),
+            Ok(Ok(_)) | Err(_) => Ok(()),
+        }
+    }
+}
+
+fn make_sink(args: &TraceArgs, to: Box<dyn Write + Send>) -> Box<dyn Sink> {
+    use crate::sink::dlv::DlvSink;
+    use crate::sink::json::JsonSink;
+    use crate::sink::summary::{SummarySink, SummaryStyle};
+    use crate::sink::text::TextSink;
+    let terminal = args.out.is_none() && crate::sys::is_terminal(&std::io::stdout());
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+    let color = if terminal && !plain {
+        Color::Always
+    } else {
+        Color::Never
+    };
+    let shared = Shared::new(to);
+    let calls: Box<dyn Sink> = match (args.output, args.style) {
+        (Output::Json, _) => Box::new(JsonSink::new(Box::new(shared.clone()))),
+        (Output::Text, Style::Gotap) => Box::new(TextSink::new(
+            Box::new(shared.clone()),
+            color,
+            jiff::tz::TimeZone::system(),
+        )),
+        (Output::Text, Style::Dlv) => Box::new(DlvSink::new(Box::new(shared.clone()))),
+    };
+    let mut sinks = Vec::new();
+    if !(args.quiet && args.summary) {
+        sinks.push(calls);
+    }
+    if args.summary {
+        let style = match args.output {
+            Output::Text => SummaryStyle::Text,
+            Output::Json => SummaryStyle::Json,
+        };
+        sinks.push(Box::new(SummarySink::new(Box::new(shared), style)));
+    }
+    Box::new(Tee(sinks))
+}
+
+/// One output for several sinks of one thread.
+#[derive(Clone)]
+struct Shared(Arc<std::sync::Mutex<Box<dyn Write + Send>>>);
+
+impl Shared {
+    fn new(to: Box<dyn Write + Send>) -> Shared {
+        Shared(Arc::new(std::sync::Mutex::new(to)))
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut dyn Write) -> T) -> T {
+        f(&mut **self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.with(|to| to.write(bytes))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.with(|to| to.flush())
+    }
+}
+
+/// Takes the signals that every thread has blocked.
+fn listen_for_signals(control: &Control) {
+    let control = control.clone();
+    std::thread::spawn(move || {
+        while let Ok(signal) = signals::wait_orderly() {
+            match signal {
+                Signal::SIGTSTP => control.suspend(),
+                Signal::SIGCONT => {}
+                _ => control.stop(StopReason::Asked),
+            }
+        }
+    });
+}

@@ -1,0 +1,232 @@
+//! `.debug_info` of a Go program, read where it is needed and no further.
+//!
+//! Who lives here: the list of compilation units ([`units`]), signatures of
+//! functions ([`signature`]), types by DIE offset ([`types`]), Go's spelling of
+//! names ([`names`]). Allowed in: image, golang, value, probe, session, and tests
+//! that want an oracle. Nobody here knows processes; every address is the file's.
+//!
+//! Opening reads one DIE a unit (a unit is a package). A function is found
+//! through the unit named by its import path, else through the units' address
+//! ranges; only that unit is walked, once. A type is read when it is asked for:
+//! its [`TypeId`] is its offset in `.debug_info`.
+//!
+//! Go writes DWARF 4 up to 1.24 and DWARF 5 from 1.25 (cmd/link
+//! internal/ld/dwarf.go); both are read the same way here.
+
+mod names;
+mod signature;
+mod types;
+mod units;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use gimli::{Abbreviations, DebugAbbrev, EndianSlice, LittleEndian};
+
+use crate::addr::ImageAddr;
+use crate::image::types::{MapKind, Type, TypeId};
+
+pub use names::short_type_name;
+pub use signature::fits;
+
+/// gimli's view of a section.
+pub(super) type Slice<'a> = EndianSlice<'a, LittleEndian>;
+
+/// Who gives the sections of an ELF file, by name (`.debug_info`).
+pub trait Sections {
+    /// The section's bytes, decompressed; `None` when the file has none.
+    /// Borrowed bytes are asked for again instead of being kept.
+    fn section(&self, name: &str) -> Option<Cow<'_, [u8]>>;
+}
+
+impl Sections for crate::image::Image {
+    fn section(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        Self::section(self, name)
+    }
+}
+
+impl<T: Sections + ?Sized> Sections for Arc<T> {
+    fn section(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        (**self).section(name)
+    }
+}
+
+/// Why the debug information could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum DwarfError {
+    /// A unit's header or first entry cannot be parsed.
+    #[error("cannot parse .debug_info at {offset:#x}: {source}")]
+    Unit {
+        /// Offset in `.debug_info`.
+        offset: u64,
+        /// What gimli says.
+        source: gimli::Error,
+    },
+    /// `.debug_info` without `.debug_abbrev`.
+    #[error("the file has .debug_info but no .debug_abbrev")]
+    NoAbbrev,
+    /// More than the 4 GB that an offset of 32 bits reaches.
+    #[error(".debug_info has {0} bytes, more than 32-bit offsets reach")]
+    TooLarge(usize),
+}
+
+/// A package-level variable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Variable {
+    /// Where it lies.
+    pub at: ImageAddr,
+    /// Its type.
+    pub ty: TypeId,
+}
+
+/// A section's bytes: kept when they had to be decompressed, else asked for
+/// again so that they stay in the page cache.
+enum Bytes {
+    Absent,
+    Lent,
+    Kept(Vec<u8>),
+}
+
+/// The debug information of one ELF file.
+pub struct Dwarf {
+    sections: Box<dyn Sections + Send + Sync>,
+    info: Bytes,
+    abbrev: Bytes,
+    addr: Bytes,
+    str: OnceLock<Bytes>,
+    abbreviations: Mutex<HashMap<usize, Arc<Abbreviations>>>,
+    units: units::Units,
+    index: OnceLock<types::Index>,
+    by_rtype: OnceLock<Box<[(u64, u32)]>>,
+    maps: OnceLock<MapKind>,
+    loaded: Mutex<HashMap<TypeId, Arc<Type>>>,
+}
+
+impl std::fmt::Debug for Dwarf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dwarf")
+            .field("units", &self.units.list.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Dwarf {
+    /// Opens the debug information; `Ok(None)` when the file has none.
+    pub fn open(
+        sections: impl Sections + Send + Sync + 'static,
+    ) -> Result<Option<Dwarf>, DwarfError> {
+        let sections: Box<dyn Sections + Send + Sync> = Box::new(sections);
+        let info = keep(&*sections, ".debug_info");
+        if matches!(info, Bytes::Absent) {
+            return Ok(None);
+        }
+        let abbrev = keep(&*sections, ".debug_abbrev");
+        if matches!(abbrev, Bytes::Absent) {
+            return Err(DwarfError::NoAbbrev);
+        }
+        let addr = keep(&*sections, ".debug_addr");
+        let mut dwarf = Dwarf {
+            sections,
+            info,
+            abbrev,
+            addr,
+            str: OnceLock::new(),
+            abbreviations: Mutex::default(),
+            units: units::Units::default(),
+            index: OnceLock::new(),
+            by_rtype: OnceLock::new(),
+            maps: OnceLock::new(),
+            loaded: Mutex::default(),
+        };
+        let len = dwarf.bytes(&dwarf.info, ".debug_info").len();
+        if u32::try_from(len).is_err() {
+            return Err(DwarfError::TooLarge(len));
+        }
+        dwarf.units = dwarf.list_units()?;
+        Ok(Some(dwarf))
+    }
+
+    /// Up to Go 1.21 the compiler leaves parameters named `_`, and unnamed ones,
+    /// out of DWARF (seen in 1.18.10, 1.20.14, 1.21.13; not in 1.22.10): a
+    /// signature may then be too short: [`fits`] tells.
+    pub fn omits_blank_params(&self) -> bool {
+        self.units.go_minor.is_some_and(|minor| minor < 22)
+    }
+
+    /// A package-level variable by its full name (`runtime.allglen`).
+    pub fn variable(&self, name: &str) -> Option<Variable> {
+        let package = names::package_of(name);
+        self.units
+            .named(package)
+            .find_map(|unit| self.find_variable(unit, name))
+    }
+
+    fn bytes<'a>(&'a self, held: &'a Bytes, name: &str) -> &'a [u8] {
+        match held {
+            Bytes::Kept(v) => v,
+            Bytes::Absent => &[],
+            Bytes::Lent => match self.sections.section(name) {
+                Some(Cow::Borrowed(b)) => b,
+                _ => &[],
+            },
+        }
+    }
+
+    fn info(&self) -> gimli::DebugInfo<Slice<'_>> {
+        gimli::DebugInfo::new(self.bytes(&self.info, ".debug_info"), LittleEndian)
+    }
+
+    fn addr(&self) -> gimli::DebugAddr<Slice<'_>> {
+        gimli::DebugAddr::from(EndianSlice::new(
+            self.bytes(&self.addr, ".debug_addr"),
+            LittleEndian,
+        ))
+    }
+
+    /// Only C units keep their names there.
+    fn str(&self) -> gimli::DebugStr<Slice<'_>> {
+        let held = self.str.get_or_init(|| keep(&*self.sections, ".debug_str"));
+        gimli::DebugStr::new(self.bytes(held, ".debug_str"), LittleEndian)
+    }
+
+    fn abbreviations(
+        &self,
+        header: &gimli::UnitHeader<Slice<'_>>,
+    ) -> gimli::Result<Arc<Abbreviations>> {
+        let at = header.debug_abbrev_offset();
+        let mut cache = self
+            .abbreviations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = cache.get(&at.0) {
+            return Ok(Arc::clone(known));
+        }
+        let section = DebugAbbrev::new(self.bytes(&self.abbrev, ".debug_abbrev"), LittleEndian);
+        let parsed = Arc::new(section.abbreviations(at)?);
+        cache.insert(at.0, Arc::clone(&parsed));
+        Ok(parsed)
+    }
+
+    /// The text of an attribute that is a string; `None` for forms that Go and
+    /// C compilers do not use for names.
+    fn text<'a>(&'a self, value: &gimli::AttributeValue<Slice<'a>>) -> Option<Cow<'a, str>> {
+        let raw = match value {
+            gimli::AttributeValue::String(s) => *s,
+            gimli::AttributeValue::DebugStrRef(at) => self.str().get_str(*at).ok()?,
+            _ => return None,
+        };
+        Some(raw.to_string_lossy())
+    }
+}
+
+fn keep(sections: &(dyn Sections + Send + Sync), name: &str) -> Bytes {
+    match sections.section(name) {
+        None | Some(Cow::Borrowed([])) => Bytes::Absent,
+        Some(Cow::Borrowed(_)) => Bytes::Lent,
+        Some(Cow::Owned(v)) => Bytes::Kept(v),
+    }
+}

@@ -1,0 +1,113 @@
+//! What is known of a process before it is touched: its image, where that
+//! lies, its types and layouts. Opening one stops nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::SessionError;
+use super::adapters::{Fields, FileMemory, LiveTypes, type_section};
+use crate::addr::{Bias, LiveAddr};
+use crate::golang::layout::Layouts;
+use crate::image::Image;
+use crate::image::rtti::RttiTypes;
+use crate::process::procfs;
+
+/// A program that can be traced: an image and where it lies.
+pub struct Target {
+    /// The executable.
+    pub image: Arc<Image>,
+    /// What the loader added to its addresses.
+    pub bias: Bias,
+    /// Struct layouts of its Go runtime and net package.
+    pub layouts: Arc<Layouts>,
+    /// Its types, by the runtime's descriptors.
+    pub types: Arc<RttiTypes<FileMemory>>,
+}
+
+impl Target {
+    /// Opens the executable of a process and finds where it lies.
+    pub fn of_process(pid: i32) -> Result<Target, SessionError> {
+        let image = open_executable(pid)?;
+        let bias = find_bias(pid, &image)?;
+        Ok(Target::new(Arc::new(image), bias))
+    }
+
+    /// An executable that does not run.
+    pub fn of_file(path: &std::path::Path) -> Result<Target, SessionError> {
+        Ok(Target::new(Arc::new(Image::open(path)?), Bias::default()))
+    }
+
+    fn new(image: Arc<Image>, bias: Bias) -> Target {
+        let types = Arc::new(RttiTypes::new(
+            FileMemory(image.clone()),
+            type_section(&image),
+        ));
+        let layouts = Layouts::resolve(image.go_version().minor(), Some(&Fields(&types)));
+        Target {
+            image,
+            bias,
+            layouts: Arc::new(layouts),
+            types,
+        }
+    }
+
+    /// Its types by live address.
+    pub fn live_types(&self) -> LiveTypes {
+        LiveTypes::new(self.types.clone(), self.bias)
+    }
+
+    /// First and last address of its code, live.
+    pub fn text(&self) -> (LiveAddr, LiveAddr) {
+        let text = self.image.module().text;
+        (self.bias.live(text.start), self.bias.live(text.end))
+    }
+
+    /// What a user should be told about how well this Go version is known.
+    pub fn notes(&self) -> &[String] {
+        &self.layouts.notes
+    }
+}
+
+/// The executable is opened through the process itself: it may be deleted, or
+/// lie in another mount namespace.
+fn open_executable(pid: i32) -> Result<Image, SessionError> {
+    procfs::check_traceable(pid)?;
+    let path = PathBuf::from(format!("/proc/{pid}/exe"));
+    match std::fs::File::open(&path) {
+        Ok(file) => {
+            let name = std::fs::read_link(&path)
+                .map_or_else(|_| path.display().to_string(), |p| p.display().to_string());
+            Ok(Image::from_file(file, &name)?)
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            Err(procfs::denied(pid).into())
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            Err(crate::process::ProcessError::NoSuchProcess(pid).into())
+        }
+        Err(source) => Err(crate::process::ProcessError::Proc { path, source }.into()),
+    }
+}
+
+/// `AT_ENTRY` of the auxiliary vector (getauxval(3)): where the loader says the
+/// program's entry point lies.
+const AT_ENTRY: u64 = 9;
+
+fn find_bias(pid: i32, image: &Image) -> Result<Bias, SessionError> {
+    if !image.is_pie() {
+        return Ok(Bias::default());
+    }
+    let unreadable = SessionError::Unreadable {
+        pid,
+        what: "its auxiliary vector",
+    };
+    let Ok(auxv) = std::fs::read(format!("/proc/{pid}/auxv")) else {
+        return Err(unreadable);
+    };
+    let word = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).unwrap_or(0);
+    auxv.chunks_exact(16)
+        .map(|pair| pair.split_at(8))
+        .find(|(kind, _)| word(kind) == AT_ENTRY)
+        .map(|(_, value)| Bias(word(value).wrapping_sub(image.entry().0)))
+        .ok_or(unreadable)
+}

@@ -1,0 +1,221 @@
+//! One JSON object a line.
+//!
+//! A call has the fields of [`crate::script::CALL_FACTS`] (without `dur`) and
+//! `args` and `results`, in this order, each absent where it does not apply:
+//!
+//! | field | |
+//! |---|---|
+//! | `id`, `parent` | numbers; calls count from 1 in the order of entries |
+//! | `time` | of the entry, RFC 3339 in UTC with nine decimals |
+//! | `dur_ns` | from entry to end; how long it has been running, when `end` is `open` |
+//! | `goid`, `tid`, `func` | |
+//! | `fd`, `network`, `local`, `remote`, `note` | of the net family; `note` says that the connection is closed or nil |
+//! | `len` | bytes asked: the length of the buffer handed in |
+//! | `args`, `results` | objects: names to values |
+//! | `n` | bytes that the call returned |
+//! | `err` | null or a text; absent when the function returns no error |
+//! | `err_structural` | true when the text is the error's fields, because its Error method is the program's own code |
+//! | `end` | `return`, `panic`, `exit`, `unwound`, `open` |
+//! | `since_attach` | true, or absent |
+//! | `stack` | array of `{func, file, line, inlined}`, innermost first |
+//! | `payload`, `payload_len` | the first bytes, escaped as Go's `%q` does, and how many there were |
+//!
+//! Where records were lost stands `{"lost":12,"why":"queue"}`. An open call that
+//! ends later is written again with the same id.
+
+use std::fmt::{Display, Write as _};
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::clock::UtcClock;
+use super::escape::escape_json;
+use super::values::json_value;
+use super::{Out, Sink};
+use crate::record::{Call, Conn, ErrorValue, Frame, Payload, Record};
+use crate::value::{Value, quoted};
+
+/// Writes JSON lines.
+pub struct JsonSink {
+    out: Out,
+    clock: UtcClock,
+    scratch: String,
+}
+
+impl JsonSink {
+    /// Onto `to`.
+    pub fn new(to: Box<dyn Write + Send>) -> Self {
+        Self {
+            out: Out::new(to),
+            clock: UtcClock::default(),
+            scratch: String::new(),
+        }
+    }
+}
+
+impl Sink for JsonSink {
+    fn record(&mut self, record: &Record) -> io::Result<()> {
+        let start = self.out.buffer.len();
+        let mut object = Object {
+            out: &mut self.out.buffer,
+            scratch: &mut self.scratch,
+        };
+        match record {
+            Record::Gap { lost, why } => {
+                object.first("lost");
+                object.plain(lost);
+                object.field("why", why);
+            }
+            Record::Call(call) => object.call(call, &mut self.clock),
+        }
+        escape_json(&mut self.out.buffer, start);
+        self.out.buffer.extend_from_slice(b"}\n");
+        self.out.end_of_record()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// An object that is being written.
+struct Object<'o> {
+    out: &'o mut Vec<u8>,
+    scratch: &'o mut String,
+}
+
+impl Object<'_> {
+    fn first(&mut self, name: &str) {
+        self.raw("{\"");
+        self.raw(name);
+        self.raw("\":");
+    }
+
+    /// Field names are our own words: nothing in them needs escaping.
+    fn name(&mut self, name: &str) {
+        self.raw(",\"");
+        self.raw(name);
+        self.raw("\":");
+    }
+
+    fn raw(&mut self, text: &str) {
+        self.out.extend_from_slice(text.as_bytes());
+    }
+
+    fn plain(&mut self, value: &(impl Serialize + ?Sized)) {
+        // Numbers and text into memory: neither can fail.
+        let _ = serde_json::to_writer(&mut *self.out, value);
+    }
+
+    fn field(&mut self, name: &str, value: &(impl Serialize + ?Sized)) {
+        self.name(name);
+        self.plain(value);
+    }
+
+    fn maybe(&mut self, name: &str, value: Option<&(impl Serialize + ?Sized)>) {
+        if let Some(value) = value {
+            self.field(name, value);
+        }
+    }
+
+    fn displayed(&mut self, name: &str, value: &impl Display) {
+        self.scratch.clear();
+        let _ = write!(self.scratch, "{value}");
+        self.name(name);
+        let _ = serde_json::to_writer(&mut *self.out, self.scratch.as_str());
+    }
+
+    fn call(&mut self, call: &Call, clock: &mut UtcClock) {
+        self.first("id");
+        self.plain(&call.id);
+        self.maybe("parent", call.parent.as_ref());
+        self.scratch.clear();
+        clock.push(self.scratch, call.time_ns);
+        self.name("time");
+        self.out.push(b'"');
+        self.out.extend_from_slice(self.scratch.as_bytes());
+        self.out.push(b'"');
+        self.maybe("dur_ns", call.dur_ns.as_ref());
+        self.maybe("goid", call.goid.as_ref());
+        self.field("tid", &call.tid);
+        self.field("func", &*call.func);
+        if let Some(conn) = &call.conn {
+            self.conn(conn);
+        }
+        self.maybe("len", call.asked.as_ref());
+        self.values("args", &call.args);
+        self.values("results", &call.results);
+        self.maybe("n", call.n.as_ref());
+        match &call.err {
+            None => {}
+            Some(ErrorValue::Nil) => self.field("err", &()),
+            Some(ErrorValue::Text { text, structural }) => {
+                self.field("err", &**text);
+                self.maybe("err_structural", structural.then_some(&true));
+            }
+        }
+        self.field("end", call.end.as_str());
+        self.maybe("since_attach", call.since_attach.then_some(&true));
+        self.stack(&call.stack);
+        if let Some(payload) = &call.payload {
+            self.payload(payload);
+        }
+    }
+
+    fn conn(&mut self, conn: &Conn) {
+        self.maybe("fd", conn.fd.as_ref());
+        self.maybe("network", conn.network.as_deref());
+        for (name, endpoint) in [("local", &conn.local), ("remote", &conn.remote)] {
+            if let Some(endpoint) = endpoint
+                && !endpoint.is_unnamed()
+            {
+                self.displayed(name, endpoint);
+            }
+        }
+        self.maybe("note", conn.note);
+    }
+
+    fn values(&mut self, name: &str, values: &[(Arc<str>, Value)]) {
+        if values.is_empty() {
+            return;
+        }
+        self.name(name);
+        let mut before = b'{';
+        for (name, value) in values {
+            self.out.push(before);
+            before = b',';
+            self.plain(&**name);
+            self.out.push(b':');
+            json_value(self.out, value);
+        }
+        self.out.push(b'}');
+    }
+
+    fn stack(&mut self, stack: &[Frame]) {
+        if stack.is_empty() {
+            return;
+        }
+        self.name("stack");
+        let mut before = b'[';
+        for frame in stack {
+            self.out.push(before);
+            before = b',';
+            self.first("func");
+            self.plain(&*frame.func);
+            self.field("file", &*frame.file);
+            self.field("line", &frame.line);
+            self.maybe("inlined", frame.inlined.then_some(&true));
+            self.out.push(b'}');
+        }
+        self.out.push(b']');
+    }
+
+    fn payload(&mut self, payload: &Payload) {
+        let quoted = quoted(&payload.bytes);
+        // Without the quotes: JSON has its own.
+        let text = quoted.get(1..quoted.len() - 1).unwrap_or("");
+        self.field("payload", text);
+        self.field("payload_len", &payload.len);
+    }
+}

@@ -1,0 +1,3 @@
+module gotap.test/echo
+
+go 1.19

@@ -1,0 +1,3 @@
+module gotap.test/ends
+
+go 1.19

@@ -1,0 +1,3 @@
+module gotap.test/errs
+
+go 1.19

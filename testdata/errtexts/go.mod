@@ -1,0 +1,3 @@
+module errtexts
+
+go 1.18

@@ -1,0 +1,3 @@
+module example.com/image
+
+go 1.18

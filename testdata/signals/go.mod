@@ -1,0 +1,3 @@
+module gotap.test/signals
+
+go 1.19

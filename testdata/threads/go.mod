@@ -1,0 +1,3 @@
+module gotap.test/threads
+
+go 1.19

@@ -1,0 +1,53 @@
+//! What the tests of live programs share.
+//!
+//! [`fixture`] builds the Go programs of `testdata/`, [`target`] runs one and
+//! talks to it, [`gotap`] runs the command under test, [`oracle`] asks the
+//! kernel and the files what is true, [`scenario`] plays what several tests
+//! check. Every test file that traces says
+//! `mod support;`; nobody else comes in.
+#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(unused_imports, reason = "the same")]
+
+pub mod fixture;
+pub mod gotap;
+pub mod oracle;
+pub mod scenario;
+pub mod target;
+
+pub use fixture::{Fixture, Toolchain, Variant};
+pub use gotap::{Gotap, Outcome, Tally};
+pub use target::{Target, program};
+
+use std::time::{Duration, Instant};
+
+/// How long a step may take before the test fails. Generous: the machine may
+/// be loaded; a step that works takes milliseconds.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// The same for what builds or moves a lot of data.
+pub const LATER: Duration = Duration::from_secs(180);
+
+/// Asks `holds` until it says yes. False when the time is up.
+pub fn poll(deadline: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + deadline;
+    loop {
+        if holds() {
+            return true;
+        }
+        if Instant::now() >= end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Polls until `find` has an answer; panics with `what` when the time is up.
+pub fn wait_for<T>(what: &str, deadline: Duration, mut find: impl FnMut() -> Option<T>) -> T {
+    let mut found = None;
+    let ok = poll(deadline, || {
+        found = find();
+        found.is_some()
+    });
+    assert!(ok, "not within {deadline:?}: {what}");
+    found.expect("polled")
+}
