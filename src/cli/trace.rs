@@ -27,8 +27,10 @@ use crate::golang::family::preset_conn;
 use crate::image::pattern::{self, Limits};
 use crate::probe::plan::{Event, Plan, Wanted, plan};
 use crate::process::tracer::{Ending, Tracer};
-use crate::script::{CallNames, Checked};
-use crate::session::{Control, Engine, Options, Outcome, SessionError, Start, StopReason, Target};
+use crate::script::{BadExpression, CallNames, Checked, compile_condition, parse_condition};
+use crate::session::{
+    Control, Engine, Options, Outcome, SessionError, Start, StopReason, Target, value_names,
+};
 use crate::sink::queue::{Sender, queue};
 use crate::sink::run::{Counters, Selection, Stop, run_sink};
 use crate::sink::{Color, Sink, Tee};
@@ -91,7 +93,14 @@ pub struct TraceArgs {
     #[arg(long, value_name = "N", help_heading = "How long")]
     pub max_rate: Option<u64>,
     /// Show so many frames of each call's stack
-    #[arg(short, long, value_name = "FRAMES", default_value_t = 0, hide_default_value = true, help_heading = "What is shown")]
+    #[arg(
+        short,
+        long,
+        value_name = "FRAMES",
+        default_value_t = 0,
+        hide_default_value = true,
+        help_heading = "What is shown"
+    )]
     pub stack: usize,
     /// Show the first bytes read or written (64 unless told)
     #[arg(long, value_name = "BYTES", num_args = 0..=1, require_equals = true, default_missing_value = "64", help_heading = "What is shown")]
@@ -151,28 +160,37 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// Runs `gotap trace`.
 pub fn run(args: &TraceArgs) -> anyhow::Result<()> {
     let began = Instant::now();
-    let filter = match &args.filter {
-        // Names of arguments are known once the functions are; wrong syntax now.
-        Some(text) => Some(crate::script::compile_condition(
-            text,
-            &CallNames::default(),
-        )?),
-        None => None,
-    };
+    if let Some(text) = &args.filter {
+        // Its names are checked once the functions are known; wrong syntax now.
+        parse_condition(text)?;
+    }
     if args.list {
         return list(args);
     }
     signals::prepare().context("cannot set up signal handling")?;
-    let to = open_output(args)?;
     match args.pid {
         Some(pid) => {
             let target = Target::of_process(pid)?;
             let plan = Arc::new(make_plan(args, &target, Start::Attached)?);
-            let tracing = Tracing::begin(args, filter, to, began);
+            let filter = compile_filter(args, &target, &plan)?;
+            let tracing = Tracing::begin(args, filter, open_output(args)?, began);
             tracing.attached(pid, &target, &plan)
         }
-        None => launched(args, filter, to, began),
+        None => launched(args, began),
     }
+}
+
+/// The filter, its names checked against the functions' arguments and results.
+fn compile_filter(
+    args: &TraceArgs,
+    target: &Target,
+    plan: &Plan,
+) -> Result<Option<Checked>, BadExpression> {
+    let Some(text) = &args.filter else {
+        return Ok(None);
+    };
+    let (arguments, results) = value_names(target, plan);
+    compile_condition(text, &CallNames::with_signatures(arguments, results)).map(Some)
 }
 
 fn open_output(args: &TraceArgs) -> anyhow::Result<Box<dyn Write + Send>> {
@@ -185,17 +203,15 @@ fn open_output(args: &TraceArgs) -> anyhow::Result<Box<dyn Write + Send>> {
     })
 }
 
-fn launched(
-    args: &TraceArgs,
-    filter: Option<Checked>,
-    to: Box<dyn Write + Send>,
-    began: Instant,
-) -> anyhow::Result<()> {
+fn launched(args: &TraceArgs, began: Instant) -> anyhow::Result<()> {
     // What can be known before the program is started is checked before.
+    let mut filter = None;
     if let Some(path) = find_program(args) {
         let target = Target::of_file(&path)?;
-        make_plan(args, &target, Start::Launched)?;
+        let plan = make_plan(args, &target, Start::Launched)?;
+        filter = compile_filter(args, &target, &plan)?;
     }
+    let to = open_output(args)?;
     let mut tracer = Tracer::launch(&args.program, args.out.is_none())?;
     let prepared = Target::of_process(tracer.pid()).and_then(|target| {
         let plan = make_plan(args, &target, Start::Launched)?;
@@ -410,10 +426,7 @@ impl<'a> Tracing<'a> {
         for message in engine.take_messages() {
             self.messages.say(message);
         }
-        for function in plan.functions.iter().filter(|f| f.trap.is_err()) {
-            self.messages
-                .say(format!("{}: {}", function.name, function.explain()));
-        }
+        self.say_refused(plan);
         self.messages.say(format!(
             "armed {} sites in {} functions of pid {pid} in {:.0} ms",
             engine.armed_sites(),
@@ -433,6 +446,22 @@ impl<'a> Tracing<'a> {
             ));
         }
         Ok((outcome, engine))
+    }
+
+    /// What matched and cannot be armed: the first few, and how many more.
+    fn say_refused(&self, plan: &Plan) {
+        const SHOWN: usize = 8;
+        let refused: Vec<_> = plan.functions.iter().filter(|f| f.trap.is_err()).collect();
+        for function in refused.iter().take(SHOWN) {
+            self.messages
+                .say(format!("{}: {}", function.name, function.explain()));
+        }
+        if refused.len() > SHOWN {
+            self.messages.say(format!(
+                "{} more functions are not armed; --list says which and why",
+                refused.len() - SHOWN
+            ));
+        }
     }
 
     fn finish(self, outcome: Outcome, ending: Option<Ending>) -> anyhow::Result<()> {
