@@ -1,5 +1,6 @@
 //! The loop of the thread that writes: queue → filter → sink.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -22,7 +23,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Records of calls that came out of the queue.
+    /// Calls whose records came out of the queue.
     pub fn seen(&self) -> u64 {
         self.seen.load(Ordering::Relaxed)
     }
@@ -37,7 +38,7 @@ impl Counters {
         self.filtered.load(Ordering::Relaxed)
     }
 
-    /// Of those seen, how many told of a call that was still running.
+    /// Of those seen, how many are still running as far as is known.
     pub fn open(&self) -> u64 {
         self.open.load(Ordering::Relaxed)
     }
@@ -132,6 +133,7 @@ fn write_all(
     counters: &Counters,
 ) -> io::Result<Stop> {
     let mut batch = Vec::new();
+    let mut open = HashSet::new();
     while receiver.receive(&mut batch) {
         // Calls of this batch that the filter could not tell about.
         let mut undecided = 0;
@@ -141,7 +143,7 @@ fn write_all(
                     Counters::add(&counters.lost, *lost);
                     sink.record(record)?;
                 }
-                Record::Call(call) => match wanted(call, selection, counters) {
+                Record::Call(call) => match wanted(call, selection, counters, &mut open) {
                     Some(true) => {
                         sink.record(record)?;
                         counters.printed.fetch_add(1, Ordering::Relaxed);
@@ -169,11 +171,22 @@ fn write_all(
 }
 
 /// Whether the filter holds; `None` when it could not be evaluated.
-fn wanted(call: &Call, selection: &Selection, counters: &Counters) -> Option<bool> {
-    Counters::add(&counters.seen, 1);
-    if call.end == End::Open {
-        Counters::add(&counters.open, 1);
+/// `open` has the ids of calls that were reported before they ended: their end
+/// does not make another call of them.
+fn wanted(
+    call: &Call,
+    selection: &Selection,
+    counters: &Counters,
+    open: &mut HashSet<u64>,
+) -> Option<bool> {
+    let known = open.remove(&call.id);
+    if !known {
+        Counters::add(&counters.seen, 1);
     }
+    if call.end == End::Open {
+        open.insert(call.id);
+    }
+    counters.open.store(open.len() as u64, Ordering::Relaxed);
     let Some(filter) = &selection.filter else {
         return Some(true);
     };

@@ -346,6 +346,22 @@ fn run(
 }
 
 #[test]
+fn a_call_that_was_told_of_while_it_ran_is_one_call() {
+    let counters = Counters::default();
+    let open = |id| {
+        record(Call {
+            end: End::Open,
+            ..read(id)
+        })
+    };
+    let records = vec![open(1), open(2), record(read(1)), open(2)];
+    let all = Selection::default();
+    let (end, _) = run(records, &all, Kept::default().writer(), &counters);
+    assert_eq!(end.unwrap(), Stop::Finished);
+    assert_eq!([counters.seen(), counters.open()], [2, 1]);
+}
+
+#[test]
 fn the_loop_filters_and_counts() {
     let kept = Kept::default();
     let counters = Counters::default();
