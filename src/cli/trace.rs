@@ -392,7 +392,8 @@ impl<'a> Tracing<'a> {
             self.control.clone(),
         )?;
         for note in target.notes() {
-            self.messages.say(note.clone());
+            let version = target.image.go_version().text();
+            self.messages.say(format!("{version}: {note}"));
         }
         for message in engine.take_messages() {
             self.messages.say(message);

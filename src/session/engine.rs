@@ -332,6 +332,9 @@ impl Engine {
             return;
         };
         if let Some(rate) = self.rates.get_mut(func) {
+            if rate.disarmed {
+                return;
+            }
             rate.entries += 1;
         }
         let entered = self
@@ -540,6 +543,9 @@ impl Engine {
                 tracing::debug!(%error, "a site stays armed");
             }
         }
+        // Nobody will see how they end, nor may they be mistaken for unwound.
+        let open = self.join.take_function(func, self.clock.now());
+        self.emit(open, None);
         if let Some(f) = plan.functions.get(func) {
             self.messages.push(format!(
                 "{} was called {per_second:.0} times a second, more than --max-rate {max}: disarmed",
