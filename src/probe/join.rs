@@ -100,12 +100,21 @@ impl<T> Default for Join<T> {
 }
 
 impl<T> Join<T> {
+    /// With ids that follow those given before.
+    pub fn counting_from(last_id: u64) -> Join<T> {
+        Join {
+            last_id,
+            ..Join::default()
+        }
+    }
+
     /// How many calls are open.
     pub fn open_count(&self) -> usize {
         self.open
     }
 
-    /// How many calls have begun (or were found running).
+    /// The last id given: how many calls have begun (or were found running),
+    /// those counted before included.
     pub fn begun(&self) -> u64 {
         self.last_id
     }

@@ -32,6 +32,8 @@ pub struct Options {
     pub limit: Option<Duration>,
     /// Disarm functions that are entered more often than this a second.
     pub max_rate: Option<u64>,
+    /// How many ids earlier sessions on this target have given to calls.
+    pub ids_given: u64,
 }
 
 /// How the target came to be traced.
@@ -100,8 +102,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Puts the plan's sites into the target and arms them. `first_id` is the
-    /// number of calls that earlier sessions on this target have given ids to.
+    /// Puts the plan's sites into the target and arms them.
     pub fn arm(
         mut tracer: Tracer,
         target: &Target,
@@ -132,7 +133,7 @@ impl Engine {
         let mut engine = Engine {
             sites: Vec::new(),
             rates: vec![Rate::default(); plan.functions.len()],
-            join: Join::default(),
+            join: Join::counting_from(options.ids_given),
             ended: Vec::new(),
             goexits: 0,
             goexit_done: None,
@@ -257,6 +258,11 @@ impl Engine {
         self.stats
     }
 
+    /// How many ids calls have been given so far, by earlier sessions too.
+    pub fn ids_given(&self) -> u64 {
+        self.join.begun()
+    }
+
     /// How a launched program ended after we let it go, if it has by now.
     pub fn tracer(&self) -> &Tracer {
         &self.tracer
@@ -278,7 +284,7 @@ impl Engine {
         let left = if leave { self.tracer.leave() } else { Ok(()) };
         let now = self.clock.now();
         let open = self.join.drain(end, now);
-        self.emit(open, None);
+        self.emit(open);
         left?;
         Ok(outcome)
     }
@@ -451,12 +457,16 @@ impl Engine {
             return;
         }
         let mut ended = std::mem::take(&mut self.ended);
-        self.emit(ended.drain(..), None);
+        self.emit(ended.drain(..));
         self.ended = ended;
     }
 
-    fn emit(&mut self, ended: impl IntoIterator<Item = Ended<Begun>>, as_end: Option<End>) {
+    fn emit(&mut self, ended: impl IntoIterator<Item = Ended<Begun>>) {
         for one in ended {
+            // What `--slow` has told of is still as it was told.
+            if one.end == End::Open && one.call.reported {
+                continue;
+            }
             let mut call = *one.call.data;
             call.id = one.call.id;
             call.parent = one.call.parent;
@@ -464,7 +474,7 @@ impl Engine {
             if call.since_attach {
                 call.time_ns = self.clock.wall(one.at_ns);
             }
-            call.end = as_end.unwrap_or(one.end);
+            call.end = one.end;
             self.send(call);
         }
     }
@@ -545,7 +555,7 @@ impl Engine {
         }
         // Nobody will see how they end, nor may they be mistaken for unwound.
         let open = self.join.take_function(func, self.clock.now());
-        self.emit(open, None);
+        self.emit(open);
         if let Some(f) = plan.functions.get(func) {
             self.messages.push(format!(
                 "{} was called {per_second:.0} times a second, more than --max-rate {max}: disarmed",
