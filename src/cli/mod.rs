@@ -7,6 +7,7 @@
 
 mod demo;
 mod extras;
+mod manual;
 mod messages;
 mod ps;
 mod trace;
@@ -18,7 +19,7 @@ use clap::{Parser, Subcommand};
 /// Watches what a live Go process does with its sockets, from outside, without
 /// stopping or restarting it.
 #[derive(Parser, Debug)]
-#[command(name = "gotap", version, about, long_about = None, max_term_width = 100)]
+#[command(name = "gotap", version, about, long_about = None, max_term_width = 100, after_long_help = manual::GOTAP)]
 pub struct Cli {
     /// Say on stderr what gotap itself does (RUST_LOG refines it)
     #[arg(short, long, global = true)]

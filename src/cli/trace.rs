@@ -27,8 +27,10 @@ use crate::golang::family::preset_conn;
 use crate::image::pattern::{self, Limits};
 use crate::probe::plan::{Event, Plan, Wanted, plan};
 use crate::process::tracer::{Ending, Tracer};
-use crate::script::{CallNames, Checked};
-use crate::session::{Control, Engine, Options, Outcome, SessionError, Start, StopReason, Target};
+use crate::script::{BadExpression, CallNames, Checked, compile_condition, parse_condition};
+use crate::session::{
+    Control, Engine, Options, Outcome, SessionError, Start, StopReason, Target, value_names,
+};
 use crate::sink::queue::{Sender, queue};
 use crate::sink::run::{Counters, Selection, Stop, run_sink};
 use crate::sink::{Color, Sink, Tee};
@@ -42,62 +44,82 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Arguments of `gotap trace`.
 #[derive(clap::Args, Debug, Clone, Default)]
-#[command(group = clap::ArgGroup::new("target").required(true).args(["pid", "program"]))]
+#[command(
+    group = clap::ArgGroup::new("target").required(true).args(["pid", "program"]),
+    override_usage = "gotap trace [OPTIONS] PATTERN... -p PID\n       \
+                      gotap trace [OPTIONS] PATTERN... -- PROGRAM [ARG]...",
+    after_help = "Examples and more: gotap trace --help, gotap man trace",
+    after_long_help = super::manual::TRACE
+)]
 pub struct TraceArgs {
     /// Function names, or regular expressions
+    ///
+    /// Each is first tried as a function's exact name as Go writes it, and else
+    /// as an unanchored regular expression.
     #[arg(required_unless_present = "preset", value_name = "PATTERN")]
     pub patterns: Vec<String>,
     /// Attach to this process
-    #[arg(short, long, value_name = "PID")]
+    #[arg(short, long, value_name = "PID", help_heading = "Target")]
     pub pid: Option<i32>,
-    /// A ready set of functions: conn = what a net.Conn, a listener and a dialer do
-    #[arg(long, value_enum)]
+    /// Start this program and trace it from its first instruction
+    ///
+    /// Its standard output goes to standard error, unless --out takes the records.
+    #[arg(last = true, value_name = "PROGRAM", help_heading = "Target")]
+    pub program: Vec<OsString>,
+    /// A ready set of functions instead of patterns, or beside them
+    #[arg(long, value_enum, help_heading = "Which calls")]
     pub preset: Option<Preset>,
     /// Only calls for which this holds, e.g. 'err != nil && dur > 5ms'
-    #[arg(long = "where", value_name = "EXPR")]
+    ///
+    /// The names are those of the JSON fields, and dur. See below.
+    #[arg(long = "where", value_name = "EXPR", help_heading = "Which calls")]
     pub filter: Option<String>,
+    /// Also report calls that are still running after this time, once each
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Which calls")]
+    pub slow: Option<Duration>,
+    /// How many functions may match
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_matches, help_heading = "Which calls")]
+    pub max_matches: usize,
+    /// Print what matches and how it would be armed; touch nothing
+    #[arg(long, help_heading = "Which calls")]
+    pub list: bool,
     /// Stop after so many calls
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", help_heading = "How long")]
     pub count: Option<u64>,
     /// Stop after this time (30s, 10m)
-    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration, help_heading = "How long")]
     pub time: Option<Duration>,
+    /// Disarm functions called more often than this a second, and say so
+    #[arg(long, value_name = "N", help_heading = "How long")]
+    pub max_rate: Option<u64>,
     /// Show so many frames of each call's stack
-    #[arg(short, long, value_name = "FRAMES", default_value_t = 0)]
+    #[arg(
+        short,
+        long,
+        value_name = "FRAMES",
+        default_value_t = 0,
+        hide_default_value = true,
+        help_heading = "What is shown"
+    )]
     pub stack: usize,
     /// Show the first bytes read or written (64 unless told)
-    #[arg(long, value_name = "BYTES", num_args = 0..=1, require_equals = true, default_missing_value = "64")]
+    #[arg(long, value_name = "BYTES", num_args = 0..=1, require_equals = true, default_missing_value = "64", help_heading = "What is shown")]
     pub payload: Option<usize>,
-    /// Also report calls that are still running after this time
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub slow: Option<Duration>,
-    /// Disarm functions called more often than this a second
-    #[arg(long, value_name = "N")]
-    pub max_rate: Option<u64>,
     /// At the end, print counts, errors, bytes and latencies per function
-    #[arg(long)]
+    #[arg(long, help_heading = "What is shown")]
     pub summary: bool,
     /// Print no calls (with --summary)
-    #[arg(short, long)]
+    #[arg(short, long, requires = "summary", help_heading = "What is shown")]
     pub quiet: bool,
     /// How records are written
-    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Text, help_heading = "What is shown")]
     pub output: Output,
-    /// How text looks: gotap's one line a call, or dlv's two
-    #[arg(long, value_enum, default_value_t = Style::Gotap)]
+    /// How text looks
+    #[arg(long, value_enum, default_value_t = Style::Gotap, help_heading = "What is shown")]
     pub style: Style,
     /// Write records to this file instead of stdout
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "What is shown")]
     pub out: Option<PathBuf>,
-    /// Print what matches and how it would be armed; touch nothing
-    #[arg(long)]
-    pub list: bool,
-    /// How many functions may match
-    #[arg(long, value_name = "N", default_value_t = Limits::default().max_matches)]
-    pub max_matches: usize,
-    /// A program to start and trace from its first instruction
-    #[arg(last = true, value_name = "PROGRAM")]
-    pub program: Vec<OsString>,
 }
 
 /// Ready sets of functions.
@@ -138,28 +160,37 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// Runs `gotap trace`.
 pub fn run(args: &TraceArgs) -> anyhow::Result<()> {
     let began = Instant::now();
-    let filter = match &args.filter {
-        // Names of arguments are known once the functions are; wrong syntax now.
-        Some(text) => Some(crate::script::compile_condition(
-            text,
-            &CallNames::default(),
-        )?),
-        None => None,
-    };
+    if let Some(text) = &args.filter {
+        // Its names are checked once the functions are known; wrong syntax now.
+        parse_condition(text)?;
+    }
     if args.list {
         return list(args);
     }
     signals::prepare().context("cannot set up signal handling")?;
-    let to = open_output(args)?;
     match args.pid {
         Some(pid) => {
             let target = Target::of_process(pid)?;
             let plan = Arc::new(make_plan(args, &target, Start::Attached)?);
-            let tracing = Tracing::begin(args, filter, to, began);
+            let filter = compile_filter(args, &target, &plan)?;
+            let tracing = Tracing::begin(args, filter, open_output(args)?, began);
             tracing.attached(pid, &target, &plan)
         }
-        None => launched(args, filter, to, began),
+        None => launched(args, began),
     }
+}
+
+/// The filter, its names checked against the functions' arguments and results.
+fn compile_filter(
+    args: &TraceArgs,
+    target: &Target,
+    plan: &Plan,
+) -> Result<Option<Checked>, BadExpression> {
+    let Some(text) = &args.filter else {
+        return Ok(None);
+    };
+    let (arguments, results) = value_names(target, plan);
+    compile_condition(text, &CallNames::with_signatures(arguments, results)).map(Some)
 }
 
 fn open_output(args: &TraceArgs) -> anyhow::Result<Box<dyn Write + Send>> {
@@ -172,17 +203,15 @@ fn open_output(args: &TraceArgs) -> anyhow::Result<Box<dyn Write + Send>> {
     })
 }
 
-fn launched(
-    args: &TraceArgs,
-    filter: Option<Checked>,
-    to: Box<dyn Write + Send>,
-    began: Instant,
-) -> anyhow::Result<()> {
+fn launched(args: &TraceArgs, began: Instant) -> anyhow::Result<()> {
     // What can be known before the program is started is checked before.
+    let mut filter = None;
     if let Some(path) = find_program(args) {
         let target = Target::of_file(&path)?;
-        make_plan(args, &target, Start::Launched)?;
+        let plan = make_plan(args, &target, Start::Launched)?;
+        filter = compile_filter(args, &target, &plan)?;
     }
+    let to = open_output(args)?;
     let mut tracer = Tracer::launch(&args.program, args.out.is_none())?;
     let prepared = Target::of_process(tracer.pid()).and_then(|target| {
         let plan = make_plan(args, &target, Start::Launched)?;
@@ -411,10 +440,7 @@ impl<'a> Tracing<'a> {
         for message in engine.take_messages() {
             self.messages.say(message);
         }
-        for function in plan.functions.iter().filter(|f| f.trap.is_err()) {
-            self.messages
-                .say(format!("{}: {}", function.name, function.explain()));
-        }
+        self.say_refused(plan);
         self.messages.say(format!(
             "armed {} sites in {} functions of pid {pid} in {:.0} ms",
             engine.armed_sites(),
@@ -434,6 +460,22 @@ impl<'a> Tracing<'a> {
             ));
         }
         Ok((outcome, engine))
+    }
+
+    /// What matched and cannot be armed: the first few, and how many more.
+    fn say_refused(&self, plan: &Plan) {
+        const SHOWN: usize = 8;
+        let refused: Vec<_> = plan.functions.iter().filter(|f| f.trap.is_err()).collect();
+        for function in refused.iter().take(SHOWN) {
+            self.messages
+                .say(format!("{}: {}", function.name, function.explain()));
+        }
+        if refused.len() > SHOWN {
+            self.messages.say(format!(
+                "{} more functions are not armed; --list says which and why",
+                refused.len() - SHOWN
+            ));
+        }
     }
 
     fn finish(self, outcome: Outcome, ending: Option<Ending>) -> anyhow::Result<()> {

@@ -3,9 +3,9 @@
 //! they refer to are told apart by how they are used.
 //!
 //! Each rule was compared with DWARF on release toolchains of Go 1.18 to 1.27
-//! and holds on stripped, PIE, cgo, static and race builds. The functions:
-//! runtime/proc.go (allgadd, mcommoninit, newproc1, preemptall),
-//! runtime/runtime2.go (waitReason.String), runtime/netpoll*.go, net/net.go.
+//! and holds on stripped, PIE, cgo, static, race and unoptimised builds. The
+//! functions: runtime/proc.go (allgadd, mcommoninit, newproc1, preemptall),
+//! runtime/runtime2.go (waitReason.String), runtime/netpoll*.go.
 
 #[cfg(test)]
 mod tests;
@@ -46,8 +46,6 @@ pub struct Globals {
     pub wait_reason_count: Option<u64>,
     /// `runtime.firstmoduledata`, to be compared with what the image found.
     pub firstmoduledata: Option<ImageAddr>,
-    /// `io.EOF`, an interface.
-    pub io_eof: Option<ImageAddr>,
     /// Offset of `g.atomicstatus` as compiled code uses it: a check of layouts.
     pub g_atomicstatus: Option<u64>,
     /// Where a thread keeps its g, relative to the thread pointer (fs base).
@@ -59,8 +57,7 @@ impl Globals {
     pub fn resolve(image: &Image) -> Globals {
         let code = CodeOf::load(image);
         let allgadd = code.of("runtime.allgadd");
-        let exchanged = exchanged(allgadd);
-        let (allgptr, allglen) = match exchanged.as_slice() {
+        let (allgptr, allglen) = match stored(image, allgadd).as_slice() {
             [.., ptr, len] => (Some(*ptr), Some(*len)),
             _ => (None, None),
         };
@@ -70,9 +67,9 @@ impl Globals {
             allgs: unique_slice(allgadd),
             allgptr,
             allglen,
-            allm: exchanged_last(code.of("runtime.mcommoninit")),
+            allm: stored(image, code.of("runtime.mcommoninit")).pop(),
             allp: pair(code.of("runtime.preemptall")),
-            sched: sched(code.of("runtime.newproc1")),
+            sched: sched(image, code.of("runtime.newproc1")),
             gomaxprocs: [
                 "runtime.flushallmcaches",
                 "runtime.gcMarkDone",
@@ -88,17 +85,17 @@ impl Globals {
             }),
             wait_reasons,
             wait_reason_count,
-            firstmoduledata: target_of(code.of("runtime.findfunc"), is_lea),
-            io_eof: target_of(code.of("net.(*conn).Read"), |i| {
-                i.mnemonic() == Mnemonic::Cmp && i.memory_size().size() == 8
-            }),
-            g_atomicstatus: atomicstatus(allgadd),
+            firstmoduledata: ["runtime.findfunc", "runtime.findmoduledatap"]
+                .iter()
+                .find_map(|f| target_of(code.of(f), is_lea)),
+            g_atomicstatus: atomicstatus(allgadd)
+                .or_else(|| atomicstatus(code.of("runtime.readgstatus"))),
             g_tls: code.tls_wrappers.iter().find_map(|c| g_tls(c)),
         }
     }
 }
 
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 14] = [
     "runtime.allgadd",
     "runtime.mcommoninit",
     "runtime.preemptall",
@@ -110,7 +107,8 @@ const NAMES: [&str; 13] = [
     "runtime.netpoll",
     "runtime.waitReason.String",
     "runtime.findfunc",
-    "net.(*conn).Read",
+    "runtime.findmoduledatap",
+    "runtime.readgstatus",
     "runtime.morestackc",
 ];
 
@@ -198,25 +196,37 @@ fn immediate(i: &Instruction) -> Option<i64> {
         })
 }
 
-/// Globals stored to by `lea r,[T]; xchg [r],x` (atomic stores), in order.
-fn exchanged(code: &[Instruction]) -> Vec<ImageAddr> {
-    code.windows(2)
-        .filter_map(|w| match w {
-            [lea, xchg]
-                if is_lea(lea)
-                    && xchg.mnemonic() == Mnemonic::Xchg
-                    && xchg.memory_base() == lea.op0_register()
-                    && xchg.memory_size().size() == 8 =>
-            {
-                target(lea)
-            }
-            _ => None,
-        })
-        .collect()
+/// What an atomic operation on the address in `pointer` looks like, up to two
+/// instructions after it was loaded: the instruction itself, or (in builds
+/// without inlining) a call with that address as first argument.
+fn is_atomic(image: &Image, lea: &Instruction, after: &[Instruction], op: Mnemonic) -> bool {
+    let pointer = lea.op0_register();
+    for i in after.iter().take(2) {
+        if i.mnemonic() == op {
+            return i.memory_base() == pointer && i.memory_size().size() == 8;
+        }
+        if i.mnemonic() == Mnemonic::Call {
+            let called = ImageAddr(i.near_branch_target());
+            return pointer == Register::RAX
+                && image.functions().find(called).is_some_and(|f| {
+                    let name = f.name();
+                    name == "runtime.atomicstorep" || name.contains("/atomic.")
+                });
+        }
+    }
+    false
 }
 
-fn exchanged_last(code: &[Instruction]) -> Option<ImageAddr> {
-    exchanged(code).pop()
+/// Globals that are stored to atomically, in order.
+fn stored(image: &Image, code: &[Instruction]) -> Vec<ImageAddr> {
+    (0..code.len())
+        .filter_map(|at| {
+            let (lea, after) = code.get(at..)?.split_first()?;
+            (is_lea(lea) && is_atomic(image, lea, after, Mnemonic::Xchg))
+                .then(|| target(lea))
+                .flatten()
+        })
+        .collect()
 }
 
 /// The one slice header whose three words are all referred to.
@@ -244,17 +254,20 @@ fn pair(code: &[Instruction]) -> Option<ImageAddr> {
         .copied()
 }
 
-/// `sched.goidgen` is advanced by 16 at a time: `lock xadd` of 0x10.
-fn sched(code: &[Instruction]) -> Option<ImageAddr> {
-    code.iter().enumerate().find_map(|(at, i)| {
-        if i.mnemonic() != Mnemonic::Xadd {
-            return None;
-        }
-        let before = code.get(at.saturating_sub(5)..at)?;
-        before
-            .iter()
-            .any(|b| b.mnemonic() == Mnemonic::Mov && immediate(b) == Some(16))
-            .then(|| before.iter().rev().filter(|b| is_lea(b)).find_map(target))
+/// `sched.goidgen` is advanced by 16 at a time: an atomic add of 0x10.
+fn sched(image: &Image, code: &[Instruction]) -> Option<ImageAddr> {
+    (0..code.len()).find_map(|at| {
+        let (lea, after) = code.get(at..)?.split_first()?;
+        let after = after.get(..5.min(after.len()))?;
+        let sixteen = |i: &Instruction| i.mnemonic() == Mnemonic::Mov && immediate(i) == Some(16);
+        let add = after.iter().position(|i| {
+            i.mnemonic() == Mnemonic::Xadd && i.memory_base() == lea.op0_register()
+                || is_atomic(image, lea, std::slice::from_ref(i), Mnemonic::Xadd)
+        })?;
+        // The amount is loaded shortly before or after the address.
+        let near = code.get(at.saturating_sub(3)..at.saturating_add(add).saturating_add(1))?;
+        (is_lea(lea) && near.iter().any(sixteen))
+            .then(|| target(lea))
             .flatten()
     })
 }
@@ -280,16 +293,22 @@ fn wait_reasons(image: &Image, code: &[Instruction]) -> (Option<ImageAddr>, Opti
     (strings, count)
 }
 
-/// `allgadd` begins with `if readgstatus(gp) == _Gidle`.
+/// `allgadd` begins with `if readgstatus(gp) == _Gidle`; the g is in RAX, and
+/// the status is loaded from it or (without inlining) its address is made.
 fn atomicstatus(code: &[Instruction]) -> Option<u64> {
-    code.iter()
-        .find(|i| {
-            i.mnemonic() == Mnemonic::Mov
-                && i.memory_base() == Register::RAX
+    code.iter().find_map(|i| match i.mnemonic() {
+        Mnemonic::Mov | Mnemonic::Lea
+            if i.memory_base() == Register::RAX
                 && i.op1_kind() == OpKind::Memory
-                && i.memory_size().size() == 4
-        })
-        .map(Instruction::memory_displacement64)
+                && (is_lea(i) || i.memory_size().size() == 4) =>
+        {
+            Some(i.memory_displacement64())
+        }
+        Mnemonic::Add if i.op0_register() == Register::RAX => {
+            immediate(i).and_then(|v| u64::try_from(v).ok())
+        }
+        _ => None,
+    })
 }
 
 /// `mov r14, fs:[-8]`, or `mov r14, -8; mov r14, fs:[r14]` in PIE.

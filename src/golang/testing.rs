@@ -21,6 +21,7 @@ pub enum Flavour {
     Plain,
     Stripped,
     Pie,
+    Unoptimised,
 }
 
 /// The program of testdata/`name`, built.
@@ -56,6 +57,9 @@ fn build(name: &str, flavour: Flavour) -> PathBuf {
         }
         Flavour::Pie => {
             command.arg("-buildmode=pie");
+        }
+        Flavour::Unoptimised => {
+            command.arg("-gcflags=all=-N -l");
         }
     }
     let out = command

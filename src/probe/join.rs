@@ -40,6 +40,9 @@ pub struct OpenCall<T> {
     pub began_ns: Option<u64>,
     /// Set once it was reported as slow.
     pub reported: bool,
+    /// Found running by a look that may have been out of date: when it proves
+    /// gone without a RET, it was so before, and nothing is told of it.
+    pub doubtful: bool,
     /// What the caller keeps with it.
     pub data: T,
     /// The last thing that set out to unwind this stack, and when it was done.
@@ -150,7 +153,7 @@ impl<T> Join<T> {
             }
             if let Some(call) = calls.pop() {
                 self.open -= 1;
-                ended.push(gone(call, now_ns));
+                ended.extend(gone(call, now_ns));
             }
         }
         self.last_id += 1;
@@ -163,6 +166,7 @@ impl<T> Join<T> {
             depth,
             began_ns: Some(now_ns),
             reported: false,
+            doubtful: false,
             data: data(),
             unwinding: None,
             unwound_ns: None,
@@ -193,7 +197,7 @@ impl<T> Join<T> {
                     at_ns: now_ns,
                 });
             } else {
-                ended.push(gone(call, now_ns));
+                ended.extend(gone(call, now_ns));
             }
         }
         if calls.is_empty() && self.stacks.len() > 4096 {
@@ -203,8 +207,16 @@ impl<T> Join<T> {
     }
 
     /// A call found running at attach: inside `func`, entered before we looked.
-    /// Ignored if a call is open at that depth already.
-    pub fn found_running(&mut self, stack: Stack, func: usize, depth: u64, data: T) {
+    /// Ignored if a call is open at that depth already. `doubtful`: it may have
+    /// returned before the traps were there.
+    pub fn found_running(
+        &mut self,
+        stack: Stack,
+        func: usize,
+        depth: u64,
+        doubtful: bool,
+        data: T,
+    ) {
         let calls = self.stacks.entry(stack).or_default();
         let at = calls.partition_point(|c| c.depth < depth);
         if calls.get(at).is_some_and(|c| c.depth == depth) {
@@ -222,6 +234,7 @@ impl<T> Join<T> {
                 depth,
                 began_ns: None,
                 reported: false,
+                doubtful,
                 data,
                 unwinding: None,
                 unwound_ns: None,
@@ -260,7 +273,7 @@ impl<T> Join<T> {
             Some(depth) => {
                 while let Some(call) = calls.pop_if(|c| c.depth > depth) {
                     self.open -= 1;
-                    ended.push(gone(call, now_ns));
+                    ended.extend(gone(call, now_ns));
                 }
             }
             None => {
@@ -275,7 +288,7 @@ impl<T> Join<T> {
     pub fn stack_gone(&mut self, stack: Stack, now_ns: u64, ended: &mut Vec<Ended<T>>) {
         let calls = self.stacks.remove(&stack).unwrap_or_default();
         self.open -= calls.len();
-        ended.extend(calls.into_iter().rev().map(|c| gone(c, now_ns)));
+        ended.extend(calls.into_iter().rev().filter_map(|c| gone(c, now_ns)));
     }
 
     /// Ends all calls the same way: the process ended, or tracing stops.
@@ -328,10 +341,10 @@ impl<T> Join<T> {
 }
 
 /// A call that is gone without a RET.
-fn gone<T>(call: OpenCall<T>, now_ns: u64) -> Ended<T> {
+fn gone<T>(call: OpenCall<T>, now_ns: u64) -> Option<Ended<T>> {
     let end = call.unwinding.unwrap_or(End::Unwound);
     let at_ns = call.unwound_ns.unwrap_or(now_ns);
-    Ended { call, end, at_ns }
+    (!call.doubtful).then_some(Ended { call, end, at_ns })
 }
 
 #[cfg(test)]
@@ -497,9 +510,9 @@ mod tests {
     fn a_ret_without_an_entry_began_before_we_looked() {
         let mut r = Run::new();
         assert!(!r.leave(100));
-        r.join.found_running(G, 0, 200, ());
-        r.join.found_running(G, 0, 100, ());
-        r.join.found_running(G, 0, 100, ());
+        r.join.found_running(G, 0, 200, false, ());
+        r.join.found_running(G, 0, 100, false, ());
+        r.join.found_running(G, 0, 100, false, ());
         assert_eq!(r.join.open_count(), 2);
         assert!(r.leave(200));
         assert_eq!(r.ended[0].call.began_ns, None);

@@ -4,6 +4,7 @@
 //! into calls, the decoding of arguments and results. Nobody here knows sinks
 //! or terminals. Allowed in: session, cli.
 
+pub mod decode;
 pub mod entry_abi;
 pub mod hot;
 pub mod join;

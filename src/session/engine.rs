@@ -19,6 +19,11 @@ use crate::process::tracer::{Ending, Event, Hit, Tracer};
 use crate::record::{Call, End};
 use crate::sink::queue::Sender;
 
+/// With more goroutines than this, those that are parked in traced functions
+/// are looked for before the traps are there; one that returns in between is
+/// taken for running until its next call shows that it is not.
+const MANY: u64 = 20_000;
+
 /// What the user wants of each call.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -70,6 +75,8 @@ pub struct Stats {
     pub held_ns: u64,
     /// RETs of calls whose entry was not seen.
     pub unseen: u64,
+    /// Entries of which it could not be told whose they are: lost.
+    pub unattributed: u64,
 }
 
 /// One function's counter for `--max-rate`.
@@ -126,9 +133,7 @@ impl Engine {
                 insn_len: s.insn_len,
             })
             .collect();
-        // Parked calls are looked for before the first trap is there: what
-        // begins later is seen beginning.
-        let reporter = Reporter::new(target, &plan, &options, tracer.pid());
+        let reporter = Reporter::new(target, &plan, &options);
         let outcomes = tracer.install(&bytes, target.text(), start == Start::Attached)?;
         let mut engine = Engine {
             sites: Vec::new(),
@@ -148,8 +153,17 @@ impl Engine {
             control,
             messages,
         };
-        engine.find_running(start);
+        // Once the traps are there, threads that enter wait until they are
+        // attended to: whoever is found inside began before. But looking at very
+        // many goroutines takes longer than those threads may wait.
+        let many = engine.reporter.goroutines(target, engine.tracer.memory()) > MANY;
+        if start == Start::Attached && many {
+            engine.find_running(target, true);
+        }
         engine.arm_sites(target, &outcomes)?;
+        if start == Start::Attached && !many {
+            engine.find_running(target, false);
+        }
         Ok(engine)
     }
 
@@ -220,24 +234,18 @@ impl Engine {
     }
 
     /// Calls that were running before the traps were there.
-    fn find_running(&mut self, start: Start) {
-        if start == Start::Launched {
-            return;
-        }
-        let now = self.clock.now();
-        let wall = self.clock.wall(now);
-        for found in self.reporter.running(&self.plan, &self.tracer) {
-            let mut call = self.reporter.blank(found.func, found.tid);
+    fn find_running(&mut self, target: &Target, doubtful: bool) {
+        let wall = self.clock.wall(self.clock.now());
+        let plan = self.plan.clone();
+        for found in self.reporter.running(target, &plan, self.tracer.memory()) {
+            let mut call = self.reporter.blank(found.func, 0);
             call.goid = Some(found.goid);
             call.time_ns = wall;
             call.since_attach = true;
             call.conn = found.conn;
-            self.join.found_running(
-                Stack::Goroutine(found.goid),
-                found.func,
-                found.depth,
-                Box::new(call),
-            );
+            let stack = Stack::Goroutine(found.goid);
+            self.join
+                .found_running(stack, found.func, found.depth, doubtful, Box::new(call));
         }
     }
 
@@ -285,6 +293,12 @@ impl Engine {
         let now = self.clock.now();
         let open = self.join.drain(end, now);
         self.emit(open);
+        if self.stats.unattributed > 0 {
+            let _ = self.sender.send(crate::record::Record::Gap {
+                lost: self.stats.unattributed,
+                why: "no goroutine",
+            });
+        }
         left?;
         Ok(outcome)
     }

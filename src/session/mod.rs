@@ -9,11 +9,15 @@ mod clock;
 pub mod control;
 pub mod engine;
 mod report;
+mod running;
+mod spill;
 pub mod target;
+mod values;
 
 pub use control::{Control, StopReason};
 pub use engine::{Engine, Options, Outcome, Start};
 pub use target::Target;
+pub use values::value_names;
 
 use crate::image::ImageError;
 use crate::image::pattern::PatternError;

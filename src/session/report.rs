@@ -3,14 +3,17 @@
 //! Everything here runs while a thread of the target waits: reads are batched,
 //! names are shared, nothing is formatted.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::adapters::{Fields, LiveTypes};
 use super::engine::Options;
+use super::running::Stacks;
 use super::target::Target;
+use super::values::{At, Values, int_registers};
 use crate::addr::LiveAddr;
-use crate::golang::errors::{ErrorReader, ErrorText};
-use crate::golang::family::{Family, Flow, family_of};
+use crate::golang::errors::ErrorReader;
+use crate::golang::family::{Family, Flow, Receiver, family_of};
 use crate::golang::globals::Globals;
 use crate::golang::layout::Layouts;
 use crate::golang::net::{ConnFacts, ConnReader};
@@ -18,8 +21,7 @@ use crate::memory::{Memory, Piece};
 use crate::probe::join::Stack;
 use crate::probe::plan::{Abi, Plan};
 use crate::process::ProcessMemory;
-use crate::process::tracer::Tracer;
-use crate::record::{Call, Conn, Direction, End, ErrorValue, Payload};
+use crate::record::{Call, Conn, Direction, End, Payload};
 use crate::sys::Regs;
 
 /// As much of a g as is read at every hit.
@@ -51,7 +53,6 @@ pub(super) struct Running {
     pub func: usize,
     pub goid: u64,
     pub depth: u64,
-    pub tid: i32,
     pub conn: Option<Conn>,
 }
 
@@ -59,6 +60,8 @@ struct Function {
     name: Arc<str>,
     family: Option<Family>,
     abi: Abi,
+    /// Where argp says the receiver was spilled, if the code surely does that.
+    spill: Option<u64>,
 }
 
 /// What recovering tells about the frame that goes on.
@@ -75,23 +78,32 @@ pub(super) struct Reporter {
     layouts: Arc<Layouts>,
     types: LiveTypes,
     conns: ConnReader,
-    errors: ErrorReader,
+    errors: RefCell<ErrorReader>,
+    values: Values,
+    stacks: Stacks,
     functions: Vec<Function>,
-    g_tls: Option<i64>,
+    globals: Globals,
     recovered_sp: Option<RecoveredSp>,
     payload: usize,
+    frames: usize,
 }
 
 impl Reporter {
-    pub fn new(target: &Target, plan: &Plan, options: &Options, _pid: i32) -> Reporter {
+    pub fn new(target: &Target, plan: &Plan, options: &Options) -> Reporter {
         let minor = target.image.go_version().minor();
+        let values = Values::new(target, plan);
         let functions = plan
             .functions
             .iter()
-            .map(|f| Function {
+            .enumerate()
+            .map(|(index, f)| Function {
                 name: Arc::from(f.name.as_str()),
                 family: family_of(&f.name, minor),
                 abi: f.abi,
+                spill: values
+                    .decoder(index)
+                    .and_then(|d| d.first_spill)
+                    .filter(|at| super::spill::stores_receiver(&target.image, f, *at)),
             })
             .collect();
         let fields = Fields(&target.types);
@@ -109,13 +121,16 @@ impl Reporter {
         };
         Reporter {
             conns: ConnReader::new(target.layouts.clone()),
-            errors: ErrorReader::new(target.layouts.clone(), minor),
+            errors: RefCell::new(ErrorReader::new(target.layouts.clone(), minor)),
+            values,
+            stacks: Stacks::new(target),
             layouts: target.layouts.clone(),
             types: target.live_types(),
             functions,
-            g_tls: Globals::resolve(&target.image).g_tls,
+            globals: Globals::resolve(&target.image),
             recovered_sp,
             payload: options.payload,
+            frames: options.stack,
         }
     }
 
@@ -161,7 +176,7 @@ impl Reporter {
     }
 
     fn g_by_tls(&self, regs: &Regs, memory: &ProcessMemory) -> Option<GInfo> {
-        let at = regs.fs_base.wrapping_add_signed(self.g_tls?);
+        let at = regs.fs_base.wrapping_add_signed(self.globals.g_tls?);
         let g = memory.read_u64(LiveAddr(at)).ok()?;
         let mut head = [0; G_HEAD];
         memory.read(LiveAddr(g), &mut head).ok()?;
@@ -206,10 +221,7 @@ impl Reporter {
         let mut head = [0; G_HEAD];
         let mut g_read = false;
         if let Some((register, kind)) = family.and_then(|f| f.receiver) {
-            let words = [
-                int_register(regs, register),
-                int_register(regs, register + 1),
-            ];
+            let words = [int(regs, register), int(regs, register + 1)];
             let mut extra = [Piece {
                 at: LiveAddr(regs.r14),
                 into: &mut head,
@@ -232,11 +244,21 @@ impl Reporter {
             None => self.g(regs, memory)?,
         };
         call.goid = g.goid();
+        if self.frames > 0 {
+            call.stack = self
+                .stacks
+                .at(memory, (regs.rip, regs.rsp, g.hi), self.frames);
+        }
+        let at = At {
+            regs,
+            tid,
+            memory,
+            types: &self.types,
+            errors: &self.errors,
+        };
+        call.args = self.values.args(func, &at);
         if let Some(buffer) = family.and_then(|f| f.buffer) {
-            let (at, len) = (
-                int_register(regs, buffer.ptr),
-                int_register(regs, buffer.len),
-            );
+            let (at, len) = (int(regs, buffer.ptr), int(regs, buffer.len));
             call.asked = Some(len);
             if self.payload > 0 {
                 let mut payload = Payload {
@@ -274,21 +296,29 @@ impl Reporter {
         if call.since_attach {
             call.tid = tid;
         }
+        let at = At {
+            regs,
+            tid,
+            memory,
+            types: &self.types,
+            errors: &self.errors,
+        };
+        let (results, error) = self.values.results(func, &at);
+        call.results = results;
+        call.err = error;
         let Some(family) = function.family.filter(|_| function.abi == Abi::Internal) else {
             return;
         };
         if let Some(register) = family.n {
-            call.n = Some(int_register(regs, register) as i64);
+            call.n = Some(int(regs, register) as i64);
         }
-        if let (Some(itab), Some(data)) = (family.err, family.err_data()) {
-            let (itab, data) = (int_register(regs, itab), int_register(regs, data));
-            call.err = Some(self.error(memory, itab, data));
+        if call.err.is_none()
+            && let (Some(itab), Some(data)) = (family.err, family.err_data())
+        {
+            call.err = Some(at.error(int(regs, itab), int(regs, data)));
         }
         if let Some(gives) = family.gives {
-            let words = [
-                int_register(regs, gives.register),
-                int_register(regs, gives.register + 1),
-            ];
+            let words = [int(regs, gives.register), int(regs, gives.register + 1)];
             if words[0] != 0
                 && let Ok(facts) = self
                     .conns
@@ -305,17 +335,6 @@ impl Reporter {
             let take = usize::try_from(len).unwrap_or(usize::MAX).min(self.payload);
             payload.bytes = memory.read_vec(LiveAddr(at), take).unwrap_or_default();
             payload.len = len;
-        }
-    }
-
-    fn error(&mut self, memory: &ProcessMemory, itab: u64, data: u64) -> ErrorValue {
-        match self.errors.text(memory, &self.types, itab, data, &mut []) {
-            Ok(None) => ErrorValue::Nil,
-            Ok(Some(ErrorText { text, structural })) => ErrorValue::Text { text, structural },
-            Err(_) => ErrorValue::Text {
-                text: Arc::from("unreadable"),
-                structural: true,
-            },
         }
     }
 
@@ -340,19 +359,67 @@ impl Reporter {
         Some((Stack::Goroutine(goid), below))
     }
 
-    /// Calls that run inside traced functions now.
-    pub fn running(&mut self, _plan: &Plan, _tracer: &Tracer) -> Vec<Running> {
-        Vec::new()
+    /// How many goroutines there are or were.
+    pub fn goroutines(&self, target: &Target, memory: &ProcessMemory) -> u64 {
+        let len = self.globals.allglen.map(|at| target.bias.live(at));
+        len.and_then(|at| memory.read_u64(at).ok()).unwrap_or(0)
     }
 
-    /// The connection of a call whose entry was not seen.
+    /// Calls that goroutines are parked in now, outer ones first.
+    pub fn running(
+        &mut self,
+        target: &Target,
+        plan: &Plan,
+        memory: &ProcessMemory,
+    ) -> Vec<Running> {
+        let found = self.stacks.inside(plan, target, &self.globals, memory);
+        let mut calls = found.map(|f| f.calls).unwrap_or_default();
+        calls.reverse();
+        let mut running = Vec::with_capacity(calls.len());
+        for call in calls {
+            let fd = call.wait.map(|w| w.fd);
+            let owner = call.wait.and_then(|w| w.poll_fd).map(|at| [at.0, 0]);
+            let family = self.functions.get(call.traced).and_then(|f| f.family);
+            let facts = owner.filter(|_| family.is_some()).and_then(|words| {
+                self.conns
+                    .facts(memory, &self.types, Receiver::PollFd, words, &mut [])
+                    .ok()
+            });
+            let mut found = facts.map(|f| conn(&f));
+            if found.as_ref().is_none_or(|c| c.fd.is_none()) && family.is_some() && fd.is_some() {
+                found = Some(Conn {
+                    fd,
+                    ..Conn::default()
+                });
+            }
+            running.push(Running {
+                func: call.traced,
+                goid: call.goid,
+                depth: call.offset,
+                conn: found,
+            });
+        }
+        running
+    }
+
+    /// The connection of a call whose entry was not seen: its receiver, from
+    /// where the function's own code has put it.
     pub fn spilled_conn(
         &mut self,
-        _func: usize,
-        _regs: &Regs,
-        _memory: &ProcessMemory,
+        func: usize,
+        regs: &Regs,
+        memory: &ProcessMemory,
     ) -> Option<Conn> {
-        None
+        let function = self.functions.get(func)?;
+        let (register, kind) = function.family?.receiver?;
+        let spill = function.spill.filter(|_| register == 0)?;
+        let at = LiveAddr(regs.rsp.wrapping_add(8).wrapping_add(spill));
+        let receiver = memory.read_u64(at).ok()?;
+        let facts = self
+            .conns
+            .facts(memory, &self.types, kind, [receiver, 0], &mut [])
+            .ok()?;
+        facts.fd.is_some().then(|| conn(&facts))
     }
 }
 
@@ -366,18 +433,10 @@ fn conn(facts: &Arc<ConnFacts>) -> Conn {
     }
 }
 
-/// An integer register by its place in Go's sequence (cmd/compile/abi-internal.md).
-pub(super) fn int_register(regs: &Regs, index: u8) -> u64 {
-    match index {
-        0 => regs.rax,
-        1 => regs.rbx,
-        2 => regs.rcx,
-        3 => regs.rdi,
-        4 => regs.rsi,
-        5 => regs.r8,
-        6 => regs.r9,
-        7 => regs.r10,
-        8 => regs.r11,
-        _ => 0,
-    }
+/// An integer register by its place in Go's sequence.
+fn int(regs: &Regs, index: u8) -> u64 {
+    int_registers(regs)
+        .get(usize::from(index))
+        .copied()
+        .unwrap_or(0)
 }

@@ -93,7 +93,13 @@ impl Loader<'_> {
     fn text_field(&self, fields: &[Field], bytes: &[u8], name: &str) -> Option<String> {
         let header = part(fields, bytes, name)?;
         match self.string(word(header, 0)?, word(header, 1)?) {
-            Value::Str { bytes, .. } => Some(String::from_utf8_lossy(&bytes).into_owned()),
+            Value::Str { bytes, len } => {
+                let mut text = String::from_utf8_lossy(&bytes).into_owned();
+                if len > bytes.len() as u64 {
+                    text.push_str("...");
+                }
+                Some(text)
+            }
             _ => None,
         }
     }

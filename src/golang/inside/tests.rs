@@ -114,3 +114,8 @@ fn calls_under_way_are_found() {
 fn calls_under_way_in_a_stripped_program() {
     check(Flavour::Stripped);
 }
+
+#[test]
+fn calls_under_way_in_an_unoptimised_program() {
+    check(Flavour::Unoptimised);
+}

@@ -129,3 +129,8 @@ fn connections_of_a_stripped_program() {
 fn connections_of_a_position_independent_program() {
     check(Flavour::Pie);
 }
+
+#[test]
+fn connections_of_an_unoptimised_program() {
+    check(Flavour::Unoptimised);
+}

@@ -110,3 +110,8 @@ fn hostile_stacks_end() {
     let wrap = (pc, LiveAddr(u64::MAX - 3));
     unwinder.unwind(&image, Bias(0), &memory, wrap, 10).unwrap();
 }
+
+#[test]
+fn frames_of_an_unoptimised_program() {
+    check(Flavour::Unoptimised);
+}

@@ -8,7 +8,8 @@
 //! Opening reads one DIE a unit (a unit is a package). A function is found
 //! through the unit named by its import path, else through the units' address
 //! ranges; only that unit is walked, once. A type is read when it is asked for:
-//! its [`TypeId`] is its offset in `.debug_info`.
+//! its [`TypeId`] is its offset in `.debug_info`. What grows with the file is
+//! the decompressed `.debug_info` alone; an uncompressed one stays in the file.
 //!
 //! Go writes DWARF 4 up to 1.24 and DWARF 5 from 1.25 (cmd/link
 //! internal/ld/dwarf.go); both are read the same way here.

@@ -187,6 +187,12 @@ fn names(params: &[crate::image::types::Param], dwarf: &Dwarf) -> String {
     list.join(", ")
 }
 
+#[test]
+fn the_debug_information_goes_between_threads() {
+    fn check<T: Send + Sync>() {}
+    check::<Dwarf>();
+}
+
 /// Through the image room: a position independent file, functions by name.
 #[test]
 fn an_image_gives_its_sections_and_instances_have_a_dictionary() {
@@ -195,15 +201,9 @@ fn an_image_gives_its_sections_and_instances_have_a_dictionary() {
     let dwarf = Dwarf::open(Arc::clone(&image))
         .expect("its DWARF")
         .expect("it has DWARF");
-    let shape = if dwarf.omits_blank_params() {
-        ""
-    } else {
-        "go.shape.string"
-    };
-    let put = format!("main.(*list[{shape},go.shape.int]).put");
     for (name, params, results) in [
         (
-            put.as_str(),
+            "main.(*list[go.shape.string,go.shape.int]).put",
             "l *main.list[string,int], .dict DICT, k string, v int",
             "old int, ok bool",
         ),
@@ -230,6 +230,11 @@ fn an_image_gives_its_sections_and_instances_have_a_dictionary() {
         ),
     ] {
         let found = image.functions().by_name(name);
+        // Only with an older toolchain, chosen by hand: shapes were spelled
+        // otherwise in 1.18, and blank parameters are missing up to 1.21.
+        if dwarf.omits_blank_params() && (found.is_empty() || params.contains("- ")) {
+            continue;
+        }
         let function = found.first().unwrap_or_else(|| panic!("{name}"));
         let signature = dwarf
             .signature_of(function)

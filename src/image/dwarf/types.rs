@@ -116,33 +116,29 @@ impl Dwarf {
         list.get(at).map(|entry| TypeId(entry.1))
     }
 
-    /// GOEXPERIMENT=mapsplitgroup (Go 1.27) keeps keys and elements apart.
+    /// GOEXPERIMENT=mapsplitgroup (Go 1.27) keeps keys and elements apart: the
+    /// first group type found tells, by its fields.
     fn swiss_kind(&self) -> MapKind {
-        let interleaved = |dwarf: &Dwarf| {
-            let unit = dwarf.units.named("runtime").next()?;
-            let mut kind = None;
-            dwarf
-                .walk_top(unit, |at, tag, attributes| {
-                    if tag != gimli::DW_TAG_structure_type {
-                        return true;
-                    }
-                    let name = dwarf.parse_attributes(attributes).name;
-                    if !(name.starts_with("noalg.map.group[") || name.starts_with("map.group[")) {
-                        return true;
-                    }
-                    if let TypeKind::Struct(fields) = &dwarf.get(TypeId(at)).kind {
-                        kind = Some(match fields.len() {
-                            2 => MapKind::Swiss,
-                            3 => MapKind::SwissSplit,
-                            _ => MapKind::Unknown,
-                        });
-                    }
-                    kind.is_none()
-                })
-                .ok()?;
-            kind
-        };
-        interleaved(self).unwrap_or(MapKind::Swiss)
+        let mut kind = None;
+        for unit in self.units.named("runtime") {
+            let _ = self.walk_top(unit, |at, tag, attributes| {
+                let is_group = tag == gimli::DW_TAG_structure_type
+                    && self
+                        .parse_attributes(attributes)
+                        .name
+                        .trim_start_matches("noalg.")
+                        .starts_with("map.group[");
+                if is_group && let TypeKind::Struct(fields) = &self.get(TypeId(at)).kind {
+                    kind = match fields.len() {
+                        2 => Some(MapKind::Swiss),
+                        3 => Some(MapKind::SwissSplit),
+                        _ => None,
+                    };
+                }
+                kind.is_none()
+            });
+        }
+        kind.unwrap_or(MapKind::Unknown)
     }
 
     /// The linker puts all types into the runtime's unit.

@@ -88,6 +88,8 @@ pub fn signature<M: Memory>(
             break;
         }
     }
+    // Nothing could be told: then registers say more.
+    (!signature.params.is_empty() || info.args.is_empty()).then_some(())?;
     if let Some(param) = dictionary.and_then(|place| signature.params.get_mut(place)) {
         *param = dictionary_param(types);
     }

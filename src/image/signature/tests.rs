@@ -9,6 +9,7 @@ use crate::arch::abi::{self, Location, Piece, Shape};
 use crate::image::ImageMemory;
 use crate::image::rtti::TypeSection;
 use crate::image::type_oracle::{Formal, Function as Told, Oracle, build};
+use crate::image::types::TypeTable;
 
 fn open(name: &str, flags: &[&str]) -> Image {
     Image::open(&build(name, flags)).expect("the fixture is a Go program")
@@ -207,4 +208,106 @@ fn argument_info_places_what_it_describes_as_dwarf_does() {
         }
         assert!(whole > 5000 && part < whole / 5, "{whole} {part}");
     }
+}
+
+#[test]
+fn a_stripped_program_tells_what_dwarf_of_its_twin_does() {
+    let image = open("stripped", &["-ldflags=-s -w"]);
+    let twin = open("plain", &[]);
+    let oracle = told(&Oracle::open(&build("plain", &[])));
+    let types = types(&image);
+    let functions: Vec<_> = image.functions().iter().collect();
+    let twins: HashMap<String, Vec<ImageAddr>> =
+        twin.functions().iter().fold(HashMap::new(), |mut map, f| {
+            map.entry(f.name().into_owned())
+                .or_insert_with(Vec::new)
+                .push(f.entry());
+            map
+        });
+    let signatures = Signatures::new(&image, &types).of(&functions);
+    let mut sources = HashMap::<Source, u32>::new();
+    for (function, signature) in functions.iter().zip(&signatures) {
+        // The twin's function, unless it is one of several of the name.
+        let entry = match twins.get(&*function.name()).map(Vec::as_slice) {
+            Some([entry]) => entry,
+            _ => continue,
+        };
+        let Some(told) = oracle.get(entry).filter(|_| !function.is_asm()) else {
+            continue;
+        };
+        *sources.entry(signature.source).or_default() += 1;
+        let ours = locate(&types, signature, Abi::Internal).expect("a layout");
+        let (params, results) = (shapes(&told.formals, false), shapes(&told.formals, true));
+        let theirs = abi::assign(Abi::Internal, &params, &results);
+        let what = format!("{} {signature:?}", told.name);
+        match signature.source {
+            Source::MethodTable | Source::Builtin => {
+                // DWARF is known to forget results, see above.
+                if !results.is_empty() {
+                    let places = |slots: &[abi::Slot]| -> Vec<Location> {
+                        slots.iter().map(|s| s.location.clone()).collect()
+                    };
+                    assert_eq!(places(&ours.params), places(&theirs.params), "{what}");
+                    assert_eq!(places(&ours.results), places(&theirs.results), "{what}");
+                }
+            }
+            // A closure that is called at once is given the dictionary as its
+            // last argument, which DWARF leaves out.
+            Source::ArgInfo if told.name.contains("[go.shape.") => {}
+            Source::ArgInfo => assert!(ours.params.len() <= theirs.params.len(), "{what}"),
+            Source::Dwarf | Source::Registers => {}
+        }
+    }
+    let count = |source| sources.get(&source).copied().unwrap_or(0);
+    assert!(count(Source::MethodTable) > 1000, "{sources:?}");
+    assert!(count(Source::Builtin) > 800, "{sources:?}");
+    assert!(count(Source::ArgInfo) > 2000, "{sources:?}");
+    let known = count(Source::MethodTable) + count(Source::Builtin) + count(Source::ArgInfo);
+    assert!(count(Source::Registers) * 4 < known, "{sources:?}");
+}
+
+#[test]
+fn well_known_functions_have_names_and_types() {
+    let image = open("stripped", &["-ldflags=-s -w"]);
+    let types = types(&image);
+    let text = |name: &str| {
+        let functions = image.functions().by_name(name);
+        let function = functions.iter().find(|f| !f.is_wrapper()).expect(name);
+        let signature = Signatures::new(&image, &types).of(&[*function]).remove(0);
+        let list = |params: &[Param]| {
+            let one = |p: &Param| {
+                format!(
+                    "{} {}",
+                    p.name.as_deref().unwrap_or("_"),
+                    types.get(p.ty).name
+                )
+            };
+            params.iter().map(one).collect::<Vec<_>>().join(", ")
+        };
+        let results = signature.results.as_deref().map(list);
+        format!(
+            "{:?} {} -> {results:?}",
+            signature.source,
+            list(&signature.params)
+        )
+    };
+    assert_eq!(
+        text("net.(*conn).Read"),
+        "MethodTable c *net.conn, b []uint8 -> Some(\"_ int, _ error\")"
+    );
+    assert_eq!(
+        text("internal/poll.(*FD).Accept"),
+        "MethodTable fd *poll.FD -> Some(\"_ int, _ syscall.Sockaddr, _ string, _ error\")"
+    );
+    assert_eq!(
+        text("net.(*sysDialer).dialTCP"),
+        "Builtin sd *net.sysDialer, ctx context.Context, laddr *net.TCPAddr, raddr *net.TCPAddr \
+         -> Some(\"_ *net.TCPConn, _ error\")"
+    );
+    assert_eq!(
+        text("main.(*list[go.shape.float64]).push"),
+        "ArgInfo _ word64, .dict unsafe.Pointer, _ float64 -> None"
+    );
+    // Nobody knows which of a leaf function's arguments are floats.
+    assert!(text("main.floats").starts_with("Registers rax word64, rbx word64"));
 }

@@ -1,0 +1,68 @@
+//! What `--help` says below the options, and the manual pages with it.
+
+/// Below the options of `gotap --help`.
+pub(super) const GOTAP: &str = "\
+Start here:
+  gotap demo                                see that it works on this machine
+  gotap ps                                  find the process
+  gotap trace --preset conn -p PID          what it does with its connections
+
+Exit codes:
+  0   done, also when the reader of the output went away, or Ctrl-C ended it
+  1   it went wrong; one line on standard error says what and what to do
+  2   wrong usage
+
+Environment:
+  NO_COLOR   no colours, when it is set and not empty (https://no-color.org)
+  RUST_LOG   what gotap tells about itself on standard error, e.g. gotap=debug";
+
+/// Below the options of `gotap trace --help`.
+pub(super) const TRACE: &str = r#"Examples:
+  gotap trace 'net.(*conn).Read' -p 4242
+      one function, by its name as Go writes it
+  gotap trace --preset conn --where 'err != nil || dur > 10ms' -s 8 -p 4242
+      what goes wrong or is slow on connections, and who called
+  gotap trace 'net.(*conn).Read' --slow 1s --summary -q -p 4242
+      no lines but a table in the end; hangs are told while they hang
+  gotap trace 'main\..*' -o json --for 30s -p 4242 > calls.jsonl
+      one JSON object a call, for jq and friends
+  gotap trace 'net/http.(*conn).serve' --out calls.txt -- ./server -addr :8080
+      a program that is started, from its first instruction
+  gotap trace 'tls.*Handshake' --list -p 4242
+      what matches and how it would be armed; nothing is touched
+
+Patterns:
+  Tried as an exact name first, so that net.(*conn).Read needs no escapes; else
+  as a regular expression, which matches anywhere in the name. Functions that
+  the compiler generates (wrappers, type..eq) match only by their exact names,
+  and so do the runtime's hot paths.
+
+Filter (--where):
+  Go's operators and precedence, =~ and !~ for regular expressions; durations
+  (5ms), sizes (4KiB), nil, true, false. Names:
+    id parent time dur dur_ns goid tid func fd network local remote note len
+    n err end since_attach stack payload payload_len args.NAME results.NAME
+  A call that lacks a fact is not let through by a comparison with it, but for
+  NAME == nil. Examples:
+    fd == 7 && n == 0      err =~ "reset"      dur > 5ms      end != "return"
+    remote =~ "^10\\."     len >= 4KiB && n < 100
+
+Output:
+  Records go to standard output, everything else to standard error: what was
+  armed, what was refused and why, and in the last line how many calls were
+  seen, are still open, were filtered and were lost. A reader that stalls never
+  slows the target: records that do not fit a bounded queue are counted as lost.
+
+Keys and signals:
+  Ctrl-C, SIGTERM, SIGHUP and SIGQUIT take everything out of the target and let
+  it run on. Ctrl-Z does so too, and fg arms again. A program that gotap started
+  runs on as well, unless the same Ctrl-C from the terminal ends it. After a
+  kill -9 of gotap the target goes on; the next gotap that attaches takes out
+  what was left behind.
+
+Exit codes:
+  0 done; 1 it went wrong; 2 wrong usage
+
+Environment:
+  NO_COLOR   no colours, when it is set and not empty (https://no-color.org)
+  RUST_LOG   what gotap tells about itself on standard error, e.g. gotap=debug"#;

@@ -1,0 +1,331 @@
+//! A function's arguments and results, read where its signature says they are.
+//!
+//! At the first instruction behind the stack check arguments are where the
+//! caller put them, at a RET results are where the callee put them: in
+//! registers by Go's ABI, or on the stack above the return address.
+
+use std::sync::Arc;
+
+use crate::addr::LiveAddr;
+use crate::arch::abi::{self, Location, Reg};
+use crate::image::signature::locate;
+use crate::image::types::{Param, Signature, Source, TypeId, TypeKind, TypeTable};
+use crate::memory::Memory;
+use crate::value::{Limits, Place, RuntimeTypes, Value, load_all, preload};
+
+/// The largest value that is gathered from registers, bytes: nine integer and
+/// fifteen float registers' worth.
+const MAX_GATHERED: usize = 24 * 8;
+
+/// The registers that Go passes values in.
+#[derive(Debug, Clone, Copy)]
+pub struct Registers {
+    /// RAX RBX RCX RDI RSI R8 R9 R10 R11.
+    pub ints: [u64; 9],
+    /// X0 to X15, when they were read.
+    pub floats: Option<[[u8; 16]; 16]>,
+}
+
+/// A parameter or result and its place.
+#[derive(Debug, Clone)]
+struct Part {
+    name: Arc<str>,
+    ty: TypeId,
+    size: usize,
+    location: Location,
+    is_error: bool,
+}
+
+/// How one function's values are read.
+#[derive(Debug, Clone)]
+pub struct Decoder {
+    params: Vec<Part>,
+    results: Vec<Part>,
+    /// Its types are the DWARF table's, not the descriptors'.
+    pub from_dwarf: bool,
+    /// Where the receiver (or first argument) is spilled to, from argp.
+    pub first_spill: Option<u64>,
+}
+
+/// An error among the results: its two words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ErrorResult {
+    /// Which result.
+    pub index: usize,
+    /// The itab; 0 for nil.
+    pub itab: u64,
+    /// The data word.
+    pub data: u64,
+}
+
+impl Decoder {
+    /// For a signature whose types are in `table`; `None` when some type's
+    /// size is not known, so that nothing behind it can be placed.
+    pub fn new(table: &dyn TypeTable, signature: &Signature, abi: abi::Abi) -> Option<Decoder> {
+        let layout = locate(table, signature, abi)?;
+        let part = |(index, (param, slot)): (usize, (&Param, &abi::Slot)), prefix: char| {
+            let ty = table.get(param.ty);
+            Some(Part {
+                name: match &param.name {
+                    Some(name) => name.clone(),
+                    None => format!("{prefix}{index}").into(),
+                },
+                ty: param.ty,
+                size: usize::try_from(ty.size).ok()?,
+                location: slot.location.clone(),
+                is_error: &*ty.name == "error"
+                    && matches!(ty.kind, TypeKind::Interface { empty: false }),
+            })
+        };
+        let params = signature.params.iter().zip(&layout.params).enumerate();
+        let results = signature
+            .results
+            .iter()
+            .flatten()
+            .zip(&layout.results)
+            .enumerate();
+        Some(Decoder {
+            params: params.map(|p| part(p, 'a')).collect::<Option<_>>()?,
+            results: results.map(|p| part(p, 'r')).collect::<Option<_>>()?,
+            from_dwarf: signature.source == Source::Dwarf,
+            first_spill: layout.params.first().and_then(|slot| slot.spill),
+        })
+    }
+
+    /// Names of the parameters that are shown.
+    pub fn param_names(&self) -> impl Iterator<Item = Arc<str>> + '_ {
+        shown(&self.params).map(|p| p.name.clone())
+    }
+
+    /// Names of the results.
+    pub fn result_names(&self) -> impl Iterator<Item = Arc<str>> + '_ {
+        shown(&self.results).map(|p| p.name.clone())
+    }
+
+    /// Loads the descriptions of all types now, so that nothing has to be looked
+    /// up while a thread waits.
+    pub fn preload(&self, table: &dyn TypeTable, limits: &Limits) {
+        for part in self.params.iter().chain(&self.results) {
+            preload(part.ty, table, limits);
+        }
+    }
+
+    /// Some argument is in a float register.
+    pub fn args_need_floats(&self) -> bool {
+        needs_floats(&self.params)
+    }
+
+    /// Some result is in a float register.
+    pub fn results_need_floats(&self) -> bool {
+        needs_floats(&self.results)
+    }
+
+    /// The arguments, at a function's entry site. `argp` is RSP+8 there.
+    pub fn args(&self, from: &Origin<'_>) -> Vec<(Arc<str>, Value)> {
+        load_parts(&self.params, from)
+    }
+
+    /// The results, at a RET. `argp` is RSP+8 there.
+    pub fn results(&self, from: &Origin<'_>) -> Vec<(Arc<str>, Value)> {
+        load_parts(&self.results, from)
+    }
+
+    /// The last result, when it is an `error`.
+    pub fn error(&self, from: &Origin<'_>) -> Option<ErrorResult> {
+        let index = self.results.len().checked_sub(1)?;
+        let part = self.results.get(index).filter(|p| p.is_error)?;
+        let mut words = [0; 16];
+        match &part.location {
+            Location::Registers(_) => {
+                let bytes = gather(part, &from.registers)?;
+                words.copy_from_slice(bytes.get(..16)?);
+            }
+            Location::Stack { offset } => {
+                from.memory
+                    .read(from.argp.offset(*offset), &mut words)
+                    .ok()?;
+            }
+        }
+        let (itab, data) = words.split_at(8);
+        Some(ErrorResult {
+            index,
+            itab: u64::from_le_bytes(itab.try_into().ok()?),
+            data: u64::from_le_bytes(data.try_into().ok()?),
+        })
+    }
+}
+
+/// Where values are read from at one hit.
+pub struct Origin<'a> {
+    /// The thread's registers.
+    pub registers: Registers,
+    /// Just above the return address.
+    pub argp: LiveAddr,
+    /// The target.
+    pub memory: &'a dyn Memory,
+    /// The table that the decoder's types are in.
+    pub types: &'a dyn TypeTable,
+    /// How much is loaded.
+    pub limits: &'a Limits,
+    /// What the program's own type data tells.
+    pub runtime: &'a dyn RuntimeTypes,
+}
+
+/// A dictionary of a generic function is the compiler's business.
+fn shown(parts: &[Part]) -> impl Iterator<Item = &Part> {
+    parts.iter().filter(|p| !p.name.starts_with('.'))
+}
+
+fn needs_floats(parts: &[Part]) -> bool {
+    parts.iter().any(|p| match &p.location {
+        Location::Registers(pieces) => pieces.iter().any(|p| matches!(p.reg, Reg::Float(_))),
+        Location::Stack { .. } => false,
+    })
+}
+
+fn load_parts(parts: &[Part], from: &Origin<'_>) -> Vec<(Arc<str>, Value)> {
+    let gathered: Vec<Option<Vec<u8>>> = shown(parts).map(|p| gather(p, &from.registers)).collect();
+    let mut items = Vec::with_capacity(parts.len());
+    for (part, bytes) in shown(parts).zip(&gathered) {
+        let place = match (&part.location, bytes) {
+            (Location::Stack { offset }, _) => Place::At(from.argp.offset(*offset)),
+            (Location::Registers(_), Some(bytes)) => Place::Bytes(bytes),
+            (Location::Registers(_), None) => Place::Bytes(&[]),
+        };
+        items.push((part.ty, place));
+    }
+    let values = load_all(&items, from.types, from.memory, from.limits, from.runtime);
+    shown(parts).map(|p| p.name.clone()).zip(values).collect()
+}
+
+/// The bytes of a value that lies in registers.
+fn gather(part: &Part, registers: &Registers) -> Option<Vec<u8>> {
+    let Location::Registers(pieces) = &part.location else {
+        return None;
+    };
+    if part.size > MAX_GATHERED {
+        return None;
+    }
+    let mut bytes = vec![0; part.size];
+    for piece in pieces {
+        let whole = match piece.reg {
+            Reg::Int(i) => registers.ints.get(usize::from(i))?.to_le_bytes().to_vec(),
+            Reg::Float(i) => registers.floats.as_ref()?.get(usize::from(i))?.to_vec(),
+        };
+        let from = whole.get(..usize::from(piece.size))?;
+        let at = usize::try_from(piece.offset).ok()?;
+        bytes
+            .get_mut(at..at.checked_add(from.len())?)?
+            .copy_from_slice(from);
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::types::{Origin as TypeOrigin, Type};
+    use crate::memory::Patchwork;
+    use crate::value::NoRuntime;
+
+    struct Table;
+
+    impl TypeTable for Table {
+        fn get(&self, id: TypeId) -> Arc<Type> {
+            let (name, size, kind) = match id.0 {
+                0 => ("int", 8, TypeKind::Int { signed: true }),
+                1 => ("string", 16, TypeKind::String),
+                2 => ("error", 16, TypeKind::Interface { empty: false }),
+                3 => ("float64", 8, TypeKind::Float),
+                _ => (
+                    "[2]int",
+                    16,
+                    TypeKind::Array {
+                        elem: TypeId(0),
+                        len: 2,
+                    },
+                ),
+            };
+            let origin = TypeOrigin::Builtin;
+            Arc::new(Type {
+                name: name.into(),
+                size,
+                kind,
+                origin,
+            })
+        }
+    }
+
+    fn signature(params: &[u32], results: &[u32]) -> Signature {
+        let list = |ids: &[u32]| {
+            ids.iter()
+                .map(|id| Param {
+                    name: None,
+                    ty: TypeId(*id),
+                })
+                .collect::<Vec<_>>()
+        };
+        Signature {
+            params: list(params),
+            results: Some(list(results)),
+            source: Source::Builtin,
+        }
+    }
+
+    fn origin<'a>(memory: &'a Patchwork, limits: &'a Limits, ints: [u64; 9]) -> Origin<'a> {
+        let mut floats = [[0; 16]; 16];
+        floats[0][..8].copy_from_slice(&1.5f64.to_le_bytes());
+        Origin {
+            registers: Registers {
+                ints,
+                floats: Some(floats),
+            },
+            argp: LiveAddr(0x1000),
+            memory,
+            types: &Table,
+            limits,
+            runtime: &NoRuntime,
+        }
+    }
+
+    #[test]
+    fn arguments_come_from_registers_and_the_stack() {
+        // int, string, [2]int (stack), float64
+        let decoder = Decoder::new(&Table, &signature(&[0, 1, 4, 3], &[]), abi::Abi::Internal)
+            .expect("all types are known");
+        assert!(decoder.args_need_floats());
+        let memory = Patchwork {
+            pieces: vec![
+                (
+                    LiveAddr(0x1000),
+                    [7u64.to_le_bytes(), 8u64.to_le_bytes()].concat(),
+                ),
+                (LiveAddr(0x2000), b"hello".to_vec()),
+            ],
+        };
+        let limits = Limits::default();
+        let args = decoder.args(&origin(&memory, &limits, [42, 0x2000, 5, 0, 0, 0, 0, 0, 0]));
+        let shown: Vec<String> = args.iter().map(|(n, v)| format!("{n}={v}")).collect();
+        assert_eq!(
+            shown,
+            ["a0=42", "a1=\"hello\"", "a2=[2]int{7, 8}", "a3=1.5"]
+        );
+    }
+
+    #[test]
+    fn an_error_is_the_last_results_two_words() {
+        let decoder = Decoder::new(&Table, &signature(&[], &[0, 2]), abi::Abi::Internal)
+            .expect("all types are known");
+        let memory = Patchwork::default();
+        let limits = Limits::default();
+        let from = origin(&memory, &limits, [3, 0xaa, 0xbb, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(
+            decoder.error(&from),
+            Some(ErrorResult {
+                index: 1,
+                itab: 0xaa,
+                data: 0xbb
+            })
+        );
+    }
+}

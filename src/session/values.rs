@@ -1,0 +1,218 @@
+//! Arguments and results of each traced function: its decoder, chosen before
+//! the first hit, and the loading at a hit.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use super::adapters::{FileMemory, LiveTypes};
+use super::target::Target;
+use crate::addr::{Bias, LiveAddr};
+use crate::arch::abi::Abi;
+use crate::golang::errors::ErrorReader;
+use crate::golang::family::family_of;
+use crate::image::dwarf::Dwarf;
+use crate::image::signature::Signatures;
+use crate::image::types::{MapKind, TypeTable};
+use crate::image::{Function, Image};
+use crate::probe::decode::{Decoder, Origin, Registers};
+use crate::probe::plan::{self, Plan};
+use crate::process::ProcessMemory;
+use crate::record::ErrorValue;
+use crate::sys::{Regs, ptrace};
+use crate::value::{Limits, Program, Value};
+
+/// Values of a call's arguments or results, by name.
+pub(super) type Named = Vec<(Arc<str>, Value)>;
+
+/// Decoders for the functions of a plan.
+pub(super) struct Values {
+    image: Arc<Image>,
+    bias: Bias,
+    dwarf: Option<Dwarf>,
+    maps: MapKind,
+    decoders: Vec<Option<Decoder>>,
+    /// For functions of the net family nothing is followed: their facts are
+    /// fields of their own, and they are called often.
+    shallow: Vec<bool>,
+    full: Limits,
+    none: Limits,
+}
+
+impl Values {
+    pub fn new(target: &Target, plan: &Plan) -> Values {
+        let image = &target.image;
+        let minor = image.go_version().minor();
+        let shallow: Vec<bool> = plan
+            .functions
+            .iter()
+            .map(|f| family_of(&f.name, minor).is_some())
+            .collect();
+        // The built-in table knows the family's names as well as DWARF does, and
+        // costs nothing to open.
+        let dwarf = match shallow.iter().all(|s| *s) {
+            true => None,
+            false => Dwarf::open(image.clone()).unwrap_or_else(|error| {
+                tracing::warn!(%error, "the debug information cannot be used");
+                None
+            }),
+        };
+        let functions: Vec<Option<Function<'_>>> = plan
+            .functions
+            .iter()
+            .map(|f| image.functions().get(f.index as usize))
+            .collect();
+        let known: Vec<Function<'_>> = functions.iter().copied().flatten().collect();
+        let full = Limits::default();
+        let ask = |f: &Function<'_>| dwarf.as_ref().and_then(|d| d.signature_of(f));
+        let mut signatures = Signatures::<FileMemory>::new(image, &target.types)
+            .with_dwarf(&ask)
+            .of(&known)
+            .into_iter();
+        let decoders = functions
+            .iter()
+            .zip(&plan.functions)
+            .map(|(function, planned)| {
+                let signature = function.and_then(|_| signatures.next())?;
+                let abi = match planned.abi {
+                    plan::Abi::Internal => Abi::Internal,
+                    plan::Abi::Abi0 => Abi::Abi0,
+                };
+                let table: &dyn TypeTable = match (&dwarf, signature.source) {
+                    (Some(dwarf), crate::image::types::Source::Dwarf) => dwarf,
+                    _ => &*target.types,
+                };
+                let decoder = Decoder::new(table, &signature, abi)?;
+                decoder.preload(table, &full);
+                Some(decoder)
+            })
+            .collect();
+        Values {
+            image: image.clone(),
+            bias: target.bias,
+            maps: dwarf.as_ref().map_or(MapKind::Unknown, TypeTable::map_kind),
+            dwarf,
+            decoders,
+            shallow,
+            full,
+            none: Limits {
+                depth: 0,
+                bytes: 0,
+                ..Limits::default()
+            },
+        }
+    }
+
+    /// The decoder of a function.
+    pub fn decoder(&self, func: usize) -> Option<&Decoder> {
+        self.decoders.get(func)?.as_ref()
+    }
+
+    /// The arguments at an entry hit.
+    pub fn args(&self, func: usize, hit: &At<'_>) -> Named {
+        let Some(decoder) = self.decoder(func) else {
+            return Vec::new();
+        };
+        self.with_origin(func, decoder, decoder.args_need_floats(), hit, |from| {
+            decoder.args(from)
+        })
+    }
+
+    /// The results at a RET, and the error among them.
+    pub fn results(&self, func: usize, hit: &At<'_>) -> (Named, Option<ErrorValue>) {
+        let Some(decoder) = self.decoder(func) else {
+            return (Vec::new(), None);
+        };
+        self.with_origin(func, decoder, decoder.results_need_floats(), hit, |from| {
+            let error = decoder
+                .error(from)
+                .map(|words| hit.error(words.itab, words.data));
+            (decoder.results(from), error)
+        })
+    }
+
+    fn with_origin<T>(
+        &self,
+        func: usize,
+        decoder: &Decoder,
+        floats: bool,
+        hit: &At<'_>,
+        read: impl FnOnce(&Origin<'_>) -> T,
+    ) -> T {
+        let name = |pc: LiveAddr| {
+            let function = self.image.functions().find(self.bias.image(pc))?;
+            Some(Arc::from(&*function.name()))
+        };
+        let program = Program {
+            types: hit.types,
+            errors: Some(hit.errors),
+            function: &name,
+            maps: self.maps,
+        };
+        let types: &dyn TypeTable = match (&self.dwarf, decoder.from_dwarf) {
+            (Some(dwarf), true) => dwarf,
+            _ => hit.types.table(),
+        };
+        let shallow = self.shallow.get(func).copied().unwrap_or(false);
+        read(&Origin {
+            registers: Registers {
+                ints: int_registers(hit.regs),
+                floats: floats
+                    .then(|| ptrace::vector_registers(hit.tid).ok())
+                    .flatten(),
+            },
+            argp: LiveAddr(hit.regs.rsp.wrapping_add(8)),
+            memory: hit.memory,
+            types,
+            limits: if shallow { &self.none } else { &self.full },
+            runtime: &program,
+        })
+    }
+}
+
+/// The names of the arguments and of the results of a plan's functions.
+pub fn value_names(target: &Target, plan: &Plan) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
+    let values = Values::new(target, plan);
+    let decoders = || values.decoders.iter().flatten();
+    let arguments = decoders().flat_map(Decoder::param_names).collect();
+    (
+        arguments,
+        decoders().flat_map(Decoder::result_names).collect(),
+    )
+}
+
+/// A thread that waits at a site.
+pub(super) struct At<'a> {
+    pub regs: &'a Regs,
+    pub tid: i32,
+    pub memory: &'a ProcessMemory,
+    pub types: &'a LiveTypes,
+    pub errors: &'a RefCell<ErrorReader>,
+}
+
+impl At<'_> {
+    /// The error in two words.
+    pub fn error(&self, itab: u64, data: u64) -> ErrorValue {
+        let read = self
+            .errors
+            .borrow_mut()
+            .text(self.memory, self.types, itab, data, &mut []);
+        match read {
+            Ok(None) => ErrorValue::Nil,
+            Ok(Some(e)) => ErrorValue::Text {
+                text: e.text,
+                structural: e.structural,
+            },
+            Err(_) => ErrorValue::Text {
+                text: Arc::from("unreadable"),
+                structural: true,
+            },
+        }
+    }
+}
+
+/// The integer registers in Go's sequence (cmd/compile/abi-internal.md).
+pub(super) fn int_registers(regs: &Regs) -> [u64; 9] {
+    [
+        regs.rax, regs.rbx, regs.rcx, regs.rdi, regs.rsi, regs.r8, regs.r9, regs.r10, regs.r11,
+    ]
+}
