@@ -31,18 +31,22 @@ use crate::golang::family::preset_conn;
 use crate::image::pattern::{self, Limits};
 use crate::probe::plan::{Event, Plan, Wanted, plan};
 use crate::process::tracer::{Ending, Tracer};
-use crate::script::{CallNames, Checked};
-use crate::session::{Control, Engine, Options, Outcome, SessionError, Start, StopReason, Target};
+use crate::script::{BadExpression, CallNames, Checked, compile_condition, parse_condition};
+use crate::session::{
+    Control, Engine, Options, Outcome, SessionError, Start, StopReason, Target, value_names,
+};
 use crate::sink::queue::{Sender, queue};
 use crate::sink::run::{Counters, Selection, Stop, run_sink};
 use crate::sink::{Color, Sink, Tee};
-use crate::sys::signals;
+use crate::sys::{is_terminal, signals};
 
 /// Records between the tracer and the writer; more than fit are counted as lost.
 const QUEUE: usize = 1 << 16;
 
-/// So many functions that are not armed are named, per reason.
+/// So many functions that are not armed are named, per reason, and so many
+/// reasons told.
 const NAMES_TOLD: usize = 3;
+const REASONS_TOLD: usize = 6;
 
 /// How long a stalled reader is waited for at the end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -50,28 +54,37 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Runs `gotap trace`.
 pub fn run(args: &TraceArgs) -> anyhow::Result<()> {
     let began = Instant::now();
-    let filter = match &args.filter {
-        // Names of arguments are known once the functions are; wrong syntax now.
-        Some(text) => Some(crate::script::compile_condition(
-            text,
-            &CallNames::default(),
-        )?),
-        None => None,
-    };
+    if let Some(text) = &args.filter {
+        // Its names are checked once the functions are known; wrong syntax now.
+        parse_condition(text)?;
+    }
     if args.list {
         return list(args);
     }
     signals::prepare().context("cannot set up signal handling")?;
-    let to = open_output(args)?;
     match args.pid {
         Some(pid) => {
             let target = Target::of_process(pid)?;
             let plan = Arc::new(make_plan(args, &target, Start::Attached)?);
-            let tracing = Tracing::begin(args, filter, to, began);
+            let filter = compile_filter(args, &target, &plan)?;
+            let tracing = Tracing::begin(args, filter, open_output(args)?, began);
             tracing.attached(pid, &target, &plan)
         }
-        None => launched(args, filter, to, began),
+        None => launched(args, began),
     }
+}
+
+/// The filter, its names checked against the functions' arguments and results.
+fn compile_filter(
+    args: &TraceArgs,
+    target: &Target,
+    plan: &Plan,
+) -> Result<Option<Checked>, BadExpression> {
+    let Some(text) = &args.filter else {
+        return Ok(None);
+    };
+    let (arguments, results) = value_names(target, plan);
+    compile_condition(text, &CallNames::with_signatures(arguments, results)).map(Some)
 }
 
 fn open_output(args: &TraceArgs) -> anyhow::Result<Box<dyn Write + Send>> {
@@ -84,17 +97,15 @@ fn open_output(args: &TraceArgs) -> anyhow::Result<Box<dyn Write + Send>> {
     })
 }
 
-fn launched(
-    args: &TraceArgs,
-    filter: Option<Checked>,
-    to: Box<dyn Write + Send>,
-    began: Instant,
-) -> anyhow::Result<()> {
+fn launched(args: &TraceArgs, began: Instant) -> anyhow::Result<()> {
     // What can be known before the program is started is checked before.
+    let mut filter = None;
     if let Some(path) = find_program(args) {
         let target = Target::of_file(&path)?;
-        make_plan(args, &target, Start::Launched)?;
+        let plan = make_plan(args, &target, Start::Launched)?;
+        filter = compile_filter(args, &target, &plan)?;
     }
+    let to = open_output(args)?;
     let mut tracer = Tracer::launch(&args.program, args.out.is_none())?;
     let prepared = Target::of_process(tracer.pid()).and_then(|target| {
         let plan = make_plan(args, &target, Start::Launched)?;
@@ -194,19 +205,27 @@ fn list(args: &TraceArgs) -> anyhow::Result<()> {
 fn refusals(plan: &Plan) -> Vec<String> {
     let mut reasons = BTreeMap::<String, Vec<&str>>::new();
     for function in plan.functions.iter().filter(|f| f.trap.is_err()) {
-        reasons
-            .entry(function.explain())
-            .or_default()
-            .push(&function.name);
+        let names = reasons.entry(function.explain()).or_default();
+        names.push(&function.name);
     }
+    let mut reasons: Vec<_> = reasons.into_iter().collect();
+    reasons.sort_by_key(|(_, names)| std::cmp::Reverse(names.len()));
+    let rest = reasons.split_off(reasons.len().min(REASONS_TOLD));
     let line = |(reason, names): (String, Vec<&str>)| {
         let first = names.get(..NAMES_TOLD).unwrap_or(&names).join(", ");
         match names.len().saturating_sub(NAMES_TOLD) {
             0 => format!("{first}: {reason}"),
-            more => format!("{first} and {more} more (--list tells which): {reason}"),
+            more => format!("{first} and {more} more: {reason}"),
         }
     };
-    reasons.into_iter().map(line).collect()
+    let mut lines: Vec<String> = reasons.into_iter().map(line).collect();
+    match rest.iter().map(|(_, names)| names.len()).sum::<usize>() {
+        0 => {}
+        more => lines.push(format!(
+            "{more} more functions are not armed; --list says which and why"
+        )),
+    }
+    lines
 }
 
 /// One `gotap trace`, from the armed line to the last.
@@ -332,10 +351,11 @@ impl<'a> Tracing<'a> {
             self.messages.say(line);
         }
         self.messages.say(format!(
-            "armed {} sites in {} functions of pid {pid} in {:.0} ms",
+            "armed {} sites in {} functions of pid {pid} in {:.0} ms{}",
             engine.armed_sites(),
             plan.armed(),
             self.began.elapsed().as_secs_f64() * 1e3,
+            self.how_to_end(),
         ));
         engine.start();
         let outcome = engine.run(&mut |message| self.messages.say(message))?;
@@ -350,6 +370,15 @@ impl<'a> Tracing<'a> {
             ));
         }
         Ok((outcome, engine))
+    }
+
+    /// For people at a terminal who have not said when to end.
+    fn how_to_end(&self) -> &'static str {
+        let bounded = self.args.time.is_some() || self.args.count.is_some();
+        if bounded || !self.args.program.is_empty() || !is_terminal(&std::io::stderr()) {
+            return "";
+        }
+        "; Ctrl-C ends"
     }
 
     fn finish(self, outcome: Outcome, ending: Option<Ending>) -> anyhow::Result<()> {
@@ -397,7 +426,7 @@ fn make_sink(args: &TraceArgs, to: Box<dyn Write + Send>) -> Box<dyn Sink> {
     use crate::sink::json::JsonSink;
     use crate::sink::summary::{SummarySink, SummaryStyle};
     use crate::sink::text::TextSink;
-    let terminal = args.out.is_none() && crate::sys::is_terminal(&std::io::stdout());
+    let terminal = args.out.is_none() && is_terminal(&std::io::stdout());
     let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
     let color = if terminal && !plain {
         Color::Always

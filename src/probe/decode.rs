@@ -11,7 +11,7 @@ use crate::arch::abi::{self, Location, Reg};
 use crate::image::signature::locate;
 use crate::image::types::{Param, Signature, Source, TypeId, TypeKind, TypeTable};
 use crate::memory::Memory;
-use crate::value::{Limits, Place, RuntimeTypes, Value, load_all};
+use crate::value::{Limits, Place, RuntimeTypes, Value, load_all, preload};
 
 /// The largest value that is gathered from registers, bytes: nine integer and
 /// fifteen float registers' worth.
@@ -100,6 +100,14 @@ impl Decoder {
     /// Names of the results.
     pub fn result_names(&self) -> impl Iterator<Item = Arc<str>> + '_ {
         shown(&self.results).map(|p| p.name.clone())
+    }
+
+    /// Loads the descriptions of all types now, so that nothing has to be looked
+    /// up while a thread waits.
+    pub fn preload(&self, table: &dyn TypeTable, limits: &Limits) {
+        for part in self.params.iter().chain(&self.results) {
+            preload(part.ty, table, limits);
+        }
     }
 
     /// Some argument is in a float register.

@@ -63,6 +63,11 @@ pub fn compile_condition(source: &str, names: &dyn Names) -> Result<Checked, Bad
         .map_err(|error| BadExpression::new(source, error))
 }
 
+/// Looks at a condition's syntax alone, before its names can be known.
+pub fn parse_condition(source: &str) -> Result<Expr, BadExpression> {
+    parse(source).map_err(|error| BadExpression::new(source, error))
+}
+
 /// Parses and checks an expression of any type, otherwise as
 /// [`compile_condition`].
 pub fn compile(source: &str, names: &dyn Names) -> Result<Checked, BadExpression> {

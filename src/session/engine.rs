@@ -73,6 +73,8 @@ pub struct Stats {
     pub held_ns: u64,
     /// RETs of calls whose entry was not seen.
     pub unseen: u64,
+    /// Entries of which it could not be told whose they are: lost.
+    pub unattributed: u64,
 }
 
 /// One function's counter for `--max-rate`.
@@ -285,6 +287,12 @@ impl Engine {
         let now = self.clock.now();
         let open = self.join.drain(end, now);
         self.emit(open, None);
+        if self.stats.unattributed > 0 {
+            let _ = self.sender.send(crate::record::Record::Gap {
+                lost: self.stats.unattributed,
+                why: "no goroutine",
+            });
+        }
         left?;
         Ok(outcome)
     }

@@ -17,6 +17,7 @@ mod values;
 pub use control::{Control, StopReason};
 pub use engine::{Engine, Options, Outcome, Start};
 pub use target::Target;
+pub use values::value_names;
 
 use crate::image::ImageError;
 use crate::image::pattern::PatternError;

@@ -62,6 +62,7 @@ impl Values {
             .map(|f| image.functions().get(f.index as usize))
             .collect();
         let known: Vec<Function<'_>> = functions.iter().copied().flatten().collect();
+        let full = Limits::default();
         let ask = |f: &Function<'_>| dwarf.as_ref().and_then(|d| d.signature_of(f));
         let mut signatures = Signatures::<FileMemory>::new(image, &target.types)
             .with_dwarf(&ask)
@@ -80,7 +81,9 @@ impl Values {
                     (Some(dwarf), crate::image::types::Source::Dwarf) => dwarf,
                     _ => &*target.types,
                 };
-                Decoder::new(table, &signature, abi)
+                let decoder = Decoder::new(table, &signature, abi)?;
+                decoder.preload(table, &full);
+                Some(decoder)
             })
             .collect();
         Values {
@@ -90,7 +93,7 @@ impl Values {
             dwarf,
             decoders,
             shallow,
-            full: Limits::default(),
+            full,
             none: Limits {
                 depth: 0,
                 bytes: 0,
@@ -164,6 +167,17 @@ impl Values {
             runtime: &program,
         })
     }
+}
+
+/// The names of the arguments and of the results of a plan's functions.
+pub fn value_names(target: &Target, plan: &Plan) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
+    let values = Values::new(target, plan);
+    let decoders = || values.decoders.iter().flatten();
+    let arguments = decoders().flat_map(Decoder::param_names).collect();
+    (
+        arguments,
+        decoders().flat_map(Decoder::result_names).collect(),
+    )
 }
 
 /// A thread that waits at a site.

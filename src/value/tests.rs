@@ -1,5 +1,6 @@
 //! A Go program's values, read from outside, against what it prints itself.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::FileExt as _;
@@ -10,10 +11,14 @@ use std::sync::Arc;
 use object::{Object as _, ObjectSegment as _, ObjectSymbol as _};
 
 use super::*;
-use crate::addr::LiveAddr;
+use crate::addr::{Bias, LiveAddr};
+use crate::golang::dynamic::{LiveTypes, type_section};
+use crate::golang::errors::ErrorReader;
+use crate::image::Image;
 use crate::image::dwarf::Dwarf;
 use crate::image::dwarf::tests::{build, open};
-use crate::image::types::{TypeId, TypeTable as _};
+use crate::image::rtti::RttiTypes;
+use crate::image::types::{MapKind, TypeId, TypeTable as _};
 use crate::memory::{Memory, MemoryError, Patchwork};
 
 /// A running program's memory, without stopping it.
@@ -176,7 +181,43 @@ fn values_of_a_running_program_are_what_it_prints() {
             wrong.push(format!("{name}:\n  want   {expected}\n  shown  {shown}"));
         }
     }
+    // The same without DWARF: types from the runtime's descriptors, errors
+    // through the golang room.
+    let image = Image::open(&path).expect("an image");
+    let rtti = RttiTypes::new(image.memory(), type_section(&image));
+    let live = LiveTypes {
+        table: &rtti,
+        bias: Bias(0),
+    };
+    let minor = image.go_version().minor();
+    let layouts = Arc::new(crate::golang::layout::Layouts::resolve(minor, None));
+    let errors = RefCell::new(ErrorReader::new(layouts, minor));
+    let experiments = image.go_version().text();
+    let program = Program {
+        types: &live,
+        errors: Some(&errors),
+        function: &|pc| rt.function(pc),
+        maps: MapKind::of(minor.expect("a version"), experiments),
+    };
+    let mut stripped = 0;
+    for (name, expected) in lines.iter().filter_map(|line| line.split_once('\t')) {
+        let variable = dwarf.variable(&format!("main.{name}")).expect("in DWARF");
+        let Some(ty) = rtti.find_type(&dwarf.get(variable.ty).name) else {
+            continue;
+        };
+        stripped += 1;
+        let place = Place::At(LiveAddr(variable.at.0));
+        let shown = load(ty, &live, place, &memory, &Limits::default(), &program).to_string();
+        if shown != expected {
+            wrong.push(format!(
+                "{name} by RTTI:\n  Go     {expected}\n  shown  {shown}"
+            ));
+        }
+    }
+    let shown = load_variable(&dwarf, "Error", &memory, &program).to_string();
+    assert_eq!(shown, r"broken\x1b[2J");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(stripped > 40, "only {stripped} types in RTTI");
     let big = show("MapBig");
     assert!(big.ends_with(", ...+992 more}"), "{big}");
     let wide = show("MapWide");
