@@ -38,13 +38,15 @@ use crate::session::{
 use crate::sink::queue::{Sender, queue};
 use crate::sink::run::{Counters, Selection, Stop, run_sink};
 use crate::sink::{Color, Sink, Tee};
-use crate::sys::signals;
+use crate::sys::{is_terminal, signals};
 
 /// Records between the tracer and the writer; more than fit are counted as lost.
 const QUEUE: usize = 1 << 16;
 
-/// So many functions that are not armed are named, per reason.
+/// So many functions that are not armed are named, per reason, and so many
+/// reasons told.
 const NAMES_TOLD: usize = 3;
+const REASONS_TOLD: usize = 6;
 
 /// How long a stalled reader is waited for at the end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -203,19 +205,27 @@ fn list(args: &TraceArgs) -> anyhow::Result<()> {
 fn refusals(plan: &Plan) -> Vec<String> {
     let mut reasons = BTreeMap::<String, Vec<&str>>::new();
     for function in plan.functions.iter().filter(|f| f.trap.is_err()) {
-        reasons
-            .entry(function.explain())
-            .or_default()
-            .push(&function.name);
+        let names = reasons.entry(function.explain()).or_default();
+        names.push(&function.name);
     }
+    let mut reasons: Vec<_> = reasons.into_iter().collect();
+    reasons.sort_by_key(|(_, names)| std::cmp::Reverse(names.len()));
+    let rest = reasons.split_off(reasons.len().min(REASONS_TOLD));
     let line = |(reason, names): (String, Vec<&str>)| {
         let first = names.get(..NAMES_TOLD).unwrap_or(&names).join(", ");
         match names.len().saturating_sub(NAMES_TOLD) {
             0 => format!("{first}: {reason}"),
-            more => format!("{first} and {more} more (--list tells which): {reason}"),
+            more => format!("{first} and {more} more: {reason}"),
         }
     };
-    reasons.into_iter().map(line).collect()
+    let mut lines: Vec<String> = reasons.into_iter().map(line).collect();
+    match rest.iter().map(|(_, names)| names.len()).sum::<usize>() {
+        0 => {}
+        more => lines.push(format!(
+            "{more} more functions are not armed; --list says which and why"
+        )),
+    }
+    lines
 }
 
 /// One `gotap trace`, from the armed line to the last.
@@ -355,10 +365,11 @@ impl<'a> Tracing<'a> {
             self.messages.say(line);
         }
         self.messages.say(format!(
-            "armed {} sites in {} functions of pid {pid} in {:.0} ms",
+            "armed {} sites in {} functions of pid {pid} in {:.0} ms{}",
             engine.armed_sites(),
             plan.armed(),
             began.elapsed().as_secs_f64() * 1e3,
+            self.how_to_end(),
         ));
         engine.start();
         let outcome = engine.run(&mut |message| self.messages.say(message))?;
@@ -373,6 +384,15 @@ impl<'a> Tracing<'a> {
             ));
         }
         Ok((outcome, engine))
+    }
+
+    /// For people at a terminal who have not said when to end.
+    fn how_to_end(&self) -> &'static str {
+        let bounded = self.args.time.is_some() || self.args.count.is_some();
+        if bounded || !self.args.program.is_empty() || !is_terminal(&std::io::stderr()) {
+            return "";
+        }
+        "; Ctrl-C ends"
     }
 
     fn finish(self, outcome: Outcome, ending: Option<Ending>) -> anyhow::Result<()> {
@@ -420,7 +440,7 @@ fn make_sink(args: &TraceArgs, to: Box<dyn Write + Send>) -> Box<dyn Sink> {
     use crate::sink::json::JsonSink;
     use crate::sink::summary::{SummarySink, SummaryStyle};
     use crate::sink::text::TextSink;
-    let terminal = args.out.is_none() && crate::sys::is_terminal(&std::io::stdout());
+    let terminal = args.out.is_none() && is_terminal(&std::io::stdout());
     let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
     let color = if terminal && !plain {
         Color::Always
