@@ -288,40 +288,51 @@ impl<'a> Tracing<'a> {
         }
     }
 
-    fn options(&self) -> Options {
-        Options {
+    fn attached(self, pid: i32, target: &Target, plan: &Arc<Plan>) -> anyhow::Result<()> {
+        let (outcome, _) = self.sessions(Tracer::attach(pid)?, target, plan, Start::Attached)?;
+        self.finish(outcome, None)
+    }
+
+    fn started(self, tracer: Tracer, target: &Target, plan: &Arc<Plan>) -> anyhow::Result<()> {
+        let (outcome, ending) = self.sessions(tracer, target, plan, Start::Launched)?;
+        self.finish(outcome, ending)
+    }
+
+    /// One session, and a further one after each Ctrl-Z. When this returns the
+    /// engine's end of the queue is closed: the writer knows that all is there.
+    fn sessions(
+        &self,
+        tracer: Tracer,
+        target: &Target,
+        plan: &Arc<Plan>,
+        start: Start,
+    ) -> anyhow::Result<(Outcome, Option<Ending>)> {
+        let pid = tracer.pid();
+        let mut options = Options {
             stack: self.args.stack,
             payload: self.args.payload.unwrap_or(0),
             slow: self.args.slow,
             limit: self.args.time,
             max_rate: self.args.max_rate,
-        }
-    }
-
-    fn attached(self, pid: i32, target: &Target, plan: &Arc<Plan>) -> anyhow::Result<()> {
-        let mut outcome = self.session(Tracer::attach(pid)?, target, plan, Start::Attached)?;
-        while outcome.0 == Outcome::Suspended {
-            signals::suspend_self().context("cannot suspend")?;
-            outcome = self.session(Tracer::attach(pid)?, target, plan, Start::Attached)?;
-        }
-        let (outcome, engine) = outcome;
-        drop(engine);
-        self.finish(outcome, None)
-    }
-
-    fn started(self, tracer: Tracer, target: &Target, plan: &Arc<Plan>) -> anyhow::Result<()> {
-        let pid = tracer.pid();
-        let (mut outcome, mut engine) = self.session(tracer, target, plan, Start::Launched)?;
-        while outcome == Outcome::Suspended {
-            signals::suspend_self().context("cannot suspend")?;
+            ids_given: 0,
+        };
+        let first = Instant::now();
+        let (mut tracer, mut start, mut began) = (tracer, start, self.began);
+        loop {
+            let (outcome, engine) = self.session(tracer, target, plan, &options, start, began)?;
+            if outcome != Outcome::Suspended {
+                return Ok((outcome, engine.tracer().try_reap()));
+            }
+            options.ids_given = engine.ids_given();
+            let left = |time: Duration| time.saturating_sub(first.elapsed());
+            // A launched program stays a child of ours, whose end is ours to take.
             drop(engine);
-            (outcome, engine) =
-                self.session(Tracer::attach(pid)?, target, plan, Start::Attached)?;
+            signals::suspend_self().context("cannot suspend")?;
+            began = Instant::now();
+            options.limit = self.args.time.map(left);
+            start = Start::Attached;
+            tracer = Tracer::attach(pid)?;
         }
-        let ending = engine.tracer().try_reap();
-        // Its end of the queue closes with it: the writer knows that all is there.
-        drop(engine);
-        self.finish(outcome, ending)
     }
 
     fn session(
@@ -329,20 +340,23 @@ impl<'a> Tracing<'a> {
         tracer: Tracer,
         target: &Target,
         plan: &Arc<Plan>,
+        options: &Options,
         start: Start,
+        began: Instant,
     ) -> anyhow::Result<(Outcome, Engine)> {
         let pid = tracer.pid();
         let mut engine = Engine::arm(
             tracer,
             target,
             plan.clone(),
-            self.options(),
+            options.clone(),
             start,
             self.sender.clone(),
             self.control.clone(),
         )?;
         for note in target.notes() {
-            self.messages.say(note.clone());
+            let version = target.image.go_version().text();
+            self.messages.say(format!("{version}: {note}"));
         }
         for message in engine.take_messages() {
             self.messages.say(message);
@@ -354,7 +368,7 @@ impl<'a> Tracing<'a> {
             "armed {} sites in {} functions of pid {pid} in {:.0} ms{}",
             engine.armed_sites(),
             plan.armed(),
-            self.began.elapsed().as_secs_f64() * 1e3,
+            began.elapsed().as_secs_f64() * 1e3,
             self.how_to_end(),
         ));
         engine.start();

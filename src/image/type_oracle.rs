@@ -322,7 +322,7 @@ impl Oracle {
                 _ => None,
             }
         });
-        let at = self.through(unit, entry, |u, e| self.reference(u, e, gimli::DW_AT_type))?;
+        let at = self.through(unit, entry, |u, e| Self::reference(u, e, gimli::DW_AT_type))?;
         let shape = self.shape(at, 0)?.0;
         let (mut pieces, mut stack) = (None, None);
         if let Some(value) = entry.attr_value(gimli::DW_AT_location) {
@@ -362,13 +362,12 @@ impl Oracle {
         get: impl Fn(&gimli::Unit<R>, &Entry<'_>) -> Option<T>,
     ) -> Option<T> {
         get(unit, entry).or_else(|| {
-            let at = self.reference(unit, entry, gimli::DW_AT_abstract_origin)?;
+            let at = Self::reference(unit, entry, gimli::DW_AT_abstract_origin)?;
             self.with(at, |u, e| get(u, e))?
         })
     }
 
     fn reference(
-        &self,
         unit: &gimli::Unit<R>,
         entry: &Entry<'_>,
         attribute: gimli::DwAt,
@@ -412,7 +411,7 @@ impl Oracle {
             let number = |a| entry.attr_value(a).and_then(|v| v.udata_value());
             let size = number(gimli::DW_AT_byte_size);
             let inner = |of: &Entry<'_>| {
-                self.shape(self.reference(unit, of, gimli::DW_AT_type)?, depth + 1)
+                self.shape(Self::reference(unit, of, gimli::DW_AT_type)?, depth + 1)
             };
             let shape = match entry.tag() {
                 gimli::DW_TAG_typedef => inner(entry)?.0,

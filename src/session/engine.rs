@@ -37,6 +37,8 @@ pub struct Options {
     pub limit: Option<Duration>,
     /// Disarm functions that are entered more often than this a second.
     pub max_rate: Option<u64>,
+    /// How many ids earlier sessions on this target have given to calls.
+    pub ids_given: u64,
 }
 
 /// How the target came to be traced.
@@ -107,8 +109,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Puts the plan's sites into the target and arms them. `first_id` is the
-    /// number of calls that earlier sessions on this target have given ids to.
+    /// Puts the plan's sites into the target and arms them.
     pub fn arm(
         mut tracer: Tracer,
         target: &Target,
@@ -137,7 +138,7 @@ impl Engine {
         let mut engine = Engine {
             sites: Vec::new(),
             rates: vec![Rate::default(); plan.functions.len()],
-            join: Join::default(),
+            join: Join::counting_from(options.ids_given),
             ended: Vec::new(),
             goexits: 0,
             goexit_done: None,
@@ -265,6 +266,11 @@ impl Engine {
         self.stats
     }
 
+    /// How many ids calls have been given so far, by earlier sessions too.
+    pub fn ids_given(&self) -> u64 {
+        self.join.begun()
+    }
+
     /// How a launched program ended after we let it go, if it has by now.
     pub fn tracer(&self) -> &Tracer {
         &self.tracer
@@ -286,7 +292,7 @@ impl Engine {
         let left = if leave { self.tracer.leave() } else { Ok(()) };
         let now = self.clock.now();
         let open = self.join.drain(end, now);
-        self.emit(open, None);
+        self.emit(open);
         if self.stats.unattributed > 0 {
             let _ = self.sender.send(crate::record::Record::Gap {
                 lost: self.stats.unattributed,
@@ -346,6 +352,9 @@ impl Engine {
             return;
         };
         if let Some(rate) = self.rates.get_mut(func) {
+            if rate.disarmed {
+                return;
+            }
             rate.entries += 1;
         }
         let entered = self
@@ -462,12 +471,16 @@ impl Engine {
             return;
         }
         let mut ended = std::mem::take(&mut self.ended);
-        self.emit(ended.drain(..), None);
+        self.emit(ended.drain(..));
         self.ended = ended;
     }
 
-    fn emit(&mut self, ended: impl IntoIterator<Item = Ended<Begun>>, as_end: Option<End>) {
+    fn emit(&mut self, ended: impl IntoIterator<Item = Ended<Begun>>) {
         for one in ended {
+            // What `--slow` has told of is still as it was told.
+            if one.end == End::Open && one.call.reported {
+                continue;
+            }
             let mut call = *one.call.data;
             call.id = one.call.id;
             call.parent = one.call.parent;
@@ -475,7 +488,7 @@ impl Engine {
             if call.since_attach {
                 call.time_ns = self.clock.wall(one.at_ns);
             }
-            call.end = as_end.unwrap_or(one.end);
+            call.end = one.end;
             self.send(call);
         }
     }
@@ -554,6 +567,9 @@ impl Engine {
                 tracing::debug!(%error, "a site stays armed");
             }
         }
+        // Nobody will see how they end, nor may they be mistaken for unwound.
+        let open = self.join.take_function(func, self.clock.now());
+        self.emit(open);
         if let Some(f) = plan.functions.get(func) {
             self.messages.push(format!(
                 "{} was called {per_second:.0} times a second, more than --max-rate {max}: disarmed",

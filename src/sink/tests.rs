@@ -346,19 +346,45 @@ fn run(
 }
 
 #[test]
-fn a_call_that_was_told_of_while_it_ran_is_one_call() {
-    let counters = Counters::default();
+fn a_call_told_of_while_it_ran_is_counted_once() {
     let open = |id| {
         record(Call {
             end: End::Open,
+            n: None,
             ..read(id)
         })
     };
-    let records = vec![open(1), open(2), record(read(1)), open(2)];
+    let records = || {
+        vec![
+            open(1),
+            open(2),
+            record(read(1)),
+            record(read(3)),
+            record(read(4)),
+        ]
+    };
+    let counts = |counters: &Counters| {
+        [
+            counters.seen(),
+            counters.printed(),
+            counters.filtered(),
+            counters.open(),
+        ]
+    };
+    let (kept, counters) = (Kept::default(), Counters::default());
     let all = Selection::default();
-    let (end, _) = run(records, &all, Kept::default().writer(), &counters);
-    assert_eq!(end.unwrap(), Stop::Finished);
-    assert_eq!([counters.seen(), counters.open()], [2, 1]);
+    run(records(), &all, kept.writer(), &counters).0.unwrap();
+    assert_eq!(counts(&counters), [4, 4, 0, 1]);
+    assert_eq!(kept.text().lines().count(), 5);
+
+    let (kept, counters) = (Kept::default(), Counters::default());
+    let ended = Selection {
+        filter: Some(compile_condition("end == \"return\"", &CallNames::default()).unwrap()),
+        limit: Some(2),
+    };
+    let (end, _) = run(records(), &ended, kept.writer(), &counters);
+    assert_eq!(end.unwrap(), Stop::Limit);
+    assert_eq!(counts(&counters), [3, 2, 1, 1]);
 }
 
 #[test]

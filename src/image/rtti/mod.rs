@@ -159,6 +159,10 @@ impl<M: Memory> RttiTypes<M> {
         let reader = self.reader();
         let listed = search::listed(&reader, &wanted, &self.listed);
         let found = listed.or_else(|| {
+            // From Go 1.27 the list is complete.
+            if let TypeList::Descriptors { .. } = self.section.list {
+                return None;
+            }
             let index = self.referenced.get_or_init(|| search::referenced(&reader));
             index.find(&reader, &wanted)
         });

@@ -105,8 +105,8 @@ impl NameIndex {
     pub(super) fn find(&self, reader: &Reader<'_>, wanted: &Wanted<'_>) -> Option<LiveAddr> {
         let hash = hash(wanted.short.as_bytes());
         let first = self.0.partition_point(|(h, _)| *h < hash);
-        let same = self.0.get(first..)?.iter().take_while(|(h, _)| *h == hash);
-        same.filter_map(|(_, words)| {
+        let mut same = self.0.get(first..)?.iter().take_while(|(h, _)| *h == hash);
+        same.find_map(|(_, words)| {
             let at = reader
                 .section
                 .types
@@ -114,7 +114,6 @@ impl NameIndex {
             let raw = reader.raw(at)?;
             wanted.is(reader, &raw).then_some(at)
         })
-        .next()
     }
 }
 

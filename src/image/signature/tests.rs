@@ -228,9 +228,8 @@ fn a_stripped_program_tells_what_dwarf_of_its_twin_does() {
     let mut sources = HashMap::<Source, u32>::new();
     for (function, signature) in functions.iter().zip(&signatures) {
         // The twin's function, unless it is one of several of the name.
-        let entry = match twins.get(&*function.name()).map(Vec::as_slice) {
-            Some([entry]) => entry,
-            _ => continue,
+        let Some([entry]) = twins.get(&*function.name()).map(Vec::as_slice) else {
+            continue;
         };
         let Some(told) = oracle.get(entry).filter(|_| !function.is_asm()) else {
             continue;
