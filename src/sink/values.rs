@@ -39,7 +39,7 @@ mod tests {
     fn a_long_value_is_cut() {
         let text = |len| {
             let mut out = String::from("a=");
-            render_value(&mut out, &Value::Text("é".repeat(len)));
+            render_value(&mut out, &Value::Text("é".repeat(len).into()));
             out
         };
         assert_eq!(text(100), format!("a={}", "é".repeat(100)));
