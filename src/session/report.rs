@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use super::adapters::{Fields, LiveTypes};
+use super::adapters::LiveTypes;
 use super::engine::Options;
 use super::running::Stacks;
 use super::target::Target;
@@ -106,7 +106,7 @@ impl Reporter {
                     .filter(|at| super::spill::stores_receiver(&target.image, f, *at)),
             })
             .collect();
-        let fields = Fields(&target.types);
+        let fields = &*target.types;
         let recovered_sp = {
             use crate::golang::dynamic::StructFields;
             if minor.is_some_and(|m| m <= 21) {

@@ -150,7 +150,7 @@ impl Values {
         };
         let types: &dyn TypeTable = match (&self.dwarf, decoder.from_dwarf) {
             (Some(dwarf), true) => dwarf,
-            _ => hit.types.table(),
+            _ => &*hit.types.table,
         };
         let shallow = self.shallow.get(func).copied().unwrap_or(false);
         read(&Origin {
