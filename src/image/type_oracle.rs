@@ -2,10 +2,10 @@
 //! functions. An independent reader of the same facts, slow and simple.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use gimli::{AttributeValue, Reader as _, RunTimeEndian};
 use object::{Object, ObjectSection, ObjectSegment};
@@ -19,17 +19,21 @@ type R = gimli::EndianArcSlice<RunTimeEndian>;
 type Entry<'a> = gimli::DebuggingInformationEntry<R>;
 
 /// Builds `testdata/types` with the machine's Go (`GOTAP_TEST_GO` names another
-/// toolchain) and gives the file; built once per set of flags.
+/// toolchain) into the target folder, once a run, and gives the file.
 pub(crate) fn build(name: &str, flags: &[&str]) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/types");
+    static BUILT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     let go = std::env::var("GOTAP_TEST_GO").unwrap_or_else(|_| "local".into());
-    let folder = std::env::temp_dir().join(format!("gotap-types-{}-{go}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder for the fixture");
+    let tests = std::env::current_exe().expect("this test's file");
+    let target = tests.ancestors().nth(2).expect("target/debug");
+    let folder = target.join("types-fixtures").join(&go);
     let out = folder.join(name);
-    if !out.exists() {
-        let partial = folder.join(format!("{name}.{:?}", std::thread::current().id()));
-        let built = Command::new("go")
-            .current_dir(&source)
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if built.insert(out.clone()) {
+        std::fs::create_dir_all(&folder).expect("a folder for the fixture");
+        // Another run may be reading the file of this name.
+        let partial = folder.join(format!("{name}.{}", std::process::id()));
+        let done = Command::new("go")
+            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/types"))
             .env("GOTOOLCHAIN", &go)
             .arg("build")
             .args(flags)
@@ -39,9 +43,9 @@ pub(crate) fn build(name: &str, flags: &[&str]) -> PathBuf {
             .output()
             .expect("go must be installed: apt-get install golang-go");
         assert!(
-            built.status.success(),
+            done.status.success(),
             "{}",
-            String::from_utf8_lossy(&built.stderr)
+            String::from_utf8_lossy(&done.stderr)
         );
         std::fs::rename(&partial, &out).expect("the fixture was built");
     }
@@ -322,7 +326,7 @@ impl Oracle {
                 _ => None,
             }
         });
-        let at = self.through(unit, entry, |u, e| self.reference(u, e, gimli::DW_AT_type))?;
+        let at = self.through(unit, entry, |u, e| Self::reference(u, e, gimli::DW_AT_type))?;
         let shape = self.shape(at, 0)?.0;
         let (mut pieces, mut stack) = (None, None);
         if let Some(value) = entry.attr_value(gimli::DW_AT_location) {
@@ -362,13 +366,12 @@ impl Oracle {
         get: impl Fn(&gimli::Unit<R>, &Entry<'_>) -> Option<T>,
     ) -> Option<T> {
         get(unit, entry).or_else(|| {
-            let at = self.reference(unit, entry, gimli::DW_AT_abstract_origin)?;
+            let at = Self::reference(unit, entry, gimli::DW_AT_abstract_origin)?;
             self.with(at, |u, e| get(u, e))?
         })
     }
 
     fn reference(
-        &self,
         unit: &gimli::Unit<R>,
         entry: &Entry<'_>,
         attribute: gimli::DwAt,
@@ -412,7 +415,7 @@ impl Oracle {
             let number = |a| entry.attr_value(a).and_then(|v| v.udata_value());
             let size = number(gimli::DW_AT_byte_size);
             let inner = |of: &Entry<'_>| {
-                self.shape(self.reference(unit, of, gimli::DW_AT_type)?, depth + 1)
+                self.shape(Self::reference(unit, of, gimli::DW_AT_type)?, depth + 1)
             };
             let shape = match entry.tag() {
                 gimli::DW_TAG_typedef => inner(entry)?.0,

@@ -47,7 +47,7 @@ impl<'a> From<&Match<'a>> for Wanted<'a> {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Refusal {
     /// On the list, or reached from it.
-    #[error("never armed: {0}")]
+    #[error("{0}")]
     Never(#[from] Never),
     /// A hot path that an expression matched.
     #[error("one of the runtime's hot paths: name it exactly to trace it all the same")]

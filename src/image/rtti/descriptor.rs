@@ -77,9 +77,9 @@ impl Kind {
     }
 }
 
-/// `sizeof(abi.MapType)`: up to 1.23 (and 1.24, 1.25 with
-/// `GOEXPERIMENT=noswissmap`), 1.24 to 1.26, 1.27.
-const MAP_SIZES: [u64; 3] = [88, 112, 136];
+/// `sizeof(abi.MapType)`: 1.27, 1.24 to 1.26, up to 1.23 (and 1.24, 1.25 with
+/// `GOEXPERIMENT=noswissmap`).
+const MAP_SIZES: [u64; 3] = [136, 112, 88];
 
 /// The common part of a descriptor.
 #[derive(Clone, Copy, Debug)]
@@ -346,11 +346,14 @@ impl Reader<'_> {
         if let Some(size) = raw.kind.size() {
             return read(size);
         }
-        // A map's methods follow its uncommon part at once, and the last word
-        // of that part is unused: other words of a map type are not like this.
+        // A map's methods follow its uncommon part at once, the last word of
+        // that part is unused, and a map with that part has a package. Looked
+        // for from behind: the words of the map type itself may look alike.
         MAP_SIZES.into_iter().find_map(|size| {
             read(size).filter(|(_, b)| {
-                b.get(8..) == Some(&[16, 0, 0, 0, 0, 0, 0, 0]) && b.get(4..6) >= b.get(6..8)
+                b.get(8..) == Some(&[16, 0, 0, 0, 0, 0, 0, 0])
+                    && u16::from_le_bytes([b[4], b[5]]) >= u16::from_le_bytes([b[6], b[7]])
+                    && b.get(..4) != Some(&[0; 4])
             })
         })
     }
@@ -396,7 +399,7 @@ impl Reader<'_> {
     /// Bytes of the descriptor with all that follows it at once
     /// (`abi.Type.DescriptorSize`, Go 1.27).
     pub(super) fn descriptor_size(&self, raw: &Raw) -> Option<u64> {
-        let [.., newest_map] = MAP_SIZES;
+        let [newest_map, ..] = MAP_SIZES;
         let base = raw.kind.size().unwrap_or(newest_map);
         let parts = match raw.kind {
             Kind::Func => {
@@ -413,15 +416,13 @@ impl Reader<'_> {
             }
             _ => 0,
         };
-        let methods = match raw.flags & UNCOMMON {
-            0 => 0,
-            _ => {
-                let mut b = [0; UNCOMMON_SIZE as usize];
-                self.memory.read(raw.at.offset(base), &mut b).ok()?;
-                let count = u64::from(u16::from_le_bytes([b[4], b[5]]));
-                count.checked_mul(16)?.checked_add(UNCOMMON_SIZE)?
-            }
-        };
+        let mut methods = 0;
+        if raw.flags & UNCOMMON != 0 {
+            let mut b = [0; UNCOMMON_SIZE as usize];
+            self.memory.read(raw.at.offset(base), &mut b).ok()?;
+            let count = u64::from(u16::from_le_bytes([b[4], b[5]]));
+            methods = count.checked_mul(16)?.checked_add(UNCOMMON_SIZE)?;
+        }
         base.checked_add(parts)?.checked_add(methods)
     }
 

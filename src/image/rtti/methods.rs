@@ -35,12 +35,10 @@ pub(super) fn signatures_for<M: Memory>(
     entries: &[LiveAddr],
 ) -> Vec<Option<MethodSignature>> {
     let mut found = vec![None; entries.len()];
-    let mut wanted: Vec<(LiveAddr, usize)> = entries
-        .iter()
-        .copied()
-        .zip(0..)
-        .map(|(at, i)| (at, i))
-        .collect();
+    if entries.is_empty() {
+        return found;
+    }
+    let mut wanted: Vec<(LiveAddr, usize)> = entries.iter().copied().zip(0..).collect();
     wanted.sort_unstable();
     let reader = types.reader();
     search::each_listed(&reader, |raw| {

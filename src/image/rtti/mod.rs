@@ -88,8 +88,9 @@ pub enum TypeList {
         /// Number of offsets.
         count: u64,
     },
-    /// From Go 1.27: the descriptors lie one after another from `types`+8 for
-    /// `moduledata.typedesclen` bytes (`runtime/type.go`, `moduleTypelinks`).
+    /// From Go 1.27: the same types' descriptors lie one after another from
+    /// `types`+8 for `moduledata.typedesclen` bytes (`runtime/type.go`,
+    /// `moduleTypelinks`); those of named types lie behind them.
     Descriptors {
         /// `moduledata.typedesclen`
         len: u64,

@@ -53,7 +53,7 @@ fn holds(versions: &str, minor: u32) -> bool {
     })
 }
 
-/// All functions of the table that hold for Go 1.`minor`.
+/// The functions of the table, one for each variant.
 #[cfg(test)]
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     let functions = lines()
@@ -202,4 +202,38 @@ fn basic<M: Memory>(types: &RttiTypes<M>, name: &str) -> Option<TypeId> {
         _ => return None,
     };
     Some(types.make(name, size, kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted_and_every_line_is_read() {
+        assert!(lines().is_sorted());
+        for line in lines() {
+            let text = line.rsplit_once(" @").map_or(*line, |(text, _)| text);
+            if text.starts_with("package ") {
+                continue;
+            }
+            let read = match text.strip_prefix("type ") {
+                Some(row) => row
+                    .split_once(" = ")
+                    .and_then(|(_, ty)| parse_type(ty))
+                    .is_some(),
+                None => Decl::parse(text).is_some(),
+            };
+            assert!(read, "{line}");
+        }
+    }
+
+    #[test]
+    fn variants_hold_for_their_versions() {
+        let dial = |minor| line("net.(*netFD).dial(", minor).unwrap_or("");
+        assert!(dial(19).contains("ctrlFn func()"), "{}", dial(19));
+        assert!(dial(20).contains("ctrlCtxFn func()"), "{}", dial(20));
+        assert_eq!(dial(u32::MAX), dial(27));
+        assert!(holds("-19", 1) && !holds("-19", 20));
+        assert!(holds("20-22,24-", 30) && !holds("20-22,24-", 23));
+    }
 }

@@ -26,11 +26,14 @@ pub use shape::{locate, shape};
 /// Stack words shown of an assembly function that nobody describes.
 const MAX_WORDS: u64 = 12;
 
+/// A function's signature from DWARF, where that has one.
+pub type FromDwarf<'a> = &'a dyn Fn(&Function<'_>) -> Option<Signature>;
+
 /// Chooses signatures.
 pub struct Signatures<'a, M> {
     image: &'a Image,
     types: &'a RttiTypes<M>,
-    dwarf: Option<&'a dyn Fn(&Function<'_>) -> Option<Signature>>,
+    dwarf: Option<FromDwarf<'a>>,
 }
 
 impl<'a, M: Memory> Signatures<'a, M> {
@@ -47,7 +50,7 @@ impl<'a, M: Memory> Signatures<'a, M> {
     /// Asks `dwarf` first. Its answers name types of its own table; those of
     /// every other [`Source`] are in the [`RttiTypes`].
     #[must_use]
-    pub fn with_dwarf(mut self, dwarf: &'a dyn Fn(&Function<'_>) -> Option<Signature>) -> Self {
+    pub fn with_dwarf(mut self, dwarf: FromDwarf<'a>) -> Self {
         self.dwarf = Some(dwarf);
         self
     }
@@ -70,10 +73,7 @@ impl<'a, M: Memory> Signatures<'a, M> {
             LiveAddr(self.types.section().text.0.wrapping_add(offset))
         };
         let entries: Vec<LiveAddr> = open.iter().map(entry).collect();
-        let methods = match entries.is_empty() {
-            true => Vec::new(),
-            false => self.types.signatures_for(&entries),
-        };
+        let methods = self.types.signatures_for(&entries);
         for (index, method) in open.into_iter().zip(methods) {
             let (Some(function), Some(slot)) = (functions.get(index), found.get_mut(index)) else {
                 continue;

@@ -158,7 +158,7 @@ impl<'a> Cursor<'a> {
             if self.rest.starts_with(" (") {
                 self.eat(" ");
                 self.balanced('(', ')')?;
-            } else if self.rest.starts_with(|c: char| c == ' ') {
+            } else if self.rest.starts_with(' ') {
                 self.eat(" ");
                 self.ty(depth)?;
             }
