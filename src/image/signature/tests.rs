@@ -6,10 +6,15 @@ use std::collections::HashMap;
 use super::*;
 use crate::addr::{Bias, ImageAddr};
 use crate::arch::abi::{self, Location, Piece, Shape};
+use crate::image::abi_of;
 use crate::image::rtti::TypeSection;
 use crate::image::type_oracle::{Formal, Function as Told, Oracle, build};
 use crate::image::types::TypeTable;
 use crate::image::{ArgShape, ImageMemory};
+
+fn with_abi<'a>(functions: &[Function<'a>]) -> Vec<(Function<'a>, Abi)> {
+    functions.iter().map(|f| (*f, abi_of(f, None))).collect()
+}
 
 fn open(name: &str, flags: &[&str]) -> Image {
     Image::open(&build(name, flags)).expect("the fixture is a Go program")
@@ -68,7 +73,7 @@ fn every_parameter_is_where_dwarf_says() {
             continue;
         }
         let layout = abi::assign(
-            abi_of(&function),
+            abi_of(&function, None),
             &shapes(&told.formals, false),
             &shapes(&told.formals, true),
         );
@@ -244,7 +249,7 @@ fn a_stripped_program_tells_what_dwarf_of_its_twin_does() {
                 .push(f.entry());
             map
         });
-    let signatures = Signatures::new(&image, &types).of(&functions);
+    let signatures = Signatures::new(&image, &types).of(&with_abi(&functions));
     let mut sources = HashMap::<Source, u32>::new();
     for (function, signature) in functions.iter().zip(&signatures) {
         // The twin's function, unless it is one of several of the name.
@@ -292,7 +297,9 @@ fn well_known_functions_have_names_and_types() {
     let text = |name: &str| {
         let functions = image.functions().by_name(name);
         let function = functions.iter().find(|f| !f.is_wrapper()).expect(name);
-        let signature = Signatures::new(&image, &types).of(&[*function]).remove(0);
+        let signature = Signatures::new(&image, &types)
+            .of(&with_abi(&[*function]))
+            .remove(0);
         let list = |params: &[Param]| {
             let one = |p: &Param| {
                 format!(
