@@ -15,7 +15,9 @@ use super::remote::Remote;
 use super::room::room_near;
 use super::tracer::{Hit, Tracer};
 use crate::addr::LiveAddr;
-use crate::arch::region::{KernelSigaction, Owner, Region, RegionError, RegionSpec, SiteSpec};
+use crate::arch::region::{
+    KernelSigaction, Owner, PlacedSlot, Region, RegionError, RegionSpec, SiteSpec,
+};
 use crate::arch::slot::{MAX_INSN, Place};
 use crate::memory::Memory;
 use crate::sys::ptrace;
@@ -76,8 +78,14 @@ impl Installed {
 
     /// The original place of a pc inside a slot.
     pub fn home_of(&self, rip: u64) -> Option<Place> {
+        self.in_slot(rip).map(|(_, place)| place)
+    }
+
+    /// The slot that a pc is in, and its original place.
+    pub fn in_slot(&self, rip: u64) -> Option<(&PlacedSlot, Place)> {
         let placed = self.region.slot_at(rip)?;
-        placed.slot.place(usize::try_from(rip - placed.at).ok()?)
+        let offset = usize::try_from(rip - placed.at).ok()?;
+        Some((placed, placed.slot.place(offset)?))
     }
 
     /// Where `struct kernel_sigaction` of the action before lies in the target.
