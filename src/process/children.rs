@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::ProcessError;
-use super::leave::Settled;
+use super::leave::{PATIENCE, Settled};
 use super::memory::ProcessMemory;
 use super::procfs;
 use super::region::{Installed, move_to};
@@ -137,7 +137,8 @@ impl Tracer {
 
     /// Lets all children go, with clean code. False if one that shares the
     /// target's memory could not be brought out of the region.
-    pub(super) fn let_children_go(&mut self, deadline: Instant) -> bool {
+    pub(super) fn let_children_go(&mut self) -> bool {
+        let deadline = Instant::now() + PATIENCE;
         // Their parents were seen, or are gone.
         for child in std::mem::take(&mut self.children.early) {
             self.on_first_stop_of_child(child, Stop::Fork);

@@ -74,13 +74,13 @@ impl Tracer {
         if !stuck.is_empty() {
             note(Err(ProcessError::Stuck(self.pid)));
         }
-        clear &= self.let_children_go(deadline);
+        clear &= self.let_children_go();
         die::here("leave:after-visit");
         if clear && !self.threads.is_empty() {
             note(self.take_out());
             // Children that were forked until now have a copy of what was there.
             self.serve_others(0);
-            self.let_children_go(deadline);
+            self.let_children_go();
         }
         self.installed = None;
         self.give_back_for_good();

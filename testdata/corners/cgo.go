@@ -40,6 +40,7 @@ static int hold_in_vfork(void) {
 	held = 1;
 	int pid = vfork();
 	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		while (held)
 			snooze();
 		_exit(4);

@@ -7,6 +7,7 @@
 //	work N      N goroutines, a thread each, call main.tick without end
 //	least       how often the worker that did it least has called tick
 //	churn N     N goroutines start and end threads without end
+//	churned     how many threads that were
 //	traps       SIGTRAPs received
 //	faults N    N nil dereferences in main.(*point).get: how many were recovered
 //	fork        a child with its own copy of everything: its pid
@@ -42,6 +43,7 @@ func init() {
 var (
 	workers []*atomic.Int64
 	traps   atomic.Int64
+	churned atomic.Int64
 	leave   = make(chan struct{})
 )
 
@@ -88,6 +90,8 @@ func run(word, rest string) {
 			go churn()
 		}
 		say("churn", n)
+	case "churned":
+		say("churned", churned.Load())
 	case "traps":
 		say("traps", traps.Load())
 	case "faults":
@@ -170,6 +174,7 @@ func churn() {
 			done.Done()
 		}()
 		done.Wait()
+		churned.Add(1)
 	}
 }
 
