@@ -30,6 +30,7 @@ use crate::arch::scan::Disassembler;
 use crate::golang::family::preset_conn;
 use crate::image::pattern::{self, Limits};
 use crate::probe::plan::{Event, Plan, Wanted, plan};
+use crate::process::ProcessError;
 use crate::process::tracer::{Ending, Tracer};
 use crate::script::{BadExpression, CallNames, Checked, compile_condition, parse_condition};
 use crate::session::{
@@ -325,13 +326,22 @@ impl<'a> Tracing<'a> {
             }
             options.ids_given = engine.ids_given();
             let left = |time: Duration| time.saturating_sub(first.elapsed());
-            // A launched program stays a child of ours, whose end is ours to take.
-            drop(engine);
             signals::suspend_self().context("cannot suspend")?;
             began = Instant::now();
             options.limit = self.args.time.map(left);
             start = Start::Attached;
-            tracer = Tracer::attach(pid)?;
+            tracer = match Tracer::attach(pid) {
+                Ok(tracer) => tracer,
+                Err(
+                    ProcessError::NoSuchProcess(_)
+                    | ProcessError::Gone(_)
+                    | ProcessError::NotTraceable { .. },
+                ) => {
+                    let ending = engine.tracer().try_reap().unwrap_or(Ending::Unknown);
+                    return Ok((Outcome::Ended(ending), None));
+                }
+                Err(error) => return Err(error.into()),
+            };
         }
     }
 
