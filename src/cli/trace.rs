@@ -13,6 +13,7 @@
 
 mod args;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
@@ -239,6 +240,7 @@ struct Tracing<'a> {
     counters: Arc<Counters>,
     /// Tells when the sink thread has written everything.
     written: std::sync::mpsc::Receiver<std::io::Result<Stop>>,
+    left_badly: Cell<Option<ProcessError>>,
 }
 
 impl<'a> Tracing<'a> {
@@ -286,6 +288,7 @@ impl<'a> Tracing<'a> {
             sender: Arc::new(sender),
             counters,
             written,
+            left_badly: Cell::new(None),
         }
     }
 
@@ -382,7 +385,11 @@ impl<'a> Tracing<'a> {
             self.how_to_end(),
         ));
         engine.start();
-        let outcome = engine.run(&mut |message| self.messages.say(message))?;
+        let (outcome, left) = engine.run(&mut |message| self.messages.say(message));
+        if let Err(error) = left {
+            // Told at the end: what was seen comes first.
+            self.left_badly.set(Some(error));
+        }
         let stats = engine.stats();
         if stats.hits > 0 {
             self.messages.say(format!(
@@ -438,6 +445,9 @@ impl<'a> Tracing<'a> {
             self.counters.lost(),
         ));
         self.messages.finish();
+        if let Some(error) = self.left_badly.take() {
+            return Err(error).context("the target could not be left in good order");
+        }
         match written {
             Ok(Err(error)) => Err(error).context("cannot write the records"),
             Ok(Ok(_)) | Err(_) => Ok(()),
