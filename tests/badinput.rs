@@ -5,7 +5,7 @@ mod support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use support::scenario::READ;
@@ -151,7 +151,7 @@ fn no_permission() {
         let folder = tempfile::tempdir().expect("a folder");
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
         let copy = folder.path().join("gotap");
-        fs::copy(gotap::EXE, &copy).expect("copy gotap");
+        support::place(Path::new(gotap::EXE), &copy);
         let mut command = Command::new(&copy);
         command
             .args(["trace", READ, "-p", &pid])
@@ -226,9 +226,9 @@ fn a_newer_go() {
         bytes[at..at + newer.len()].copy_from_slice(newer.as_bytes());
     }
     let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("echo");
-    fs::write(&path, bytes).expect("write a file");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
+    let (written, path) = (folder.path().join("written"), folder.path().join("echo"));
+    fs::write(&written, bytes).expect("write a file");
+    support::place(&written, &path);
     let newer_echo = Fixture {
         path,
         label: "echo of the future".into(),
