@@ -16,6 +16,8 @@ use crate::record::Frame;
 
 /// As much of a stack as is copied at once.
 const COPY: u64 = 16 << 10;
+/// So many frames more than asked for are looked at: wrappers are left out.
+const WRAPPERS: usize = 4;
 /// Places whose names are remembered.
 const REMEMBERED: usize = 1 << 16;
 
@@ -55,7 +57,7 @@ impl Stacks {
         let at = (LiveAddr(pc), LiveAddr(sp));
         let unwound = self
             .unwinder
-            .unwind(&self.image, self.bias, &copy, at, limit);
+            .unwind(&self.image, self.bias, &copy, at, limit + WRAPPERS);
         let Ok(stack) = unwound else {
             return Vec::new();
         };
@@ -63,6 +65,9 @@ impl Stacks {
         for (index, frame) in stack.frames.iter().enumerate() {
             if index > 0 && frame.wrapper {
                 continue;
+            }
+            if frames.len() >= limit {
+                break;
             }
             // The same place looks itself up once.
             let key = frame.lookup(self.bias).0;
