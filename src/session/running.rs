@@ -16,8 +16,6 @@ use crate::record::Frame;
 
 /// As much of a stack as is copied at once.
 const COPY: u64 = 16 << 10;
-/// So many frames more than asked for are looked at: wrappers are left out.
-const WRAPPERS: usize = 4;
 /// Places whose names are remembered.
 const REMEMBERED: usize = 1 << 16;
 
@@ -55,9 +53,11 @@ impl Stacks {
             beyond: memory,
         };
         let at = (LiveAddr(pc), LiveAddr(sp));
+        // Wrappers are unwound and not shown.
+        let with_wrappers = limit.saturating_mul(2).saturating_add(2);
         let unwound = self
             .unwinder
-            .unwind(&self.image, self.bias, &copy, at, limit + WRAPPERS);
+            .unwind(&self.image, self.bias, &copy, at, with_wrappers);
         let Ok(stack) = unwound else {
             return Vec::new();
         };
@@ -65,9 +65,6 @@ impl Stacks {
         for (index, frame) in stack.frames.iter().enumerate() {
             if index > 0 && frame.wrapper {
                 continue;
-            }
-            if frames.len() >= limit {
-                break;
             }
             // The same place looks itself up once.
             let key = frame.lookup(self.bias).0;
