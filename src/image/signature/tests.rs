@@ -6,14 +6,22 @@ use std::collections::HashMap;
 use super::*;
 use crate::addr::{Bias, ImageAddr};
 use crate::arch::abi::{self, Location, Piece, Shape};
+use crate::arch::scan::Disassembler;
 use crate::image::abi_of;
 use crate::image::rtti::TypeSection;
 use crate::image::type_oracle::{Formal, Function as Told, Oracle, build};
 use crate::image::types::TypeTable;
 use crate::image::{ArgShape, ImageMemory};
 
+fn scanned_abi(function: &Function<'_>) -> Abi {
+    let disassembler = Disassembler::new().expect("capstone works");
+    let code = function.code().unwrap_or_default();
+    let scan = disassembler.scan_function(code, function.entry().0);
+    abi_of(function, Some(&scan))
+}
+
 fn with_abi<'a>(functions: &[Function<'a>]) -> Vec<(Function<'a>, Abi)> {
-    functions.iter().map(|f| (*f, abi_of(f, None))).collect()
+    functions.iter().map(|f| (*f, scanned_abi(f))).collect()
 }
 
 fn open(name: &str, flags: &[&str]) -> Image {
@@ -73,7 +81,7 @@ fn every_parameter_is_where_dwarf_says() {
             continue;
         }
         let layout = abi::assign(
-            abi_of(&function, None),
+            scanned_abi(&function),
             &shapes(&told.formals, false),
             &shapes(&told.formals, true),
         );
