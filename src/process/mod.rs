@@ -12,6 +12,7 @@ pub mod procfs;
 pub mod region;
 pub mod remote;
 pub mod tracer;
+mod watch;
 
 pub use memory::ProcessMemory;
 pub use tracer::{Event, Tracer};
