@@ -31,6 +31,7 @@ use crate::arch::scan::Disassembler;
 use crate::golang::family::preset_conn;
 use crate::image::pattern::{self, Limits};
 use crate::probe::plan::{Event, Plan, Wanted, plan};
+use crate::process::ProcessError;
 use crate::process::tracer::{Ending, Tracer};
 use crate::script::{
     BadExpression, CALL_FACTS, CallNames, Checked, compile_condition, parse_condition,
@@ -262,6 +263,7 @@ struct Tracing<'a> {
     held: Cell<(u64, u64)>,
     /// Tells when the sink thread has written everything.
     written: std::sync::mpsc::Receiver<std::io::Result<Stop>>,
+    left_badly: Cell<Option<ProcessError>>,
 }
 
 impl<'a> Tracing<'a> {
@@ -310,6 +312,7 @@ impl<'a> Tracing<'a> {
             counters,
             held: Cell::default(),
             written,
+            left_badly: Cell::new(None),
         }
     }
 
@@ -350,13 +353,22 @@ impl<'a> Tracing<'a> {
             }
             options.ids_given = engine.ids_given();
             let left = |time: Duration| time.saturating_sub(first.elapsed());
-            // A launched program stays a child of ours, whose end is ours to take.
-            drop(engine);
             signals::suspend_self().context("cannot suspend")?;
             began = Instant::now();
             options.limit = self.args.time.map(left);
             start = Start::Attached;
-            tracer = Tracer::attach(pid)?;
+            tracer = match Tracer::attach(pid) {
+                Ok(tracer) => tracer,
+                Err(
+                    ProcessError::NoSuchProcess(_)
+                    | ProcessError::Gone(_)
+                    | ProcessError::NotTraceable { .. },
+                ) => {
+                    let ending = engine.tracer().try_reap().unwrap_or(Ending::Unknown);
+                    return Ok((Outcome::Ended(ending), None));
+                }
+                Err(error) => return Err(error.into()),
+            };
         }
     }
 
@@ -397,7 +409,11 @@ impl<'a> Tracing<'a> {
             self.how_to_end(),
         ));
         engine.start();
-        let outcome = engine.run(&mut |message| self.messages.say(message))?;
+        let (outcome, left) = engine.run(&mut |message| self.messages.say(message));
+        if let Err(error) = left {
+            // Told at the end: what was seen comes first.
+            self.left_badly.set(Some(error));
+        }
         let Stats { hits, held_ns, .. } = engine.stats();
         let (hits_before, held_before) = self.held.get();
         self.held.set((hits_before + hits, held_before + held_ns));
@@ -454,6 +470,9 @@ impl<'a> Tracing<'a> {
             self.counters.lost(),
         ));
         self.messages.finish();
+        if let Some(error) = self.left_badly.take() {
+            return Err(error).context("the target could not be left in good order");
+        }
         match written {
             Ok(Err(error)) => Err(error).context("cannot write the records"),
             Ok(Ok(_)) | Err(_) => Ok(()),
