@@ -14,6 +14,7 @@ pub mod procfs;
 pub mod region;
 pub mod remote;
 pub mod tracer;
+mod watch;
 
 pub use core::{Core, CoreError};
 pub use memory::ProcessMemory;

@@ -14,7 +14,8 @@ use super::memory::ProcessMemory;
 use super::procfs;
 use super::region::Installed;
 use super::remote::Remote;
-use crate::sys::wait::{Stop, Wait, Whom};
+use super::watch::Watch;
+use crate::sys::wait::{Stop, Wait};
 use crate::sys::{Regs, ptrace, wait};
 
 /// What the session is told.
@@ -81,42 +82,14 @@ pub struct Tracer {
     /// Forked children, let go at their first stop.
     pub(super) forked: HashSet<i32>,
     pub(super) installed: Option<Installed>,
-    /// Threads that hit lately: asked first, because asking for any one of a
-    /// thousand tracees makes the kernel look at all of them.
-    hot: Hot,
+    /// Whom to ask for news.
+    watch: Watch,
     /// The only thread is stopped, by nothing that is still to be reported:
     /// launched and not started, or at the start of another program.
     pub(super) held: bool,
     /// Launched, and not started: without us it would never run.
     pub(super) never_ran: bool,
     ended: Option<Ending>,
-}
-
-/// A few thread ids, in the order they are asked.
-#[derive(Debug, Default)]
-struct Hot {
-    tids: Vec<i32>,
-    next: usize,
-}
-
-impl Hot {
-    const SIZE: usize = 8;
-
-    fn saw(&mut self, tid: i32) {
-        if self.tids.contains(&tid) {
-            return;
-        }
-        if self.tids.len() < Self::SIZE {
-            self.tids.push(tid);
-        } else if let Some(slot) = self.tids.get_mut(self.next % Self::SIZE) {
-            *slot = tid;
-            self.next = self.next.wrapping_add(1);
-        }
-    }
-
-    fn forget(&mut self, tid: i32) {
-        self.tids.retain(|t| *t != tid);
-    }
 }
 
 impl Tracer {
@@ -139,7 +112,7 @@ impl Tracer {
             early: HashSet::new(),
             forked: HashSet::new(),
             installed: None,
-            hot: Hot::default(),
+            watch: Watch::new(),
             held: false,
             never_ran: false,
             ended: None,
@@ -236,7 +209,7 @@ impl Tracer {
             if let Some(ending) = self.ended {
                 return Event::Ended(ending);
             }
-            match self.look() {
+            match self.watch.look(self.threads.len()) {
                 Wait::Interrupted => return Event::Nudged,
                 Wait::NoTracees => {
                     self.ended = Some(Ending::Unknown);
@@ -261,27 +234,9 @@ impl Tracer {
         }
     }
 
-    /// Asks the threads that hit lately before it sleeps for any.
-    fn look(&mut self) -> Wait {
-        if self.threads.len() > 2 * Hot::SIZE {
-            for _ in 0..self.hot.tids.len() {
-                self.hot.next = self.hot.next.wrapping_add(1);
-                let at = self.hot.next % self.hot.tids.len();
-                let Some(tid) = self.hot.tids.get(at) else {
-                    break;
-                };
-                match wait::peek(Whom::Tid(*tid), true) {
-                    Wait::Nothing | Wait::NoTracees | Wait::Interrupted => {}
-                    found => return found,
-                }
-            }
-        }
-        wait::peek(Whom::Any, false)
-    }
-
     pub(super) fn on_exit(&mut self, tid: i32, ending: Ending) -> Option<Event> {
         wait::consume(tid);
-        self.hot.forget(tid);
+        self.watch.forget(tid);
         if tid == self.pid {
             self.threads.clear();
             self.ended = Some(ending);
@@ -375,7 +330,7 @@ impl Tracer {
             self.pass(&hit);
             return None;
         }
-        self.hot.saw(tid);
+        self.watch.saw(tid);
         Some(Event::Hit(Box::new(hit)))
     }
 
