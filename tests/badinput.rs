@@ -78,6 +78,22 @@ fn a_pid_that_is_none() {
     }
 }
 
+/// The line says which pid to take.
+#[test]
+fn the_id_of_a_thread() {
+    let (server, _, pid) = server();
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
+    let thread = threads
+        .flatten()
+        .map(|t| t.file_name().to_string_lossy().into_owned())
+        .find(|t| *t != pid)
+        .expect("a second thread");
+    let told = format!("-p {pid}");
+    let outcome = gotap::run(&["trace", READ, "-p", &thread]);
+    failed_in_a_line(&outcome, &[&thread, &told]);
+    assert_eq!(oracle::tracer(server.pid()), 0);
+}
+
 #[test]
 fn not_a_go_program() {
     let sleep = Target::spawn(
