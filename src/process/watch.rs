@@ -7,6 +7,7 @@
 //! the thread. It is not queued twice, so a name may be missing; a look at all
 //! comes soon after each SIGCHLD, and now and then in any case.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use crate::sys::signals::{ChildSignals, Heard};
@@ -15,6 +16,8 @@ use crate::sys::wait::{self, Wait, Whom};
 /// Up to so many tracees, waiting for any costs a few microseconds at most, and
 /// is never late.
 const FEW: usize = 128;
+/// Every so many looks it is another thread's turn.
+const TURN: u32 = 8;
 /// How many threads are asked by name.
 const HOT: usize = 8;
 /// A thread whose SIGCHLD fell together with another's waits at most this long.
@@ -32,6 +35,9 @@ pub(super) struct Watch {
     looked: Instant,
     /// A SIGCHLD was taken since: it may have stood for more than one thread.
     heard: bool,
+    looks: u32,
+    /// Threads whose turn is still to come.
+    turns: Vec<i32>,
 }
 
 impl Watch {
@@ -43,6 +49,8 @@ impl Watch {
             signals: ChildSignals::claim(),
             looked: Instant::now(),
             heard: true,
+            looks: 0,
+            turns: Vec::new(),
         }
     }
 
@@ -64,10 +72,25 @@ impl Watch {
         self.hot.retain(|t| *t != tid);
     }
 
-    /// Sleeps until one of so many tracees has something to report; nothing is
-    /// consumed.
-    pub(super) fn look(&mut self, tracees: usize) -> Wait {
-        if tracees <= FEW {
+    /// All threads but one are gone.
+    pub(super) fn forget_all(&mut self) {
+        self.hot.clear();
+        self.turns.clear();
+    }
+
+    /// Sleeps until one of these tracees has something to report; nothing is
+    /// consumed. The kernel tells of the first that has something to say, so
+    /// those that hit all the time would hide the others: one after another is
+    /// asked in between.
+    pub(super) fn look(&mut self, threads: &HashSet<i32>) -> Wait {
+        self.looks = self.looks.wrapping_add(1);
+        if self.looks.is_multiple_of(TURN)
+            && let Some(tid) = self.turn(threads)
+            && let Some(found) = ask(tid)
+        {
+            return found;
+        }
+        if threads.len() <= FEW {
             return wait::peek(Whom::Any, false);
         }
         if let Some(found) = self.ask_hot() {
@@ -98,6 +121,13 @@ impl Watch {
                 Heard::Interrupted => return Wait::Interrupted,
             }
         }
+    }
+
+    fn turn(&mut self, threads: &HashSet<i32>) -> Option<i32> {
+        if self.turns.is_empty() {
+            self.turns.extend(threads);
+        }
+        self.turns.pop()
     }
 
     /// In turn, so that none of them is asked last every time.
