@@ -608,11 +608,11 @@ fn wait_reading_stdin(pid: i32) {
 fn payload_of_open_calls() {
     let echo = Fixture::build("echo", &[]);
     let (server, addr) = Target::echo_server(&echo, &[]);
-    let more = ["--payload=8", "--slow", "50ms"];
-    let mut gotap = Gotap::trace_json(server.pid(), &[READ, WRITE], &more);
+    let mut gotap = Gotap::trace_json(server.pid(), &[READ, WRITE], &["--payload=8"]);
     let mut load = Target::echo_load(&echo, &addr, &["-conns", "1", "-calls", "3", "-linger"]);
     load.expect_line("finished");
-    gotap.wait_for_lines(7, SOON);
+    gotap.wait_for_lines(6, SOON);
+    assert!(poll(SOON, || oracle::is_idle(server.pid()))); // in the fourth Read
     let calls = gotap.stop().calls();
     let with: Vec<&Value> = calls
         .iter()
