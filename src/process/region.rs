@@ -218,7 +218,7 @@ impl Tracer {
         let base = room_near(self.pid, lo.0, hi.0, len + PAGE)?;
         remote.map(tid, base, len, libc::PROT_READ | libc::PROT_EXEC)?;
         die::here("arm:after-map");
-        let injected = self.with_scratch(tid, remote, base + len, |scratch| {
+        let injected = Self::with_scratch(tid, remote, base + len, |scratch| {
             let old = self.current_action(tid, remote, scratch)?;
             let spec = RegionSpec {
                 sites: &sites,
@@ -258,7 +258,6 @@ impl Tracer {
 
     /// Gives `work` a writable page of the target, and takes it away again.
     fn with_scratch<T>(
-        &self,
         tid: i32,
         remote: &Remote,
         at: u64,
@@ -296,7 +295,7 @@ impl Tracer {
             installed.region.base + installed.mapped_len,
         );
         let room = room_near(self.pid, base, end, PAGE)?;
-        let (old, region) = self.with_scratch(tid, &remote, room, |scratch| {
+        let (old, region) = Self::with_scratch(tid, &remote, room, |scratch| {
             let old = self.current_action(tid, &remote, scratch)?;
             let spec = RegionSpec {
                 sites: &installed.sites,
@@ -525,12 +524,11 @@ impl Tracer {
 
     fn settle_stop(&mut self, tid: i32, stop: Stop) -> Option<Settled> {
         if self.in_handler(tid) {
-            let signal = match stop {
-                Stop::Signal(signal) => signal,
-                _ => {
-                    wait::consume(tid);
-                    0
-                }
+            let signal = if let Stop::Signal(signal) = stop {
+                signal
+            } else {
+                wait::consume(tid);
+                0
             };
             // A few instructions more; it stops again behind them.
             let _ = ptrace::interrupt(tid);
@@ -719,7 +717,7 @@ impl Tracer {
         };
         let (base, len) = (installed.region.base, installed.mapped_len);
         let room = room_near(self.pid, base, base + len, PAGE)?;
-        self.with_scratch(tid, remote, room, |scratch| {
+        Self::with_scratch(tid, remote, room, |scratch| {
             // Undone only if it is still the one in force.
             let now = self.current_action(tid, remote, scratch)?;
             if installed.region.contains(now.handler) {

@@ -77,13 +77,12 @@ impl Remote {
         let mask = ptrace::signal_mask(tid).map_err(failed("reading the signal mask"))?;
         let trap_only = !(1u64 << (libc::SIGTRAP - 1));
         ptrace::set_signal_mask(tid, trap_only).map_err(failed("blocking signals"))?;
-        let [a, b, c, d, e, f] = args;
         let mut regs = saved;
         regs.rip = self.syscall.0;
         regs.rax = number as u64;
         // -1: no system call to restart when these registers are used.
         regs.orig_rax = u64::MAX;
-        (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9) = (a, b, c, d, e, f);
+        [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] = args;
         let result = self.step_over(tid, regs);
         // Whatever happened: the thread gets its own registers and mask back.
         let regs_back = ptrace::set_registers(tid, saved);

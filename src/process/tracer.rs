@@ -162,7 +162,7 @@ impl Tracer {
                     }
                     // It ended, or the kernel has seized it for us already.
                     Err(Errno::ESRCH) => {}
-                    Err(Errno::EPERM) if self.is_ours(tid) => {
+                    Err(Errno::EPERM) if Self::is_ours(tid) => {
                         self.threads.insert(tid);
                         new = true;
                     }
@@ -200,7 +200,7 @@ impl Tracer {
         }
     }
 
-    fn is_ours(&self, tid: i32) -> bool {
+    fn is_ours(tid: i32) -> bool {
         // TracerPid names the tracing thread; ours is this one.
         procfs::status(tid).is_ok_and(|s| s.tracer == crate::sys::thread_id())
     }
@@ -294,7 +294,7 @@ impl Tracer {
     }
 
     /// ESRCH on a tracee means that it was killed meanwhile: the wait tells.
-    fn resume(&self, tid: i32, signal: i32) {
+    fn resume(tid: i32, signal: i32) {
         if let Err(errno) = ptrace::cont(tid, signal) {
             tracing::debug!(tid, %errno, "a thread could not be continued");
         }
@@ -325,7 +325,7 @@ impl Tracer {
                 wait::consume(tid);
                 let child = ptrace::event_message(tid).unwrap_or(0) as i32;
                 self.on_child(stop, child);
-                self.resume(tid, 0);
+                Self::resume(tid, 0);
                 None
             }
             Stop::Exec => {
@@ -343,7 +343,7 @@ impl Tracer {
             }
             Stop::Other(_) => {
                 wait::consume(tid);
-                self.resume(tid, 0);
+                Self::resume(tid, 0);
                 None
             }
         }
@@ -359,7 +359,7 @@ impl Tracer {
         // that somebody sent goes to the program.
         let ours = site.is_some() && ptrace::signal_code(tid) == Ok(libc::SI_KERNEL);
         let (Some((index, armed)), true) = (site, ours) else {
-            self.resume(tid, libc::SIGTRAP);
+            Self::resume(tid, libc::SIGTRAP);
             return None;
         };
         regs.rip = at;
@@ -390,7 +390,7 @@ impl Tracer {
             return;
         }
         crate::process::die::here("hit:after-regs");
-        self.resume(hit.tid, 0);
+        Self::resume(hit.tid, 0);
         crate::process::die::here("hit:after-cont");
     }
 
@@ -403,7 +403,7 @@ impl Tracer {
         ) {
             self.leave_slot(tid);
         }
-        self.resume(tid, signal);
+        Self::resume(tid, signal);
     }
 
     /// Moves a stopped thread's pc out of the injected code, if it is there at
@@ -423,12 +423,12 @@ impl Tracer {
     /// of an interrupt.
     fn on_first_stop(&mut self, tid: i32) {
         if self.threads.contains(&tid) || self.vforked.contains(&tid) {
-            self.resume(tid, 0);
+            Self::resume(tid, 0);
         } else if self.forked.remove(&tid) {
             self.release_forked(tid);
         } else if procfs::status(tid).is_ok_and(|s| s.tgid == self.pid) {
             self.threads.insert(tid);
-            self.resume(tid, 0);
+            Self::resume(tid, 0);
         } else {
             // A child whose parent's event is still to come: it waits for that.
             self.early.insert(tid);
@@ -450,13 +450,13 @@ impl Tracer {
             Stop::Clone => {
                 self.threads.insert(child);
                 if early {
-                    self.resume(child, 0);
+                    Self::resume(child, 0);
                 }
             }
             Stop::Vfork => {
                 self.vforked.insert(child);
                 if early {
-                    self.resume(child, 0);
+                    Self::resume(child, 0);
                 }
             }
             Stop::Fork => {

@@ -84,7 +84,9 @@ impl Counters {
             Some(before) => counter(before).into_iter().for_each(Self::take_back),
             None => {}
         }
-        counter(verdict).into_iter().for_each(|c| Self::add(c, 1));
+        if let Some(counter) = counter(verdict) {
+            Self::add(counter, 1);
+        }
     }
 }
 
