@@ -62,6 +62,10 @@ fn is_of_runtime(image: &Image, start: ImageAddr) -> bool {
         return false;
     };
     let name = function.name();
-    let user = ["runtime.main", "runtime.corostart", "runtime.handleAsyncEvent"];
+    let user = [
+        "runtime.main",
+        "runtime.corostart",
+        "runtime.handleAsyncEvent",
+    ];
     name.starts_with("runtime.") && !user.contains(&&*name)
 }

@@ -190,11 +190,7 @@ impl Raw {
             mcache_inuse: self.mcaches_in_use,
             mcache_sys: self.mcache_sys,
             buck_hash_sys: self.buckhash_sys,
-            gc_sys: add(&[
-                self.gc_misc_sys,
-                self.in_work_bufs,
-                self.in_ptr_scalar_bits,
-            ]),
+            gc_sys: add(&[self.gc_misc_sys, self.in_work_bufs, self.in_ptr_scalar_bits]),
             other_sys: self.other_sys,
             next_gc: self.heap_goal(places.minor),
             last_gc: self.last_gc,

@@ -193,7 +193,9 @@ impl Raw {
         o: &Offsets,
         caches: &[LiveAddr],
     ) -> Result<(), MemoryError> {
-        let last = o.tiny_allocs.max(o.cached_spans.wrapping_add(8 * CACHED as u64));
+        let last = o
+            .tiny_allocs
+            .max(o.cached_spans.wrapping_add(8 * CACHED as u64));
         for cache in read_all(memory, caches, 0, last)?.into_iter().flatten() {
             let tiny = cache.word(o.tiny_allocs);
             self.tiny_alloc_count = self.tiny_alloc_count.wrapping_add(tiny);

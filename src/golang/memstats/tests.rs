@@ -13,7 +13,10 @@ fn the_variables_are_where_the_symbol_table_has_them() {
         let cpus = symbols
             .get("runtime.numCPUStartup")
             .or(symbols.get("runtime.ncpu"));
-        assert_eq!(places.memstats.0, symbols["runtime.memstats"], "{flavour:?}");
+        assert_eq!(
+            places.memstats.0, symbols["runtime.memstats"],
+            "{flavour:?}"
+        );
         assert_eq!(places.gc_controller.0, symbols["runtime.gcController"]);
         assert_eq!(places.mheap.0, symbols["runtime.mheap_"]);
         assert_eq!(find_cpus(&image).map(|c| c.0).as_ref(), cpus);

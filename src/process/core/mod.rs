@@ -226,7 +226,10 @@ impl Core {
     /// Says which part of a core that was cut short is missing.
     fn note_truncation(&mut self) {
         let has = self.file.len() as u64;
-        let needs = self.pieces.iter().map(|p| p.offset.saturating_add(p.dumped));
+        let needs = self
+            .pieces
+            .iter()
+            .map(|p| p.offset.saturating_add(p.dumped));
         let needs = needs.max().unwrap_or(0);
         if needs <= has {
             return;
@@ -301,9 +304,7 @@ fn open_core(path: &Path, name: &str) -> Result<Mapped, CoreError> {
             what: "not a regular file".to_owned(),
         });
     }
-    File::open(path)
-        .and_then(|f| map_file(&f))
-        .map_err(failed)
+    File::open(path).and_then(|f| map_file(&f)).map_err(failed)
 }
 
 /// The program headers.
@@ -329,7 +330,9 @@ fn read_headers(file: &[u8], name: &str) -> Result<Vec<ProgramHeader>, CoreError
     }
     let header = Elf::parse_header(file).map_err(|e| not(format!("no ELF header: {e}")))?;
     if header.e_type != ET_CORE {
-        return Err(not("a program or library; give the core file first, then its executable".to_owned()));
+        return Err(not(
+            "a program or library; give the core file first, then its executable".to_owned(),
+        ));
     }
     if header.e_machine != goblin::elf::header::EM_X86_64 {
         return Err(not("not of an x86-64 process".to_owned()));
@@ -338,7 +341,9 @@ fn read_headers(file: &[u8], name: &str) -> Result<Vec<ProgramHeader>, CoreError
     let count = if header.e_phnum == PN_XNUM {
         // fs/binfmt_elf.c: fill_extnum_info
         let at = usize::try_from(header.e_shoff).unwrap_or(usize::MAX);
-        let info = at.checked_add(44).and_then(|at| file.get(at..)?.first_chunk());
+        let info = at
+            .checked_add(44)
+            .and_then(|at| file.get(at..)?.first_chunk());
         let info = info.ok_or_else(|| truncated("section header", at.saturating_add(64)))?;
         u32::from_le_bytes(*info) as usize
     } else {
@@ -355,11 +360,7 @@ fn read_headers(file: &[u8], name: &str) -> Result<Vec<ProgramHeader>, CoreError
         .map_err(|e| not(format!("an ELF file whose segments cannot be read: {e}")))
 }
 
-fn read_notes(
-    file: &[u8],
-    headers: &[ProgramHeader],
-    name: &str,
-) -> Result<Notes, CoreError> {
+fn read_notes(file: &[u8], headers: &[ProgramHeader], name: &str) -> Result<Notes, CoreError> {
     let mut notes = Notes::default();
     for header in headers.iter().filter(|h| h.p_type == PT_NOTE) {
         let end = header.p_offset.saturating_add(header.p_filesz);

@@ -227,7 +227,9 @@ mod tests {
     #[test]
     fn mapped_files_are_read_and_garbage_is_not() {
         let mut note = Vec::new();
-        for word in [2_u64, 4096, 0x40_0000, 0x48_0000, 0, 0x48_0000, 0x50_0000, 0x80] {
+        for word in [
+            2_u64, 4096, 0x40_0000, 0x48_0000, 0, 0x48_0000, 0x50_0000, 0x80,
+        ] {
             note.extend(word.to_le_bytes());
         }
         note.extend(b"/srv/my server\0/srv/my server\0");
