@@ -85,7 +85,7 @@ fn everywhere(check: impl Fn(&Fixture)) {
 
 #[test]
 fn every_figure_is_what_readmemstats_gives() {
-    everywhere(|fixture| assert_eq!(compare(fixture, &[]), u64::MAX));
+    everywhere(|fixture| assert!(compare(fixture, &[]) > 1 << 60));
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn so_it_is_of_other_builds() {
         for variant in [Variant::Pie, Variant::NoOpt, Variant::Race] {
             let fixture = Fixture::build_with("memstats", &[variant], &toolchain);
             println!("{}", fixture.label);
-            assert_eq!(compare(&fixture, &[]), u64::MAX);
+            assert!(compare(&fixture, &[]) > 1 << 60);
         }
     }
 }
