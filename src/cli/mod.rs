@@ -10,6 +10,7 @@ mod extras;
 mod gops;
 mod manual;
 mod messages;
+mod process;
 mod ps;
 mod subject;
 mod trace;
@@ -40,7 +41,7 @@ enum Command {
     Stats(gops::GopsArgs),
     /// Print the Go version that built it
     Version(gops::GopsArgs),
-    /// List the Go processes of this machine
+    /// List the Go processes of this machine, or tell how one is doing
     Ps(ps::PsArgs),
     /// Build and run a small Go server and client, and trace their connections
     Demo(demo::DemoArgs),

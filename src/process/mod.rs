@@ -6,6 +6,7 @@
 //! Nobody here knows symbols or Go. Allowed in: session (and ps, which only lists).
 
 pub mod core;
+pub mod details;
 mod die;
 mod launch;
 pub mod list;
@@ -13,6 +14,7 @@ pub mod memory;
 pub mod procfs;
 pub mod region;
 pub mod remote;
+pub mod sockets;
 pub mod tracer;
 
 pub use core::{Core, CoreError};
