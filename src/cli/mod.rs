@@ -17,7 +17,10 @@ mod trace;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// The exit code that clap has for it, too.
+const WRONG_USAGE: u8 = 2;
 
 /// Watches what a live Go process does with its sockets, from outside, without
 /// stopping or restarting it.
@@ -54,6 +57,15 @@ enum Command {
 /// Runs the command line.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
+    if let Command::Trace(args) = &cli.command
+        && let Err((kind, what)) = args.check()
+    {
+        let mut gotap = Cli::command();
+        gotap.build();
+        let trace = gotap.find_subcommand_mut("trace");
+        let _ = trace.map(|trace| trace.error(kind, what).print());
+        return ExitCode::from(WRONG_USAGE);
+    }
     start_diagnostics(cli.verbose);
     let result = match &cli.command {
         Command::Trace(args) => trace::run(args),
@@ -69,10 +81,24 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            messages::print(&format!("{error:#}"));
+            messages::print(&describe(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and what caused it; causes that were already named are left out.
+fn describe(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 /// A reader that has seen enough is no error.

@@ -11,7 +11,10 @@
 //! expression. The target is never stopped as a whole; Ctrl-C takes everything
 //! out of it again and lets it run on.
 
-use std::ffi::OsString;
+mod args;
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,141 +24,36 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use nix::sys::signal::Signal;
 
-use super::messages::Messages;
+pub use args::{Output, Preset, Style, TraceArgs};
+
+use super::messages::{self, Messages};
 use crate::arch::scan::Disassembler;
 use crate::golang::family::preset_conn;
 use crate::image::pattern::{self, Limits};
 use crate::probe::plan::{Event, Plan, Wanted, plan};
+use crate::process::ProcessError;
 use crate::process::tracer::{Ending, Tracer};
-use crate::script::{BadExpression, CallNames, Checked, compile_condition, parse_condition};
+use crate::script::{
+    BadExpression, CALL_FACTS, CallNames, Checked, compile_condition, parse_condition,
+};
 use crate::session::{
-    Control, Engine, Options, Outcome, SessionError, Start, StopReason, Target, value_names,
+    Control, Engine, Options, Outcome, SessionError, Start, Stats, StopReason, Target, value_names,
 };
 use crate::sink::queue::{Sender, queue};
 use crate::sink::run::{Counters, Selection, Stop, run_sink};
 use crate::sink::{Color, Sink, Tee};
-use crate::sys::signals;
+use crate::sys::{is_terminal, signals};
 
 /// Records between the tracer and the writer; more than fit are counted as lost.
 const QUEUE: usize = 1 << 16;
 
+/// So many functions that are not armed are named, per reason, and so many
+/// reasons told.
+const NAMES_TOLD: usize = 3;
+const REASONS_TOLD: usize = 6;
+
 /// How long a stalled reader is waited for at the end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-
-/// Arguments of `gotap trace`.
-#[derive(clap::Args, Debug, Clone, Default)]
-#[command(
-    group = clap::ArgGroup::new("target").required(true).args(["pid", "program"]),
-    override_usage = "gotap trace [OPTIONS] PATTERN... -p PID\n       \
-                      gotap trace [OPTIONS] PATTERN... -- PROGRAM [ARG]...",
-    after_help = "Examples and more: gotap trace --help, gotap man trace",
-    after_long_help = super::manual::TRACE
-)]
-pub struct TraceArgs {
-    /// Function names, or regular expressions
-    ///
-    /// Each is first tried as a function's exact name as Go writes it, and else
-    /// as an unanchored regular expression.
-    #[arg(required_unless_present = "preset", value_name = "PATTERN")]
-    pub patterns: Vec<String>,
-    /// Attach to this process
-    #[arg(short, long, value_name = "PID", help_heading = "Target")]
-    pub pid: Option<i32>,
-    /// Start this program and trace it from its first instruction
-    ///
-    /// Its standard output goes to standard error, unless --out takes the records.
-    #[arg(last = true, value_name = "PROGRAM", help_heading = "Target")]
-    pub program: Vec<OsString>,
-    /// A ready set of functions instead of patterns, or beside them
-    #[arg(long, value_enum, help_heading = "Which calls")]
-    pub preset: Option<Preset>,
-    /// Only calls for which this holds, e.g. 'err != nil && dur > 5ms'
-    ///
-    /// The names are those of the JSON fields, and dur. See below.
-    #[arg(long = "where", value_name = "EXPR", help_heading = "Which calls")]
-    pub filter: Option<String>,
-    /// Also report calls that are still running after this time, once each
-    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Which calls")]
-    pub slow: Option<Duration>,
-    /// How many functions may match
-    #[arg(long, value_name = "N", default_value_t = Limits::default().max_matches, help_heading = "Which calls")]
-    pub max_matches: usize,
-    /// Print what matches and how it would be armed; touch nothing
-    #[arg(long, help_heading = "Which calls")]
-    pub list: bool,
-    /// Stop after so many calls
-    #[arg(short = 'n', long, value_name = "N", help_heading = "How long")]
-    pub count: Option<u64>,
-    /// Stop after this time (30s, 10m)
-    #[arg(long = "for", value_name = "DURATION", value_parser = duration, help_heading = "How long")]
-    pub time: Option<Duration>,
-    /// Disarm functions called more often than this a second, and say so
-    #[arg(long, value_name = "N", help_heading = "How long")]
-    pub max_rate: Option<u64>,
-    /// Show so many frames of each call's stack
-    #[arg(
-        short,
-        long,
-        value_name = "FRAMES",
-        default_value_t = 0,
-        hide_default_value = true,
-        help_heading = "What is shown"
-    )]
-    pub stack: usize,
-    /// Show the first bytes read or written (64 unless told)
-    #[arg(long, value_name = "BYTES", num_args = 0..=1, require_equals = true, default_missing_value = "64", help_heading = "What is shown")]
-    pub payload: Option<usize>,
-    /// At the end, print counts, errors, bytes and latencies per function
-    #[arg(long, help_heading = "What is shown")]
-    pub summary: bool,
-    /// Print no calls (with --summary)
-    #[arg(short, long, requires = "summary", help_heading = "What is shown")]
-    pub quiet: bool,
-    /// How records are written
-    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Text, help_heading = "What is shown")]
-    pub output: Output,
-    /// How text looks
-    #[arg(long, value_enum, default_value_t = Style::Gotap, help_heading = "What is shown")]
-    pub style: Style,
-    /// Write records to this file instead of stdout
-    #[arg(long, value_name = "FILE", help_heading = "What is shown")]
-    pub out: Option<PathBuf>,
-}
-
-/// Ready sets of functions.
-#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Preset {
-    /// Read, Write, Close, ReadFrom, WriteTo, writev, CloseRead/CloseWrite,
-    /// deadlines, Accept, Dial
-    Conn,
-}
-
-/// How records are written.
-#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Output {
-    /// Lines for people.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-/// How text looks.
-#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Style {
-    /// One line a call.
-    #[default]
-    Gotap,
-    /// `> goroutine(34): …`, `>> goroutine(34): … => (…)`
-    Dlv,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let parsed: jiff::SignedDuration = text
-        .parse()
-        .map_err(|_| "use a number and a unit: 500ms, 30s, 10m, 2h".to_owned())?;
-    Duration::try_from(parsed).map_err(|_| "it cannot be negative".to_owned())
-}
 
 /// Runs `gotap trace`.
 pub fn run(args: &TraceArgs) -> anyhow::Result<()> {
@@ -190,7 +88,26 @@ fn compile_filter(
         return Ok(None);
     };
     let (arguments, results) = value_names(target, plan);
+    for fact in CALL_FACTS.iter().filter(|f| !SAME.contains(&f.name)) {
+        let is_argument = arguments.iter().any(|a| **a == *fact.name);
+        if is_argument && names(text, fact.name) {
+            let name = fact.name;
+            messages::print(&format!(
+                "--where: `{name}` is gotap's ({}); a function's argument of that name is args.{name}",
+                fact.about
+            ));
+        }
+    }
     compile_condition(text, &CallNames::with_signatures(arguments, results)).map(Some)
+}
+
+/// Facts that say what an argument or a result of the same name says.
+const SAME: &[&str] = &["fd", "network", "len", "n", "err"];
+
+/// The text has this name, not behind a dot.
+fn names(text: &str, name: &str) -> bool {
+    let part = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
+    text.split(|c| !part(c)).any(|word| word == name)
 }
 
 fn open_output(args: &TraceArgs) -> anyhow::Result<Box<dyn Write + Send>> {
@@ -307,6 +224,33 @@ fn list(args: &TraceArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What was asked for and is not armed, a line a reason: patterns match many.
+fn refusals(plan: &Plan) -> Vec<String> {
+    let mut reasons = BTreeMap::<String, Vec<&str>>::new();
+    for function in plan.functions.iter().filter(|f| f.trap.is_err()) {
+        let names = reasons.entry(function.explain()).or_default();
+        names.push(&function.name);
+    }
+    let mut reasons: Vec<_> = reasons.into_iter().collect();
+    reasons.sort_by_key(|(_, names)| std::cmp::Reverse(names.len()));
+    let rest = reasons.split_off(reasons.len().min(REASONS_TOLD));
+    let line = |(reason, names): (String, Vec<&str>)| {
+        let first = names.get(..NAMES_TOLD).unwrap_or(&names).join(", ");
+        match names.len().saturating_sub(NAMES_TOLD) {
+            0 => format!("{first}: {reason}"),
+            more => format!("{first} and {more} more: {reason}"),
+        }
+    };
+    let mut lines: Vec<String> = reasons.into_iter().map(line).collect();
+    match rest.iter().map(|(_, names)| names.len()).sum::<usize>() {
+        0 => {}
+        more => lines.push(format!(
+            "{more} more functions are not armed; --list says which and why"
+        )),
+    }
+    lines
+}
+
 /// One `gotap trace`, from the armed line to the last.
 struct Tracing<'a> {
     args: &'a TraceArgs,
@@ -315,8 +259,11 @@ struct Tracing<'a> {
     control: Control,
     sender: Arc<Sender>,
     counters: Arc<Counters>,
+    /// Stops at sites, and for how long in all, of the sessions that are over.
+    held: Cell<(u64, u64)>,
     /// Tells when the sink thread has written everything.
     written: std::sync::mpsc::Receiver<std::io::Result<Stop>>,
+    left_badly: Cell<Option<ProcessError>>,
 }
 
 impl<'a> Tracing<'a> {
@@ -363,44 +310,66 @@ impl<'a> Tracing<'a> {
             control,
             sender: Arc::new(sender),
             counters,
+            held: Cell::default(),
             written,
+            left_badly: Cell::new(None),
         }
     }
 
-    fn options(&self) -> Options {
-        Options {
+    fn attached(self, pid: i32, target: &Target, plan: &Arc<Plan>) -> anyhow::Result<()> {
+        let (outcome, _) = self.sessions(Tracer::attach(pid)?, target, plan, Start::Attached)?;
+        self.finish(outcome, None)
+    }
+
+    fn started(self, tracer: Tracer, target: &Target, plan: &Arc<Plan>) -> anyhow::Result<()> {
+        let (outcome, ending) = self.sessions(tracer, target, plan, Start::Launched)?;
+        self.finish(outcome, ending)
+    }
+
+    /// One session, and a further one after each Ctrl-Z. When this returns the
+    /// engine's end of the queue is closed: the writer knows that all is there.
+    fn sessions(
+        &self,
+        tracer: Tracer,
+        target: &Target,
+        plan: &Arc<Plan>,
+        start: Start,
+    ) -> anyhow::Result<(Outcome, Option<Ending>)> {
+        let pid = tracer.pid();
+        let mut options = Options {
             stack: self.args.stack,
             payload: self.args.payload.unwrap_or(0),
             slow: self.args.slow,
             limit: self.args.time,
             max_rate: self.args.max_rate,
-        }
-    }
-
-    fn attached(self, pid: i32, target: &Target, plan: &Arc<Plan>) -> anyhow::Result<()> {
-        let mut outcome = self.session(Tracer::attach(pid)?, target, plan, Start::Attached)?;
-        while outcome.0 == Outcome::Suspended {
+            ids_given: 0,
+        };
+        let first = Instant::now();
+        let (mut tracer, mut start, mut began) = (tracer, start, self.began);
+        loop {
+            let (outcome, engine) = self.session(tracer, target, plan, &options, start, began)?;
+            if outcome != Outcome::Suspended {
+                return Ok((outcome, engine.tracer().try_reap()));
+            }
+            options.ids_given = engine.ids_given();
+            let left = |time: Duration| time.saturating_sub(first.elapsed());
             signals::suspend_self().context("cannot suspend")?;
-            outcome = self.session(Tracer::attach(pid)?, target, plan, Start::Attached)?;
+            began = Instant::now();
+            options.limit = self.args.time.map(left);
+            start = Start::Attached;
+            tracer = match Tracer::attach(pid) {
+                Ok(tracer) => tracer,
+                Err(
+                    ProcessError::NoSuchProcess(_)
+                    | ProcessError::Gone(_)
+                    | ProcessError::NotTraceable { .. },
+                ) => {
+                    let ending = engine.tracer().try_reap().unwrap_or(Ending::Unknown);
+                    return Ok((Outcome::Ended(ending), None));
+                }
+                Err(error) => return Err(error.into()),
+            };
         }
-        let (outcome, engine) = outcome;
-        drop(engine);
-        self.finish(outcome, None)
-    }
-
-    fn started(self, tracer: Tracer, target: &Target, plan: &Arc<Plan>) -> anyhow::Result<()> {
-        let pid = tracer.pid();
-        let (mut outcome, mut engine) = self.session(tracer, target, plan, Start::Launched)?;
-        while outcome == Outcome::Suspended {
-            signals::suspend_self().context("cannot suspend")?;
-            drop(engine);
-            (outcome, engine) =
-                self.session(Tracer::attach(pid)?, target, plan, Start::Attached)?;
-        }
-        let ending = engine.tracer().try_reap();
-        // Its end of the queue closes with it: the writer knows that all is there.
-        drop(engine);
-        self.finish(outcome, ending)
     }
 
     fn session(
@@ -408,60 +377,56 @@ impl<'a> Tracing<'a> {
         tracer: Tracer,
         target: &Target,
         plan: &Arc<Plan>,
+        options: &Options,
         start: Start,
+        began: Instant,
     ) -> anyhow::Result<(Outcome, Engine)> {
         let pid = tracer.pid();
         let mut engine = Engine::arm(
             tracer,
             target,
             plan.clone(),
-            self.options(),
+            options.clone(),
             start,
             self.sender.clone(),
             self.control.clone(),
         )?;
         for note in target.notes() {
-            self.messages.say(note.clone());
+            let version = target.image.go_version().text();
+            self.messages.say(format!("{version}: {note}"));
         }
         for message in engine.take_messages() {
             self.messages.say(message);
         }
-        self.say_refused(plan);
+        for line in refusals(plan) {
+            self.messages.say(line);
+        }
         self.messages.say(format!(
-            "armed {} sites in {} functions of pid {pid} in {:.0} ms",
+            "armed {} sites in {} functions of pid {pid} in {:.0} ms{}",
             engine.armed_sites(),
             plan.armed(),
-            self.began.elapsed().as_secs_f64() * 1e3,
+            began.elapsed().as_secs_f64() * 1e3,
+            self.how_to_end(),
         ));
         engine.start();
-        let outcome = engine.run(&mut |message| self.messages.say(message))?;
-        let stats = engine.stats();
-        if stats.hits > 0 {
-            self.messages.say(format!(
-                "{} stops at sites; gotap held a thread {:.1} µs at each; durations begin at the \
-                 release of the entry and end at the report of the return, so they include one \
-                 wake-up of gotap",
-                stats.hits,
-                stats.held_ns as f64 / stats.hits as f64 / 1e3,
-            ));
+        let (outcome, left) = engine.run(&mut |message| self.messages.say(message));
+        if let Err(error) = left {
+            // Told at the end: what was seen comes first.
+            self.left_badly.set(Some(error));
         }
+        let Stats { hits, held_ns, .. } = engine.stats();
+        let (hits_before, held_before) = self.held.get();
+        self.held.set((hits_before + hits, held_before + held_ns));
         Ok((outcome, engine))
     }
 
-    /// What matched and cannot be armed: the first few, and how many more.
-    fn say_refused(&self, plan: &Plan) {
-        const SHOWN: usize = 8;
-        let refused: Vec<_> = plan.functions.iter().filter(|f| f.trap.is_err()).collect();
-        for function in refused.iter().take(SHOWN) {
-            self.messages
-                .say(format!("{}: {}", function.name, function.explain()));
+    /// For people at a terminal who have not said when to end.
+    fn how_to_end(&self) -> &'static str {
+        let bounded = self.args.time.is_some() || self.args.count.is_some();
+        if bounded || !self.args.program.is_empty() || !is_terminal(&std::io::stderr()) {
+            return "";
         }
-        if refused.len() > SHOWN {
-            self.messages.say(format!(
-                "{} more functions are not armed; --list says which and why",
-                refused.len() - SHOWN
-            ));
-        }
+        "; Ctrl-C ends"
     }
 
     fn finish(self, outcome: Outcome, ending: Option<Ending>) -> anyhow::Result<()> {
@@ -477,6 +442,14 @@ impl<'a> Tracing<'a> {
                     .say("the target runs another program now (exec)".to_owned());
             }
             (Outcome::Stopped(_) | Outcome::Suspended, None) => {}
+        }
+        let (hits, held_ns) = self.held.get();
+        if hits > 0 {
+            self.messages.say(format!(
+                "{hits} stops at sites; gotap held a thread {:.1} µs at each; durations are too \
+                 long by one wake-up of gotap",
+                held_ns as f64 / hits as f64 / 1e3,
+            ));
         }
         if let Some(error) = self.counters.first_filter_error() {
             self.messages.say(format!(
@@ -497,6 +470,9 @@ impl<'a> Tracing<'a> {
             self.counters.lost(),
         ));
         self.messages.finish();
+        if let Some(error) = self.left_badly.take() {
+            return Err(error).context("the target could not be left in good order");
+        }
         match written {
             Ok(Err(error)) => Err(error).context("cannot write the records"),
             Ok(Ok(_)) | Err(_) => Ok(()),
@@ -509,7 +485,7 @@ fn make_sink(args: &TraceArgs, to: Box<dyn Write + Send>) -> Box<dyn Sink> {
     use crate::sink::json::JsonSink;
     use crate::sink::summary::{SummarySink, SummaryStyle};
     use crate::sink::text::TextSink;
-    let terminal = args.out.is_none() && crate::sys::is_terminal(&std::io::stdout());
+    let terminal = args.out.is_none() && is_terminal(&std::io::stdout());
     let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
     let color = if terminal && !plain {
         Color::Always

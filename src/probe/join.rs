@@ -103,12 +103,21 @@ impl<T> Default for Join<T> {
 }
 
 impl<T> Join<T> {
+    /// With ids that follow those given before.
+    pub fn counting_from(last_id: u64) -> Join<T> {
+        Join {
+            last_id,
+            ..Join::default()
+        }
+    }
+
     /// How many calls are open.
     pub fn open_count(&self) -> usize {
         self.open
     }
 
-    /// How many calls have begun (or were found running).
+    /// The last id given: how many calls have begun (or were found running),
+    /// those counted before included.
     pub fn begun(&self) -> u64 {
         self.last_id
     }
@@ -297,6 +306,24 @@ impl<T> Join<T> {
             .collect();
         all.sort_by_key(|e| e.call.id);
         all
+    }
+
+    /// Gives up the open calls of a function that is watched no longer: nobody
+    /// will see how they end.
+    pub fn take_function(&mut self, func: usize, now_ns: u64) -> Vec<Ended<T>> {
+        let mut taken: Vec<_> = self
+            .stacks
+            .values_mut()
+            .flat_map(|calls| calls.extract_if(.., |c| c.func == func))
+            .map(|call| Ended {
+                call,
+                end: End::Open,
+                at_ns: now_ns,
+            })
+            .collect();
+        self.open -= taken.len();
+        taken.sort_by_key(|e| e.call.id);
+        taken
     }
 
     /// Open calls that began before `before_ns` and were not reported yet; they
@@ -489,6 +516,20 @@ mod tests {
         assert_eq!(r.join.open_count(), 2);
         assert!(r.leave(200));
         assert_eq!(r.ended[0].call.began_ns, None);
+    }
+
+    #[test]
+    fn a_function_given_up_leaves_the_others() {
+        let mut r = Run::new();
+        r.enter(0, 100);
+        r.enter(1, 200);
+        r.enter(0, 300);
+        let taken = r.join.take_function(0, 9);
+        let told: Vec<_> = taken.iter().map(|e| (e.call.id, e.end, e.at_ns)).collect();
+        assert_eq!(told, [(1, End::Open, 9), (3, End::Open, 9)]);
+        assert_eq!(r.join.open_count(), 1);
+        assert!(r.leave(200));
+        assert_eq!(r.ends(), [(2, End::Return)]);
     }
 
     #[test]

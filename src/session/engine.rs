@@ -14,6 +14,7 @@ use super::report::Reporter;
 use super::target::Target;
 use crate::probe::join::{Ended, Entry, EntrySite, Join, Stack};
 use crate::probe::plan::{Event as RuntimeEvent, Plan, Role};
+use crate::process::ProcessError;
 use crate::process::region::{Installation, SiteBytes};
 use crate::process::tracer::{Ending, Event, Hit, Tracer};
 use crate::record::{Call, End};
@@ -37,6 +38,8 @@ pub struct Options {
     pub limit: Option<Duration>,
     /// Disarm functions that are entered more often than this a second.
     pub max_rate: Option<u64>,
+    /// How many ids earlier sessions on this target have given to calls.
+    pub ids_given: u64,
 }
 
 /// How the target came to be traced.
@@ -107,8 +110,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Puts the plan's sites into the target and arms them. `first_id` is the
-    /// number of calls that earlier sessions on this target have given ids to.
+    /// Puts the plan's sites into the target and arms them.
     pub fn arm(
         mut tracer: Tracer,
         target: &Target,
@@ -119,7 +121,7 @@ impl Engine {
         control: Control,
     ) -> Result<Engine, SessionError> {
         let mut messages = Vec::new();
-        if tracer.clean_leftover()? {
+        if tracer.clean_leftover(target.text())? {
             messages
                 .push("took out what a gotap that was killed had left in the target".to_owned());
         }
@@ -137,7 +139,7 @@ impl Engine {
         let mut engine = Engine {
             sites: Vec::new(),
             rates: vec![Rate::default(); plan.functions.len()],
-            join: Join::default(),
+            join: Join::counting_from(options.ids_given),
             ended: Vec::new(),
             goexits: 0,
             goexit_done: None,
@@ -265,6 +267,11 @@ impl Engine {
         self.stats
     }
 
+    /// How many ids calls have been given so far, by earlier sessions too.
+    pub fn ids_given(&self) -> u64 {
+        self.join.begun()
+    }
+
     /// How a launched program ended after we let it go, if it has by now.
     pub fn tracer(&self) -> &Tracer {
         &self.tracer
@@ -277,24 +284,24 @@ impl Engine {
 
     /// Traces until something ends it, then leaves the target as it was.
     /// `tell` is given messages for the user as they come.
-    pub fn run(&mut self, tell: &mut dyn FnMut(String)) -> Result<Outcome, SessionError> {
+    /// The second answer is what went wrong in leaving.
+    pub fn run(&mut self, tell: &mut dyn FnMut(String)) -> (Outcome, Result<(), ProcessError>) {
         let outcome = self.trace(tell);
         let (end, leave) = match outcome {
             Outcome::Stopped(_) | Outcome::Suspended => (End::Open, true),
             Outcome::Ended(_) | Outcome::Exec => (End::Exit, false),
         };
-        let left = if leave { self.tracer.leave() } else { Ok(()) };
         let now = self.clock.now();
+        let left = if leave { self.tracer.leave() } else { Ok(()) };
         let open = self.join.drain(end, now);
-        self.emit(open, None);
+        self.emit(open);
         if self.stats.unattributed > 0 {
             let _ = self.sender.send(crate::record::Record::Gap {
                 lost: self.stats.unattributed,
                 why: "no goroutine",
             });
         }
-        left?;
-        Ok(outcome)
+        (outcome, left)
     }
 
     fn trace(&mut self, tell: &mut dyn FnMut(String)) -> Outcome {
@@ -346,6 +353,9 @@ impl Engine {
             return;
         };
         if let Some(rate) = self.rates.get_mut(func) {
+            if rate.disarmed {
+                return;
+            }
             rate.entries += 1;
         }
         let entered = self
@@ -433,7 +443,7 @@ impl Engine {
                 }
             }
             RuntimeEvent::Main => {
-                if let Err(error) = self.tracer.install_handler(hit.tid) {
+                if let Err(error) = self.tracer.install_handler(hit) {
                     self.messages.push(format!(
                         "the program would not survive a kill -9 of gotap: {error}"
                     ));
@@ -462,12 +472,16 @@ impl Engine {
             return;
         }
         let mut ended = std::mem::take(&mut self.ended);
-        self.emit(ended.drain(..), None);
+        self.emit(ended.drain(..));
         self.ended = ended;
     }
 
-    fn emit(&mut self, ended: impl IntoIterator<Item = Ended<Begun>>, as_end: Option<End>) {
+    fn emit(&mut self, ended: impl IntoIterator<Item = Ended<Begun>>) {
         for one in ended {
+            // What `--slow` has told of is still as it was told.
+            if one.end == End::Open && one.call.reported {
+                continue;
+            }
             let mut call = *one.call.data;
             call.id = one.call.id;
             call.parent = one.call.parent;
@@ -475,7 +489,7 @@ impl Engine {
             if call.since_attach {
                 call.time_ns = self.clock.wall(one.at_ns);
             }
-            call.end = as_end.unwrap_or(one.end);
+            call.end = one.end;
             self.send(call);
         }
     }
@@ -554,6 +568,9 @@ impl Engine {
                 tracing::debug!(%error, "a site stays armed");
             }
         }
+        // Nobody will see how they end, nor may they be mistaken for unwound.
+        let open = self.join.take_function(func, self.clock.now());
+        self.emit(open);
         if let Some(f) = plan.functions.get(func) {
             self.messages.push(format!(
                 "{} was called {per_second:.0} times a second, more than --max-rate {max}: disarmed",

@@ -15,7 +15,7 @@ pub mod target;
 mod values;
 
 pub use control::{Control, StopReason};
-pub use engine::{Engine, Options, Outcome, Start};
+pub use engine::{Engine, Options, Outcome, Start, Stats};
 pub use target::Target;
 pub use values::value_names;
 

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::SessionError;
-use super::adapters::{Fields, FileMemory, LiveTypes, type_section};
+use super::adapters::{FileMemory, LiveTypes};
 use crate::addr::{Bias, LiveAddr};
+use crate::golang::dynamic::type_section;
 use crate::golang::layout::Layouts;
 use crate::image::Image;
 use crate::image::rtti::RttiTypes;
@@ -47,7 +48,7 @@ impl Target {
             FileMemory(image.clone()),
             type_section(&image),
         ));
-        let layouts = Layouts::resolve(image.go_version().minor(), Some(&Fields(&types)));
+        let layouts = Layouts::resolve(image.go_version().minor(), Some(&*types));
         Target {
             image,
             bias,
@@ -58,7 +59,10 @@ impl Target {
 
     /// Its types by live address.
     pub fn live_types(&self) -> LiveTypes {
-        LiveTypes::new(self.types.clone(), self.bias)
+        LiveTypes {
+            table: self.types.clone(),
+            bias: self.bias,
+        }
     }
 
     /// First and last address of its code, live.

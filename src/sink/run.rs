@@ -1,5 +1,6 @@
 //! The loop of the thread that writes: queue → filter → sink.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -22,7 +23,8 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Records of calls that came out of the queue.
+    /// Calls that came out of the queue. One that was told of while it ran
+    /// (`--slow`) and again when it ended is one.
     pub fn seen(&self) -> u64 {
         self.seen.load(Ordering::Relaxed)
     }
@@ -37,7 +39,7 @@ impl Counters {
         self.filtered.load(Ordering::Relaxed)
     }
 
-    /// Of those seen, how many told of a call that was still running.
+    /// Of those seen, how many were not seen to end.
     pub fn open(&self) -> u64 {
         self.open.load(Ordering::Relaxed)
     }
@@ -63,6 +65,27 @@ impl Counters {
     fn add(counter: &AtomicU64, by: u64) {
         counter.fetch_add(by, Ordering::Relaxed);
     }
+
+    fn take_back(counter: &AtomicU64) {
+        counter.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Counts a call as printed or filtered, unless it was so before.
+    fn passed(&self, verdict: Verdict, before: Option<Verdict>) {
+        let counter = |verdict| match verdict {
+            Verdict::Printed => Some(&self.printed),
+            Verdict::Filtered => Some(&self.filtered),
+            Verdict::Undecided => None,
+        };
+        match before {
+            // What was printed once is not filtered.
+            Some(Verdict::Printed) => return,
+            Some(before) if before == verdict => return,
+            Some(before) => counter(before).into_iter().for_each(Self::take_back),
+            None => {}
+        }
+        counter(verdict).into_iter().for_each(|c| Self::add(c, 1));
+    }
 }
 
 /// Why the loop ended.
@@ -76,6 +99,15 @@ pub enum Stop {
     BrokenPipe,
     /// Writing failed.
     Failed,
+}
+
+/// What became of a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Verdict {
+    Printed,
+    Filtered,
+    /// The filter could not be evaluated.
+    Undecided,
 }
 
 /// What the loop lets through.
@@ -132,29 +164,40 @@ fn write_all(
     counters: &Counters,
 ) -> io::Result<Stop> {
     let mut batch = Vec::new();
+    // Calls told of while they ran: their end is no further call.
+    let mut open: HashMap<u64, Verdict> = HashMap::new();
     while receiver.receive(&mut batch) {
         // Calls of this batch that the filter could not tell about.
         let mut undecided = 0;
         for record in &batch {
-            match record {
+            let call = match record {
                 Record::Gap { lost, .. } => {
                     Counters::add(&counters.lost, *lost);
                     sink.record(record)?;
+                    continue;
                 }
-                Record::Call(call) => match wanted(call, selection, counters) {
-                    Some(true) => {
-                        sink.record(record)?;
-                        counters.printed.fetch_add(1, Ordering::Relaxed);
-                        if selection
-                            .limit
-                            .is_some_and(|most| counters.printed() >= most)
-                        {
-                            return Ok(Stop::Limit);
-                        }
-                    }
-                    Some(false) => Counters::add(&counters.filtered, 1),
-                    None => undecided += 1,
-                },
+                Record::Call(call) => call,
+            };
+            let before = open.remove(&call.id);
+            let verdict = judge(call, selection, counters);
+            if before.is_none() {
+                Counters::add(&counters.seen, 1);
+            } else {
+                Counters::take_back(&counters.open);
+            }
+            if call.end == End::Open {
+                Counters::add(&counters.open, 1);
+                open.insert(call.id, verdict);
+            }
+            counters.passed(verdict, before);
+            match verdict {
+                Verdict::Printed => sink.record(record)?,
+                Verdict::Filtered => {}
+                Verdict::Undecided => undecided += 1,
+            }
+            let enough = |most| counters.printed() >= most;
+            if verdict == Verdict::Printed && selection.limit.is_some_and(enough) {
+                return Ok(Stop::Limit);
             }
         }
         if undecided > 0 {
@@ -168,17 +211,13 @@ fn write_all(
     Ok(Stop::Finished)
 }
 
-/// Whether the filter holds; `None` when it could not be evaluated.
-fn wanted(call: &Call, selection: &Selection, counters: &Counters) -> Option<bool> {
-    Counters::add(&counters.seen, 1);
-    if call.end == End::Open {
-        Counters::add(&counters.open, 1);
-    }
+fn judge(call: &Call, selection: &Selection, counters: &Counters) -> Verdict {
     let Some(filter) = &selection.filter else {
-        return Some(true);
+        return Verdict::Printed;
     };
     match filter.holds(call) {
-        Ok(holds) => Some(holds),
+        Ok(true) => Verdict::Printed,
+        Ok(false) => Verdict::Filtered,
         Err(error) => {
             if counters.filter_errors.fetch_add(1, Ordering::Relaxed) == 0 {
                 *counters
@@ -187,7 +226,7 @@ fn wanted(call: &Call, selection: &Selection, counters: &Counters) -> Option<boo
                     .unwrap_or_else(PoisonError::into_inner) =
                     Some(format!("{}: {error}", call.func));
             }
-            None
+            Verdict::Undecided
         }
     }
 }

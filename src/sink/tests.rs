@@ -346,6 +346,48 @@ fn run(
 }
 
 #[test]
+fn a_call_told_of_while_it_ran_is_counted_once() {
+    let open = |id| {
+        record(Call {
+            end: End::Open,
+            n: None,
+            ..read(id)
+        })
+    };
+    let records = || {
+        vec![
+            open(1),
+            open(2),
+            record(read(1)),
+            record(read(3)),
+            record(read(4)),
+        ]
+    };
+    let counts = |counters: &Counters| {
+        [
+            counters.seen(),
+            counters.printed(),
+            counters.filtered(),
+            counters.open(),
+        ]
+    };
+    let (kept, counters) = (Kept::default(), Counters::default());
+    let all = Selection::default();
+    run(records(), &all, kept.writer(), &counters).0.unwrap();
+    assert_eq!(counts(&counters), [4, 4, 0, 1]);
+    assert_eq!(kept.text().lines().count(), 5);
+
+    let (kept, counters) = (Kept::default(), Counters::default());
+    let ended = Selection {
+        filter: Some(compile_condition("end == \"return\"", &CallNames::default()).unwrap()),
+        limit: Some(2),
+    };
+    let (end, _) = run(records(), &ended, kept.writer(), &counters);
+    assert_eq!(end.unwrap(), Stop::Limit);
+    assert_eq!(counts(&counters), [3, 2, 1, 1]);
+}
+
+#[test]
 fn the_loop_filters_and_counts() {
     let kept = Kept::default();
     let counters = Counters::default();

@@ -105,7 +105,7 @@ fn some_are_refused_with_a_reason() {
     println!("{}", plan.explain());
     for f in &plan.functions {
         assert!(matches!(f.trap, Err(Refusal::Never(_))), "{}", f.name);
-        assert!(f.explain().starts_with("not armed: never armed: "));
+        assert!(f.explain().starts_with("not armed: it "));
     }
     // Nothing to trace, nothing to arm.
     assert!(plan.sites.is_empty());
