@@ -1,14 +1,14 @@
 //! `gotap ps PID`: how one process is doing, as gops tells it.
 //!
 //! ```text
-//! parent PID:	4100
-//! threads:	9
-//! memory usage:	0.199%
-//! cpu usage:	0.139%
-//! username:	shop
-//! cmd+args:	/srv/server -addr :8080
-//! elapsed time:	14-08:57:36
-//! local/remote:	127.0.0.1:8080 <-> 0.0.0.0:0 (LISTEN)
+//! parent PID:  4100
+//! threads:  9
+//! memory usage:  0.199%
+//! cpu usage:  0.139%
+//! username:  shop
+//! cmd+args:  /srv/server -addr :8080
+//! elapsed time:  14-08:57:36
+//! local/remote:  127.0.0.1:8080 <-> 0.0.0.0:0 (LISTEN)
 //! ```
 
 use std::io::Write;

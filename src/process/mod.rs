@@ -16,10 +16,9 @@ pub mod list;
 pub mod memory;
 pub mod procfs;
 pub mod region;
-pub mod remote;
-pub mod sockets;
 mod remote;
 mod room;
+pub mod sockets;
 pub mod tracer;
 mod watch;
 
