@@ -18,4 +18,5 @@ pub mod net;
 pub mod stack;
 #[cfg(test)]
 mod testing;
+pub mod vitals;
 pub mod witness;
