@@ -7,6 +7,7 @@
 
 mod demo;
 mod extras;
+mod goroutines;
 mod manual;
 mod messages;
 mod ps;
@@ -35,6 +36,10 @@ pub struct Cli {
 enum Command {
     /// Trace calls of functions in a live Go process, or in one that is started
     Trace(Box<trace::TraceArgs>),
+    /// Tell what every goroutine is doing, and which connection it waits on
+    Goroutines(goroutines::GoroutinesArgs),
+    /// Print one goroutine's stack, with arguments
+    Stack(goroutines::StackArgs),
     /// List the Go processes of this machine
     Ps(ps::PsArgs),
     /// Build and run a small Go server and client, and trace their connections
@@ -60,6 +65,8 @@ pub fn run() -> ExitCode {
     start_diagnostics(cli.verbose);
     let result = match &cli.command {
         Command::Trace(args) => trace::run(args),
+        Command::Goroutines(args) => goroutines::run(args, &mut std::io::stdout().lock()),
+        Command::Stack(args) => goroutines::stack(args, &mut std::io::stdout().lock()),
         Command::Ps(args) => ps::run(args, &mut std::io::stdout().lock()),
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => extras::completions(args),
