@@ -217,7 +217,11 @@ impl<'a> Entries<'a> {
             StackState::Unreadable => survey.unreadable += 1,
             _ => {}
         }
-        let created = self.place(r.g.gopc, true, survey);
+        // Nobody's statement made the first (runtime/traceback.go: printcreatedby).
+        let created = match r.g.goid {
+            1 => None,
+            _ => self.place(r.g.gopc, true, survey),
+        };
         let start = self.place(r.g.startpc, false, survey);
         survey.goroutines.push(Entry {
             goid: r.g.goid,

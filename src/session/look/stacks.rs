@@ -231,7 +231,7 @@ impl<'a> Reader<'a> {
         };
         let from = (parked.pc, parked.sp);
         let image = &target.image;
-        let Ok(stack) = self
+        let Ok(mut stack) = self
             .unwinder
             .unwind(image, target.bias, &copy, from, MAX_FRAMES)
         else {
@@ -240,6 +240,11 @@ impl<'a> Reader<'a> {
                 ..UNREAD
             };
         };
+        if let Some(frame) = stack.frames.first_mut() {
+            // What a parked goroutine saved is a return address, unless it has
+            // not run yet (runtime/traceback.go: symPC).
+            frame.exact = target.bias.image(frame.pc) == frame.entry;
+        }
         let mut lines = Vec::new();
         let mut texts = self.args.then(Vec::new);
         for frame in &stack.frames {
@@ -315,7 +320,11 @@ impl<'a> Reader<'a> {
         let Some(function) = target.image.functions().find(frame.entry) else {
             return String::new();
         };
-        let at = frame.lookup(target.bias);
+        let mut at = frame.lookup(target.bias);
+        if target.image.go_version().minor().is_some_and(|m| m < 21) {
+            // Its liveness was looked up at the call of what is inlined here.
+            at = function.outermost(at);
+        }
         let args = frame.return_slot.offset(8);
         args::render(&target.image, &function, at, args, &|a| word(parked, a))
     }
