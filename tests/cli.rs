@@ -422,7 +422,11 @@ fn errors_of_net_on_a_stripped_binary() {
         let fixture = Fixture::build("errs", variants);
         let mut target = Target::start(&fixture, &[]);
         target.expect_line("ready ");
-        let gotap = Gotap::trace_json(target.pid(), &[READ, WRITE, "net.(*Dialer).DialContext"], &[]);
+        let gotap = Gotap::trace_json(
+            target.pid(),
+            &[READ, WRITE, "net.(*Dialer).DialContext"],
+            &[],
+        );
         target.tell("all");
         let all = target.answer("all", LATER);
         let calls = gotap.stop().calls();

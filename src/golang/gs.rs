@@ -207,7 +207,11 @@ pub struct Thread {
 }
 
 /// Addresses of all `g` structs ever made.
-pub(super) fn read_allgs(memory: &dyn Memory, globals: &Globals, bias: Bias) -> Result<Vec<u64>, GsError> {
+pub(super) fn read_allgs(
+    memory: &dyn Memory,
+    globals: &Globals,
+    bias: Bias,
+) -> Result<Vec<u64>, GsError> {
     let allglen = bias.live(
         globals
             .allglen

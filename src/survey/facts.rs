@@ -26,11 +26,7 @@ const fn row(name: &'static str, ty: Type, about: &'static str) -> Row {
     }
 }
 
-const fn of_words(
-    name: &'static str,
-    words: &'static [&'static str],
-    about: &'static str,
-) -> Row {
+const fn of_words(name: &'static str, words: &'static [&'static str], about: &'static str) -> Row {
     Row {
         name,
         ty: Type::Str,
@@ -57,11 +53,7 @@ pub const GOROUTINE_FACTS: &[Row] = &[
     row("reason", Type::Str, "why it waits, in the runtime's words"),
     row("wait", Type::Duration, "how long it has waited, at least"),
     row("wait_ns", Type::Int, "the same in nanoseconds"),
-    of_words(
-        "wait_kind",
-        &["at_least", "observed"],
-        "how that is known",
-    ),
+    of_words("wait_kind", &["at_least", "observed"], "how that is known"),
     of_words("class", Class::WORDS, "what it waits for, in one word"),
     row("fd", Type::Int, "descriptor that it waits for"),
     row("network", Type::Str, "tcp, udp, unix, pipe …"),
@@ -71,7 +63,11 @@ pub const GOROUTINE_FACTS: &[Row] = &[
     row("deadline", Type::Duration, "time left until it gives up"),
     row("deadline_ns", Type::Int, "the same in nanoseconds"),
     row("func", Type::Str, "innermost function outside of runtime"),
-    row("user", Type::Str, "innermost function of the program itself"),
+    row(
+        "user",
+        Type::Str,
+        "innermost function of the program itself",
+    ),
     row("file", Type::Str, "file of that function's frame"),
     row("line", Type::Int, "line of that frame"),
     row("created_func", Type::Str, "function that made it"),

@@ -99,7 +99,10 @@ fn a_deadlock_needs_everybody() {
         .map(|g| entry(g, Status::Waiting, "chan receive"))
         .collect();
     let text = verdict(&survey(stuck.clone())).expect("a deadlock");
-    assert!(text.starts_with("nothing can run: all 3 goroutines"), "{text}");
+    assert!(
+        text.starts_with("nothing can run: all 3 goroutines"),
+        "{text}"
+    );
     let mut with_reader = stuck;
     with_reader.push(reader(4, "10.0.0.7:5432", 1));
     assert_eq!(verdict(&survey(with_reader)), None);
@@ -158,7 +161,10 @@ fn groups_are_largest_first_and_say_what_they_share() {
 
 #[test]
 fn every_fact_has_a_row_and_an_unknown_wait_matches_nothing() {
-    let looked = survey(vec![reader(1, "10.0.0.7:5432", 7), reader(2, "10.0.0.7:1", 0)]);
+    let looked = survey(vec![
+        reader(1, "10.0.0.7:5432", 7),
+        reader(2, "10.0.0.7:1", 0),
+    ]);
     let holds = |text: &str, at: usize| {
         let checked = compile_condition(text, &GoroutineNames).expect(text);
         checked
@@ -221,7 +227,10 @@ fn packages_of_functions() {
     assert_eq!(package("net/http.(*conn).serve"), "net/http");
     assert_eq!(package("main.main.func1"), "main");
     assert_eq!(package("gopkg.in/yaml.v3.Unmarshal"), "gopkg.in/yaml");
-    assert_eq!(package("a.org/x.F[go.shape.struct { b.org/y.T }]"), "a.org/x");
+    assert_eq!(
+        package("a.org/x.F[go.shape.struct { b.org/y.T }]"),
+        "a.org/x"
+    );
     let modules = ["parked".to_owned()];
     assert!(is_standard("net/http", &modules));
     assert!(!is_standard("parked/inner", &modules));

@@ -61,15 +61,17 @@ fn locked(survey: &Survey) -> Option<String> {
     if count < FEW || count * 4 < survey.total() {
         return None;
     }
-    let waiting = |e: &&Entry| {
-        matches!(e.blocked_on.as_deref(), Some(BlockedOn::Lock(l, a)) if (*l, *a) == (lock, at))
-    };
+    let waiting = |e: &&Entry| matches!(e.blocked_on.as_deref(), Some(BlockedOn::Lock(l, a)) if (*l, *a) == (lock, at));
     let longest = survey
         .goroutines
         .iter()
         .filter(waiting)
         .max_by_key(|e| (e.wait.map_or(0, Wait::ns), std::cmp::Reverse(e.goid)));
-    let mut text = format!("{} wait for the {} at {at:#x}", goroutines(count), lock.as_str());
+    let mut text = format!(
+        "{} wait for the {} at {at:#x}",
+        goroutines(count),
+        lock.as_str()
+    );
     if let Some(place) = longest.and_then(|e| survey.names.find(e.user.or(e.func))) {
         text.push_str(&format!(", first at {}:{}", short(&place.file), place.line));
     }
@@ -89,7 +91,10 @@ fn locked(survey: &Survey) -> Option<String> {
         })
         .collect();
     if !candidates.is_empty() {
-        text.push_str(&format!("; candidates to hold it: {}", candidates.join(", ")));
+        text.push_str(&format!(
+            "; candidates to hold it: {}",
+            candidates.join(", ")
+        ));
         let more = survey.candidates.len().saturating_sub(candidates.len());
         if more > 0 {
             text.push_str(&format!(" and {more} more"));

@@ -86,9 +86,9 @@ func connect(n int) []wait {
 			waiting(server, "read", func() { parkNetRead(server) })
 		}
 
-		client, server = pair("unix", fmt.Sprintf("@states-%d-%d", os.Getpid(), i))
-		parked = append(parked, client, server)
-		waiting(server, "read", func() { parkNetRead(server) })
+		near, far := pair("unix", fmt.Sprintf("@states-%d-%d", os.Getpid(), i))
+		parked = append(parked, near, far)
+		waiting(far, "read", func() { parkNetRead(far) })
 
 		udp, err := net.ListenPacket("udp", "127.0.0.1:0")
 		must(err)

@@ -59,7 +59,14 @@ pub struct TraceArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "How long")]
     pub max_rate: Option<u64>,
     /// Show so many frames of each call's stack
-    #[arg(short, long, value_name = "FRAMES", default_value_t = 0, hide_default_value = true, help_heading = "What is shown")]
+    #[arg(
+        short,
+        long,
+        value_name = "FRAMES",
+        default_value_t = 0,
+        hide_default_value = true,
+        help_heading = "What is shown"
+    )]
     pub stack: usize,
     /// Show the first bytes read or written (64 unless told)
     #[arg(long, value_name = "BYTES", num_args = 0..=1, require_equals = true, default_missing_value = "64", help_heading = "What is shown")]

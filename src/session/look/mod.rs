@@ -19,9 +19,7 @@ use crate::golang::gs::{self, GsError, Status};
 use crate::golang::labels::{Labels, read_labels};
 use crate::memory::{Memory, MemoryError};
 use crate::process::ProcessMemory;
-use crate::survey::{
-    Class, Entry, PlaceId, StackState, Survey, Wait, verdict::busiest_lock,
-};
+use crate::survey::{Class, Entry, PlaceId, StackState, Survey, Wait, verdict::busiest_lock};
 
 /// A program to look at: running, or as it was.
 pub struct Source {

@@ -102,10 +102,7 @@ pub(super) fn read(
     survey: &mut Survey,
 ) -> Result<AllSeen, SessionError> {
     let chosen = choose(own, wanted.all_stacks);
-    let residents: Vec<Resident> = chosen
-        .iter()
-        .filter_map(|i| own.get(*i).copied())
-        .collect();
+    let residents: Vec<Resident> = chosen.iter().filter_map(|i| own.get(*i).copied()).collect();
     let mut reader = Reader::new(source, wanted.args);
     let mut seen = AllSeen {
         by_index: HashMap::with_capacity(chosen.len()),

@@ -175,13 +175,7 @@ fn queued(source: &Source, survey: &mut Survey) -> Result<(), MemoryError> {
         let Some(BlockedOn::Lock(Lock::PollFd, at)) = entry.blocked_on.as_deref() else {
             continue;
         };
-        let facts = reader.facts(
-            &*source.memory,
-            &types,
-            Receiver::PollFd,
-            [*at, 0],
-            &mut [],
-        )?;
+        let facts = reader.facts(&*source.memory, &types, Receiver::PollFd, [*at, 0], &mut [])?;
         entry.net = Some(Box::new(Net {
             fd: facts.fd,
             network: facts.network.clone(),

@@ -191,11 +191,11 @@ fn row<'a>(survey: &'a Survey, group: &'a Group) -> Row<'a> {
         created_file: created.map(|p| &*p.file),
         created_line: created.map(|p| p.line),
         peer: group.peer.get().and_then(|p| p.as_deref()),
-        labels: group.labels.get().and_then(|l| l.as_deref()).map(|l| {
-            l.iter()
-                .map(|(k, v)| (k.as_str(), v.as_str()))
-                .collect()
-        }),
+        labels: group
+            .labels
+            .get()
+            .and_then(|l| l.as_deref())
+            .map(|l| l.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect()),
     }
 }
 
@@ -242,7 +242,12 @@ fn one<'a>(survey: &'a Survey, e: &'a Entry) -> One<'a> {
         parent: e.parent,
         tid: e.tid,
         locked: e.locked,
-        labels: e.labels.iter().flat_map(|l| l.iter()).map(|(k, v)| (k.as_str(), v.as_str())).collect(),
+        labels: e
+            .labels
+            .iter()
+            .flat_map(|l| l.iter())
+            .map(|(k, v)| (k.as_str(), v.as_str()))
+            .collect(),
         stack_state: e.stack_state.as_str(),
         stack: lines
             .iter()

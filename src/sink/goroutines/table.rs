@@ -19,7 +19,11 @@ pub fn head(to: &mut dyn Write, survey: &Survey, verdict: Option<&str>) -> io::R
         to,
         "{} {}, {}",
         thousands(total),
-        if total == 1 { "goroutine" } else { "goroutines" },
+        if total == 1 {
+            "goroutine"
+        } else {
+            "goroutines"
+        },
         escaped(&survey.go_version)
     )?;
     if let Some(procs) = survey.gomaxprocs {
@@ -96,7 +100,11 @@ fn wait(wait: Option<Wait>) -> String {
 /// Seconds from a second on: more says nothing here.
 fn rounded(ns: u64) -> u64 {
     const SECOND: u64 = 1_000_000_000;
-    if ns < SECOND { ns } else { ns / SECOND * SECOND }
+    if ns < SECOND {
+        ns
+    } else {
+        ns / SECOND * SECOND
+    }
 }
 
 /// Writes the first `most` groups.
@@ -145,8 +153,7 @@ pub fn groups(
         if labels {
             row.push(match group.labels.get() {
                 Some(Some(labels)) => {
-                    let all: Vec<String> =
-                        labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+                    let all: Vec<String> = labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
                     escaped(&all.join(" "))
                 }
                 Some(None) => "-".to_owned(),
@@ -285,7 +292,10 @@ fn frame(to: &mut dyn Write, survey: &Survey, line: &Line, args: &str) -> io::Re
 /// Writes which creation sites grew.
 pub fn growth(to: &mut dyn Write, sites: &[Growth], most: usize) -> io::Result<()> {
     if sites.is_empty() {
-        return writeln!(to, "no creation site has more or fewer goroutines than before");
+        return writeln!(
+            to,
+            "no creation site has more or fewer goroutines than before"
+        );
     }
     let mut table = table(&["CHANGE", "BEFORE", "AFTER", "NEW", "CREATED BY"]);
     for site in sites.iter().take(most) {

@@ -19,10 +19,19 @@ fn survey(depth: usize) -> Survey {
         offset: 0x1d,
         pc: 0x401000,
     };
-    let park = line(names.place("runtime.gopark", "/go/src/runtime/proc.go", 460), false);
-    let small = line(names.place("main.small[go.shape.int]", "/src/m.go", 7), true);
+    let park = line(
+        names.place("runtime.gopark", "/go/src/runtime/proc.go", 460),
+        false,
+    );
+    let small = line(
+        names.place("main.small[go.shape.int]", "/src/m.go", 7),
+        true,
+    );
     let deep = line(names.place("main.deep", "/src/m.go", 12), false);
-    let exit = line(names.place("runtime.goexit", "/go/src/runtime/asm.s", 9), false);
+    let exit = line(
+        names.place("runtime.goexit", "/go/src/runtime/asm.s", 9),
+        false,
+    );
     let mut lines = vec![park, small];
     lines.extend(std::iter::repeat_n(deep, depth));
     lines.push(exit);
@@ -80,7 +89,11 @@ fn deep_stacks_are_cut_as_the_release_cuts_them() {
     assert_eq!(new.matches("main.deep(").count(), 99);
     let old = text(200, 19);
     assert!(old.contains("\n...additional frames elided...\n"), "{old}");
-    assert_eq!(old.matches("main.deep(").count(), 99, "runtime.gopark counts");
+    assert_eq!(
+        old.matches("main.deep(").count(),
+        99,
+        "runtime.gopark counts"
+    );
     assert!(!text(50, 26).contains("elided"));
 }
 
@@ -122,7 +135,10 @@ fn the_table_shows_waits_as_lower_bounds() {
     table::groups(&mut out, &survey, &all, 10).expect("memory");
     let text = String::from_utf8(out).expect("text");
     assert!(text.contains("≥ 2m5s"), "{text}");
-    assert!(text.contains("main.small[go.shape.int] src/m.go:7"), "{text}");
+    assert!(
+        text.contains("main.small[go.shape.int] src/m.go:7"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -80,12 +80,7 @@ struct Shown<'a> {
     args: Option<&'a str>,
 }
 
-fn frames(
-    to: &mut dyn Write,
-    survey: &Survey,
-    minor: Option<u32>,
-    one: &Entry,
-) -> io::Result<()> {
+fn frames(to: &mut dyn Write, survey: &Survey, minor: Option<u32>, one: &Entry) -> io::Result<()> {
     let Some(id) = one.stack else {
         return writeln!(to, "\tgoroutine's stack is {}", one.stack_state.as_str());
     };
@@ -204,12 +199,7 @@ fn frame_lines(to: &mut dyn Write, frame: &Shown<'_>) -> io::Result<()> {
     writeln!(to)
 }
 
-fn created(
-    to: &mut dyn Write,
-    survey: &Survey,
-    minor: Option<u32>,
-    one: &Entry,
-) -> io::Result<()> {
+fn created(to: &mut dyn Write, survey: &Survey, minor: Option<u32>, one: &Entry) -> io::Result<()> {
     let Some(place) = survey.names.find(one.created).filter(|_| one.goid != 1) else {
         return Ok(());
     };
