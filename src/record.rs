@@ -115,7 +115,8 @@ pub struct Call {
     pub dur_ns: Option<u64>,
     /// Goroutine id; `None` on g0 and threads without one.
     pub goid: Option<u64>,
-    /// Thread that made the entry hit (the end's, for `since_attach`).
+    /// Thread that made the entry hit (the end's, for `since_attach`; 0
+    /// as long as it has not ended).
     pub tid: i32,
     /// Function name as Go spells it.
     pub func: Arc<str>,

@@ -13,6 +13,7 @@
 
 mod args;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
@@ -25,26 +26,31 @@ use nix::sys::signal::Signal;
 
 pub use args::{Output, Preset, Style, TraceArgs};
 
-use super::messages::Messages;
+use super::messages::{self, Messages};
 use crate::arch::scan::Disassembler;
 use crate::golang::family::preset_conn;
 use crate::image::pattern::{self, Limits};
 use crate::probe::plan::{Event, Plan, Wanted, plan};
+use crate::process::ProcessError;
 use crate::process::tracer::{Ending, Tracer};
-use crate::script::{BadExpression, CallNames, Checked, compile_condition, parse_condition};
+use crate::script::{
+    BadExpression, CALL_FACTS, CallNames, Checked, compile_condition, parse_condition,
+};
 use crate::session::{
-    Control, Engine, Options, Outcome, SessionError, Start, StopReason, Target, value_names,
+    Control, Engine, Options, Outcome, SessionError, Start, Stats, StopReason, Target, value_names,
 };
 use crate::sink::queue::{Sender, queue};
 use crate::sink::run::{Counters, Selection, Stop, run_sink};
 use crate::sink::{Color, Sink, Tee};
-use crate::sys::signals;
+use crate::sys::{is_terminal, signals};
 
 /// Records between the tracer and the writer; more than fit are counted as lost.
 const QUEUE: usize = 1 << 16;
 
-/// So many functions that are not armed are named, per reason.
+/// So many functions that are not armed are named, per reason, and so many
+/// reasons told.
 const NAMES_TOLD: usize = 3;
+const REASONS_TOLD: usize = 6;
 
 /// How long a stalled reader is waited for at the end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -82,7 +88,26 @@ fn compile_filter(
         return Ok(None);
     };
     let (arguments, results) = value_names(target, plan);
+    for fact in CALL_FACTS.iter().filter(|f| !SAME.contains(&f.name)) {
+        let is_argument = arguments.iter().any(|a| **a == *fact.name);
+        if is_argument && names(text, fact.name) {
+            let name = fact.name;
+            messages::print(&format!(
+                "--where: `{name}` is gotap's ({}); a function's argument of that name is args.{name}",
+                fact.about
+            ));
+        }
+    }
     compile_condition(text, &CallNames::with_signatures(arguments, results)).map(Some)
+}
+
+/// Facts that say what an argument or a result of the same name says.
+const SAME: &[&str] = &["fd", "network", "len", "n", "err"];
+
+/// The text has this name, not behind a dot.
+fn names(text: &str, name: &str) -> bool {
+    let part = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
+    text.split(|c| !part(c)).any(|word| word == name)
 }
 
 fn open_output(args: &TraceArgs) -> anyhow::Result<Box<dyn Write + Send>> {
@@ -203,19 +228,27 @@ fn list(args: &TraceArgs) -> anyhow::Result<()> {
 fn refusals(plan: &Plan) -> Vec<String> {
     let mut reasons = BTreeMap::<String, Vec<&str>>::new();
     for function in plan.functions.iter().filter(|f| f.trap.is_err()) {
-        reasons
-            .entry(function.explain())
-            .or_default()
-            .push(&function.name);
+        let names = reasons.entry(function.explain()).or_default();
+        names.push(&function.name);
     }
+    let mut reasons: Vec<_> = reasons.into_iter().collect();
+    reasons.sort_by_key(|(_, names)| std::cmp::Reverse(names.len()));
+    let rest = reasons.split_off(reasons.len().min(REASONS_TOLD));
     let line = |(reason, names): (String, Vec<&str>)| {
         let first = names.get(..NAMES_TOLD).unwrap_or(&names).join(", ");
         match names.len().saturating_sub(NAMES_TOLD) {
             0 => format!("{first}: {reason}"),
-            more => format!("{first} and {more} more (--list tells which): {reason}"),
+            more => format!("{first} and {more} more: {reason}"),
         }
     };
-    reasons.into_iter().map(line).collect()
+    let mut lines: Vec<String> = reasons.into_iter().map(line).collect();
+    match rest.iter().map(|(_, names)| names.len()).sum::<usize>() {
+        0 => {}
+        more => lines.push(format!(
+            "{more} more functions are not armed; --list says which and why"
+        )),
+    }
+    lines
 }
 
 /// One `gotap trace`, from the armed line to the last.
@@ -226,8 +259,11 @@ struct Tracing<'a> {
     control: Control,
     sender: Arc<Sender>,
     counters: Arc<Counters>,
+    /// Stops at sites, and for how long in all, of the sessions that are over.
+    held: Cell<(u64, u64)>,
     /// Tells when the sink thread has written everything.
     written: std::sync::mpsc::Receiver<std::io::Result<Stop>>,
+    left_badly: Cell<Option<ProcessError>>,
 }
 
 impl<'a> Tracing<'a> {
@@ -274,7 +310,9 @@ impl<'a> Tracing<'a> {
             control,
             sender: Arc::new(sender),
             counters,
+            held: Cell::default(),
             written,
+            left_badly: Cell::new(None),
         }
     }
 
@@ -315,13 +353,22 @@ impl<'a> Tracing<'a> {
             }
             options.ids_given = engine.ids_given();
             let left = |time: Duration| time.saturating_sub(first.elapsed());
-            // A launched program stays a child of ours, whose end is ours to take.
-            drop(engine);
             signals::suspend_self().context("cannot suspend")?;
             began = Instant::now();
             options.limit = self.args.time.map(left);
             start = Start::Attached;
-            tracer = Tracer::attach(pid)?;
+            tracer = match Tracer::attach(pid) {
+                Ok(tracer) => tracer,
+                Err(
+                    ProcessError::NoSuchProcess(_)
+                    | ProcessError::Gone(_)
+                    | ProcessError::NotTraceable { .. },
+                ) => {
+                    let ending = engine.tracer().try_reap().unwrap_or(Ending::Unknown);
+                    return Ok((Outcome::Ended(ending), None));
+                }
+                Err(error) => return Err(error.into()),
+            };
         }
     }
 
@@ -355,24 +402,31 @@ impl<'a> Tracing<'a> {
             self.messages.say(line);
         }
         self.messages.say(format!(
-            "armed {} sites in {} functions of pid {pid} in {:.0} ms",
+            "armed {} sites in {} functions of pid {pid} in {:.0} ms{}",
             engine.armed_sites(),
             plan.armed(),
             began.elapsed().as_secs_f64() * 1e3,
+            self.how_to_end(),
         ));
         engine.start();
-        let outcome = engine.run(&mut |message| self.messages.say(message))?;
-        let stats = engine.stats();
-        if stats.hits > 0 {
-            self.messages.say(format!(
-                "{} stops at sites; gotap held a thread {:.1} µs at each; durations begin at the \
-                 release of the entry and end at the report of the return, so they include one \
-                 wake-up of gotap",
-                stats.hits,
-                stats.held_ns as f64 / stats.hits as f64 / 1e3,
-            ));
+        let (outcome, left) = engine.run(&mut |message| self.messages.say(message));
+        if let Err(error) = left {
+            // Told at the end: what was seen comes first.
+            self.left_badly.set(Some(error));
         }
+        let Stats { hits, held_ns, .. } = engine.stats();
+        let (hits_before, held_before) = self.held.get();
+        self.held.set((hits_before + hits, held_before + held_ns));
         Ok((outcome, engine))
+    }
+
+    /// For people at a terminal who have not said when to end.
+    fn how_to_end(&self) -> &'static str {
+        let bounded = self.args.time.is_some() || self.args.count.is_some();
+        if bounded || !self.args.program.is_empty() || !is_terminal(&std::io::stderr()) {
+            return "";
+        }
+        "; Ctrl-C ends"
     }
 
     fn finish(self, outcome: Outcome, ending: Option<Ending>) -> anyhow::Result<()> {
@@ -388,6 +442,14 @@ impl<'a> Tracing<'a> {
                     .say("the target runs another program now (exec)".to_owned());
             }
             (Outcome::Stopped(_) | Outcome::Suspended, None) => {}
+        }
+        let (hits, held_ns) = self.held.get();
+        if hits > 0 {
+            self.messages.say(format!(
+                "{hits} stops at sites; gotap held a thread {:.1} µs at each; durations are too \
+                 long by one wake-up of gotap",
+                held_ns as f64 / hits as f64 / 1e3,
+            ));
         }
         if let Some(error) = self.counters.first_filter_error() {
             self.messages.say(format!(
@@ -408,6 +470,9 @@ impl<'a> Tracing<'a> {
             self.counters.lost(),
         ));
         self.messages.finish();
+        if let Some(error) = self.left_badly.take() {
+            return Err(error).context("the target could not be left in good order");
+        }
         match written {
             Ok(Err(error)) => Err(error).context("cannot write the records"),
             Ok(Ok(_)) | Err(_) => Ok(()),
@@ -420,7 +485,7 @@ fn make_sink(args: &TraceArgs, to: Box<dyn Write + Send>) -> Box<dyn Sink> {
     use crate::sink::json::JsonSink;
     use crate::sink::summary::{SummarySink, SummaryStyle};
     use crate::sink::text::TextSink;
-    let terminal = args.out.is_none() && crate::sys::is_terminal(&std::io::stdout());
+    let terminal = args.out.is_none() && is_terminal(&std::io::stdout());
     let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
     let color = if terminal && !plain {
         Color::Always

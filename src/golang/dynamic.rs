@@ -1,10 +1,11 @@
 //! What the walkers of this room ask of the running program's type data.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
-use crate::addr::{Bias, ImageAddr, LiveAddr};
+use crate::addr::{Bias, LiveAddr};
 use crate::image::Image;
-use crate::image::rtti::{RttiTypes, TypeList, TypeSection};
+use crate::image::rtti::{RttiTypes, TypeSection};
 use crate::image::types::{Type, TypeId, TypeKind, TypeTable};
 use crate::memory::Memory;
 
@@ -38,43 +39,25 @@ pub trait StructFields {
 
 /// Where a program's type descriptors are, in the file's addresses.
 pub fn type_section(image: &Image) -> TypeSection {
-    let module = image.module();
-    let at = |a: ImageAddr| LiveAddr(a.0);
-    let list = match (module.typelinks, module.typedesc_len) {
-        (Some(links), _) => TypeList::Links {
-            at: at(links.start),
-            count: links.len,
-        },
-        (None, len) => TypeList::Descriptors {
-            len: len.unwrap_or(0),
-        },
-    };
-    TypeSection {
-        types: at(module.types.start),
-        etypes: at(module.types.end),
-        text: at(module.text.start),
-        etext: at(module.text.end),
-        list,
-        doubled_offsets: image.go_version().minor().is_some_and(|m| m <= 18),
-    }
+    TypeSection::of(image.module(), image.go_version(), Bias::default())
 }
 
 /// A program's types, found by where their descriptors lie in the running
 /// program; the descriptors themselves are read from the file.
-pub struct LiveTypes<'a, M> {
-    /// The types of the file.
-    pub table: &'a RttiTypes<M>,
+pub struct LiveTypes<T> {
+    /// The types of the file: a reference to an [`RttiTypes`], or an owner of one.
+    pub table: T,
     /// Where the file was loaded.
     pub bias: Bias,
 }
 
-impl<M: Memory> TypeTable for LiveTypes<'_, M> {
+impl<M: Memory, T: Deref<Target = RttiTypes<M>>> TypeTable for LiveTypes<T> {
     fn get(&self, id: TypeId) -> Arc<Type> {
         self.table.get(id)
     }
 }
 
-impl<M: Memory> DynamicTypes for LiveTypes<'_, M> {
+impl<M: Memory, T: Deref<Target = RttiTypes<M>>> DynamicTypes for LiveTypes<T> {
     fn type_at(&self, descriptor: LiveAddr) -> Option<TypeId> {
         self.table.at(LiveAddr(self.bias.image(descriptor).0))
     }

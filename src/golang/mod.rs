@@ -3,6 +3,8 @@
 //! ([`globals`]), goroutines ([`gs`], all that their structs tell: [`census`],
 //! what they wait for: [`polled`], [`blocked`], [`labels`]), stacks ([`parked`], [`stack`], [`inside`]),
 //! connections ([`net`]), error values ([`errors`]) and what is known of the
+//! ([`globals`]), goroutines ([`gs`]), stacks ([`stack`], [`inside`]),
+//! memory statistics ([`memstats`]), connections ([`net`]), error values ([`errors`]) and what is known of the
 //! functions that people trace ([`family`]).
 //! Nobody here knows how memory is read; allowed in: value, script, probe, record, sink, session, cli.
 
@@ -18,6 +20,7 @@ pub mod gs;
 pub mod inside;
 pub mod labels;
 pub mod layout;
+pub mod memstats;
 pub mod net;
 pub mod parked;
 pub mod polled;

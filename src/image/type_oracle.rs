@@ -2,10 +2,10 @@
 //! functions. An independent reader of the same facts, slow and simple.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use gimli::{AttributeValue, Reader as _, RunTimeEndian};
 use object::{Object, ObjectSection, ObjectSegment};
@@ -19,17 +19,21 @@ type R = gimli::EndianArcSlice<RunTimeEndian>;
 type Entry<'a> = gimli::DebuggingInformationEntry<R>;
 
 /// Builds `testdata/types` with the machine's Go (`GOTAP_TEST_GO` names another
-/// toolchain) and gives the file; built once per set of flags.
+/// toolchain) into the target folder, once a run, and gives the file.
 pub(crate) fn build(name: &str, flags: &[&str]) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/types");
+    static BUILT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     let go = std::env::var("GOTAP_TEST_GO").unwrap_or_else(|_| "local".into());
-    let folder = std::env::temp_dir().join(format!("gotap-types-{}-{go}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder for the fixture");
+    let tests = std::env::current_exe().expect("this test's file");
+    let target = tests.ancestors().nth(2).expect("target/debug");
+    let folder = target.join("types-fixtures").join(&go);
     let out = folder.join(name);
-    if !out.exists() {
-        let partial = folder.join(format!("{name}.{:?}", std::thread::current().id()));
-        let built = Command::new("go")
-            .current_dir(&source)
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if built.insert(out.clone()) {
+        std::fs::create_dir_all(&folder).expect("a folder for the fixture");
+        // Another run may be reading the file of this name.
+        let partial = folder.join(format!("{name}.{}", std::process::id()));
+        let done = Command::new("go")
+            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/types"))
             .env("GOTOOLCHAIN", &go)
             .arg("build")
             .args(flags)
@@ -39,9 +43,9 @@ pub(crate) fn build(name: &str, flags: &[&str]) -> PathBuf {
             .output()
             .expect("go must be installed: apt-get install golang-go");
         assert!(
-            built.status.success(),
+            done.status.success(),
             "{}",
-            String::from_utf8_lossy(&built.stderr)
+            String::from_utf8_lossy(&done.stderr)
         );
         std::fs::rename(&partial, &out).expect("the fixture was built");
     }

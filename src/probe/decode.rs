@@ -43,6 +43,8 @@ pub struct Decoder {
     results: Vec<Part>,
     /// Its types are the DWARF table's, not the descriptors'.
     pub from_dwarf: bool,
+    /// Only shapes are known: aggregates are words without names.
+    shapes_only: bool,
     /// Where the receiver (or first argument) is spilled to, from argp.
     pub first_spill: Option<u64>,
 }
@@ -88,6 +90,7 @@ impl Decoder {
             params: params.map(|p| part(p, 'a')).collect::<Option<_>>()?,
             results: results.map(|p| part(p, 'r')).collect::<Option<_>>()?,
             from_dwarf: signature.source == Source::Dwarf,
+            shapes_only: signature.source == Source::ArgInfo,
             first_spill: layout.params.first().and_then(|slot| slot.spill),
         })
     }
@@ -122,7 +125,13 @@ impl Decoder {
 
     /// The arguments, at a function's entry site. `argp` is RSP+8 there.
     pub fn args(&self, from: &Origin<'_>) -> Vec<(Arc<str>, Value)> {
-        load_parts(&self.params, from)
+        let mut args = load_parts(&self.params, from);
+        if self.shapes_only {
+            for (_, value) in &mut args {
+                *value = unnamed(std::mem::replace(value, Value::Nil));
+            }
+        }
+        args
     }
 
     /// The results, at a RET. `argp` is RSP+8 there.
@@ -169,6 +178,23 @@ pub struct Origin<'a> {
     pub limits: &'a Limits,
     /// What the program's own type data tells.
     pub runtime: &'a dyn RuntimeTypes,
+}
+
+/// A struct of which only the shape is known, as the list of words it is.
+fn unnamed(value: Value) -> Value {
+    match value {
+        Value::Struct {
+            fields, omitted, ..
+        } => Value::List {
+            ty: Arc::from(""),
+            len: fields.len() as u64 + omitted,
+            items: fields
+                .into_iter()
+                .map(|(_, field)| unnamed(field))
+                .collect(),
+        },
+        other => other,
+    }
 }
 
 /// A dictionary of a generic function is the compiler's business.

@@ -1,18 +1,26 @@
 //! A live process: attach, launch, detach; its threads as they come and go;
-//! the bytes at sites; system calls made in its name.
+//! the bytes at sites; system calls made in its name. And a process as it was
+//! when it ended ([`core`]).
 //!
 //! Who lives here: everything that calls ptrace, on the one tracer thread.
 //! Nobody here knows symbols or Go. Allowed in: session (and ps, which only lists).
 
+mod children;
+pub mod core;
 mod die;
 mod launch;
+mod leave;
+mod leftover;
 pub mod list;
 pub mod memory;
 pub mod procfs;
 pub mod region;
-pub mod remote;
+mod remote;
+mod room;
 pub mod tracer;
+mod watch;
 
+pub use core::{Core, CoreError};
 pub use memory::ProcessMemory;
 pub use tracer::{Event, Tracer};
 
@@ -135,6 +143,9 @@ pub enum ProcessError {
         /// Why.
         why: String,
     },
+    /// It is another program now.
+    #[error("process {0} started another program meanwhile (exec)")]
+    Replaced(i32),
     /// A thread does not stop.
     #[error("a thread of process {0} does not stop: it is stuck in the kernel; try again")]
     Stuck(i32),

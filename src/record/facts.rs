@@ -38,7 +38,7 @@ impl Call {
             }),
             CallFact::DurNs => Fact::int(self.dur_ns),
             CallFact::Goid => Fact::int(self.goid),
-            CallFact::Tid => Fact::int(Some(self.tid)),
+            CallFact::Tid => Fact::int((self.tid != 0).then_some(self.tid)),
             CallFact::Func => Fact::text(Some(&*self.func)),
             CallFact::Fd => Fact::int(conn.and_then(|conn| conn.fd)),
             CallFact::Network => Fact::text(conn.and_then(|conn| conn.network.as_deref())),

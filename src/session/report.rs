@@ -6,12 +6,13 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use super::adapters::{Fields, LiveTypes};
+use super::adapters::LiveTypes;
 use super::engine::Options;
 use super::running::Stacks;
 use super::target::Target;
 use super::values::{At, Values, int_registers};
 use crate::addr::LiveAddr;
+use crate::arch::abi::Abi;
 use crate::golang::errors::ErrorReader;
 use crate::golang::family::{Family, Flow, Receiver, family_of};
 use crate::golang::globals::Globals;
@@ -19,7 +20,7 @@ use crate::golang::layout::Layouts;
 use crate::golang::net::{ConnFacts, ConnReader};
 use crate::memory::{Memory, Piece};
 use crate::probe::join::Stack;
-use crate::probe::plan::{Abi, Plan};
+use crate::probe::plan::Plan;
 use crate::process::ProcessMemory;
 use crate::record::{Call, Conn, Direction, End, Payload};
 use crate::sys::Regs;
@@ -106,7 +107,7 @@ impl Reporter {
                     .filter(|at| super::spill::stores_receiver(&target.image, f, *at)),
             })
             .collect();
-        let fields = Fields(&target.types);
+        let fields = &*target.types;
         let recovered_sp = {
             use crate::golang::dynamic::StructFields;
             if minor.is_some_and(|m| m <= 21) {

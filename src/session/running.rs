@@ -53,9 +53,11 @@ impl Stacks {
             beyond: memory,
         };
         let at = (LiveAddr(pc), LiveAddr(sp));
+        // Wrappers are unwound and not shown.
+        let with_wrappers = limit.saturating_mul(2).saturating_add(2);
         let unwound = self
             .unwinder
-            .unwind(&self.image, self.bias, &copy, at, limit);
+            .unwind(&self.image, self.bias, &copy, at, with_wrappers);
         let Ok(stack) = unwound else {
             return Vec::new();
         };

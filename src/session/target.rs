@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::SessionError;
-use super::adapters::{Fields, FileMemory, LiveTypes, type_section};
+use super::adapters::{FileMemory, LiveTypes};
 use crate::addr::{Bias, LiveAddr};
+use crate::golang::dynamic::type_section;
 use crate::golang::layout::Layouts;
 use crate::image::Image;
 use crate::image::rtti::RttiTypes;
-use crate::process::procfs;
+use crate::process::{Core, procfs};
 
 /// A program that can be traced: an image and where it lies.
 pub struct Target {
@@ -37,12 +38,17 @@ impl Target {
         Ok(Target::new(Arc::new(Image::open(path)?), Bias::default()))
     }
 
+    /// A core file's executable, where it lay.
+    pub fn of_core(core: &Core) -> Target {
+        Target::new(core.image().clone(), core.bias())
+    }
+
     fn new(image: Arc<Image>, bias: Bias) -> Target {
         let types = Arc::new(RttiTypes::new(
             FileMemory(image.clone()),
             type_section(&image),
         ));
-        let layouts = Layouts::resolve(image.go_version().minor(), Some(&Fields(&types)));
+        let layouts = Layouts::resolve(image.go_version().minor(), Some(&*types));
         Target {
             image,
             bias,
@@ -53,7 +59,10 @@ impl Target {
 
     /// Its types by live address.
     pub fn live_types(&self) -> LiveTypes {
-        LiveTypes::new(self.types.clone(), self.bias)
+        LiveTypes {
+            table: self.types.clone(),
+            bias: self.bias,
+        }
     }
 
     /// First and last address of its code, live.

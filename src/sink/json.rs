@@ -8,7 +8,7 @@
 //! | `id`, `parent` | numbers; calls count from 1 in the order of entries |
 //! | `time` | of the entry, RFC 3339 in UTC with nine decimals |
 //! | `dur_ns` | from entry to end; how long it has been running, when `end` is `open` |
-//! | `goid`, `tid`, `func` | |
+//! | `goid`, `tid`, `func` | goroutine, thread (unknown for a call that was running at attach and did not end), function |
 //! | `fd`, `network`, `local`, `remote`, `note` | of the net family; `note` says that the connection is closed or nil |
 //! | `len` | bytes asked: the length of the buffer handed in |
 //! | `args`, `results` | objects: names to values |
@@ -138,7 +138,7 @@ impl Object<'_> {
         self.out.push(b'"');
         self.maybe("dur_ns", call.dur_ns.as_ref());
         self.maybe("goid", call.goid.as_ref());
-        self.field("tid", &call.tid);
+        self.maybe("tid", (call.tid != 0).then_some(&call.tid));
         self.field("func", &*call.func);
         if let Some(conn) = &call.conn {
             self.conn(conn);

@@ -30,12 +30,21 @@ pub(super) fn outcomes(call: &Call) -> Vec<Outcome<'_>> {
     for (name, value) in results {
         if count.is_some_and(|n| is_integer(value, n)) {
             count = None;
-        } else {
+        } else if !(call.conn.is_some() && is_conn(value)) {
             shown.push(Outcome::Value(name, value));
         }
     }
     shown.extend(call.err.as_ref().map(Outcome::Err));
     shown
+}
+
+/// What Accept and Dial return stands in the line as the connection already.
+fn is_conn(value: &Value) -> bool {
+    match value {
+        Value::Pointer { ty, .. } => ty.starts_with("*net.") && ty.ends_with("Conn"),
+        Value::Interface { value, .. } => is_conn(value),
+        _ => false,
+    }
 }
 
 fn is_integer(value: &Value, n: i64) -> bool {

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, ColumnConstraint, Table, presets};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
@@ -41,6 +41,11 @@ const BOUNDS: [u64; 15] = [
     3_000_000_000,
     10_000_000_000,
 ];
+
+/// Columns of the table that are left out when nothing is in them.
+const UNWOUND: usize = 3;
+const OPEN: usize = 4;
+const BYTES: usize = 5;
 
 /// How a summary is printed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -276,15 +281,31 @@ impl SummarySink {
                 bars(&buckets(&stats.latency)),
             ]);
         }
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
         for column in table.column_iter_mut().skip(1).take(9) {
             column.set_cell_alignment(CellAlignment::Right);
+        }
+        // What never happened needs no column: lines are long enough.
+        let any = |number: fn(&Stats) -> u64| self.functions.values().any(|s| number(s) > 0);
+        for (at, used) in [
+            (UNWOUND, any(|s| s.unwound)),
+            (OPEN, any(|s| s.open)),
+            (BYTES, any(|s| s.bytes)),
+        ] {
+            if let Some(column) = table.column_mut(at).filter(|_| !used) {
+                column.set_constraint(ColumnConstraint::Hidden);
+            }
         }
         let mut text: String = table
             .lines()
             .flat_map(|line| [line.trim_end().to_owned(), "\n".to_owned()])
             .collect();
         let [received, sent] = self.total;
-        let _ = writeln!(text, "total: {} in, {} out", Bytes(received), Bytes(sent));
+        if any(|s| s.bytes) {
+            let _ = writeln!(text, "total: {} in, {} out", Bytes(received), Bytes(sent));
+        }
         if nested {
             text.push_str(
                 "* inside another traced call that moves the same bytes: not in the total\n",

@@ -88,8 +88,9 @@ pub enum TypeList {
         /// Number of offsets.
         count: u64,
     },
-    /// From Go 1.27: the descriptors lie one after another from `types`+8 for
-    /// `moduledata.typedesclen` bytes (`runtime/type.go`, `moduleTypelinks`).
+    /// From Go 1.27: the same types' descriptors lie one after another from
+    /// `types`+8 for `moduledata.typedesclen` bytes (`runtime/type.go`,
+    /// `moduleTypelinks`); those of named types lie behind them.
     Descriptors {
         /// `moduledata.typedesclen`
         len: u64,
@@ -159,10 +160,6 @@ impl<M: Memory> RttiTypes<M> {
         let reader = self.reader();
         let listed = search::listed(&reader, &wanted, &self.listed);
         let found = listed.or_else(|| {
-            // From Go 1.27 the list is complete.
-            if let TypeList::Descriptors { .. } = self.section.list {
-                return None;
-            }
             let index = self.referenced.get_or_init(|| search::referenced(&reader));
             index.find(&reader, &wanted)
         });

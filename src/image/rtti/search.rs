@@ -1,8 +1,9 @@
 //! From a type's name to its descriptor.
 //!
 //! Up to Go 1.26 `typelinks` is sorted by name and binary searched. From 1.27
-//! the descriptors lie in a row and are walked once. What neither lists, code
-//! may still refer to: `lea reg, [rip+descriptor]`.
+//! the descriptors lie in a row and are walked once. Both list unnamed types
+//! only; a named one is found by its pointer. What neither lists, code may
+//! still refer to: `lea reg, [rip+descriptor]`.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hasher};
@@ -130,8 +131,12 @@ pub(super) fn listed(
     index: &OnceLock<NameIndex>,
 ) -> Option<LiveAddr> {
     match reader.section.list {
-        TypeList::Descriptors { len } => {
-            let index = index.get_or_init(|| NameIndex::of(reader, Descriptors::new(*reader, len)));
+        TypeList::Descriptors { .. } => {
+            let index = index.get_or_init(|| {
+                let mut all = Vec::new();
+                each_listed(reader, |raw| all.push(raw.at));
+                NameIndex::of(reader, all.into_iter())
+            });
             index.find(reader, wanted)
         }
         TypeList::Links { at, count } => {
@@ -152,33 +157,33 @@ pub(super) fn listed(
     }
 }
 
-/// Every descriptor that the module lists, some more than once.
+/// Every descriptor that the module lists, and the named types behind listed
+/// pointers; some more than once.
 pub(super) fn each_listed(reader: &Reader<'_>, mut then: impl FnMut(&Raw)) {
-    match reader.section.list {
-        TypeList::Descriptors { len } => {
-            for at in Descriptors::new(*reader, len) {
-                if let Some(raw) = reader.raw(at) {
-                    then(&raw);
-                }
-            }
+    let mut with_elem = |raw: Raw| {
+        then(&raw);
+        let elem = (raw.kind == Kind::Pointer)
+            .then(|| reader.elem(&raw))
+            .flatten();
+        let elem = elem.and_then(|at| reader.raw(at));
+        if let Some(elem) = elem.filter(Reader::is_declared) {
+            then(&elem);
         }
+    };
+    match reader.section.list {
+        TypeList::Descriptors { len } => Descriptors::new(*reader, len)
+            .filter_map(|at| reader.raw(at))
+            .for_each(&mut with_elem),
         TypeList::Links { at, count } => {
+            let count = count.min(MAX_TYPES as u64);
             let links = Links {
                 reader: *reader,
                 at,
-                count: count.min(MAX_TYPES as u64),
+                count,
             };
-            for raw in (0..links.count).filter_map(|i| links.get(i)) {
-                then(&raw);
-                // Named types stand behind their pointers.
-                let elem = (raw.kind == Kind::Pointer)
-                    .then(|| reader.elem(&raw))
-                    .flatten();
-                let elem = elem.and_then(|at| reader.raw(at));
-                if let Some(elem) = elem.filter(Reader::is_declared) {
-                    then(&elem);
-                }
-            }
+            (0..count)
+                .filter_map(|i| links.get(i))
+                .for_each(&mut with_elem);
         }
     }
 }

@@ -1,0 +1,3 @@
+module gotap.test/copy
+
+go 1.19
