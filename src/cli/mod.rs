@@ -8,6 +8,7 @@
 mod demo;
 mod extras;
 mod gops;
+mod goroutines;
 mod manual;
 mod messages;
 mod process;
@@ -45,6 +46,11 @@ enum Command {
     /// Print the Go version that built it
     Version(gops::GopsArgs),
     /// List the Go processes of this machine, or tell how one is doing
+    /// Tell what every goroutine is doing, and which connection it waits on
+    Goroutines(goroutines::GoroutinesArgs),
+    /// Print one goroutine's stack, with arguments
+    Stack(goroutines::StackArgs),
+    /// List the Go processes of this machine
     Ps(ps::PsArgs),
     /// Build and run a small Go server and client, and trace their connections
     Demo(demo::DemoArgs),
@@ -72,6 +78,8 @@ pub fn run() -> ExitCode {
         Command::Memstats(args) => gops::memstats(args, &mut std::io::stdout().lock()),
         Command::Stats(args) => gops::stats(args, &mut std::io::stdout().lock()),
         Command::Version(args) => gops::version(args, &mut std::io::stdout().lock()),
+        Command::Goroutines(args) => goroutines::run(args, &mut std::io::stdout().lock()),
+        Command::Stack(args) => goroutines::stack(args, &mut std::io::stdout().lock()),
         Command::Ps(args) => ps::run(args, &mut std::io::stdout().lock()),
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => extras::completions(args),

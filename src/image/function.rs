@@ -390,6 +390,12 @@ impl<'a> Function<'a> {
         })
     }
 
+    /// The place in this function itself that stands for `pc`, where that lies
+    /// in an inlined body; else `pc`.
+    pub fn outermost(&self, pc: ImageAddr) -> ImageAddr {
+        super::inline::outermost(self, pc)
+    }
+
     pub(crate) fn functions(&self) -> Functions<'a> {
         self.functions
     }
