@@ -108,10 +108,7 @@ fn a_program_it_started_is_suspended_with_it() {
     let (mut gotap, server, addr) = launched(&echo, &[]);
     let _load = Target::echo_load(&echo, &addr, &["-conns", "2", "-calls", "-1"]);
     gotap.wait_for_lines(50, SOON);
-    gotap.signal(Signal::SIGTSTP);
-    wait_for("gotap stops", SOON, || {
-        (oracle::state(gotap.pid()) == Some('T')).then_some(())
-    });
+    suspend(&gotap);
     assert_eq!(oracle::tracer(server.pid), 0);
     assert_eq!(oracle::code_differences(server.pid), [""; 0]);
     must_serve(&echo, &addr, "while gotap is stopped");
@@ -392,4 +389,79 @@ fn filters_on_arguments() {
             "{filter}"
         );
     }
+}
+
+/// exec(2) takes everything of gotap along; the new program is not held up.
+#[test]
+fn a_program_that_execs() {
+    let ends = Fixture::build("ends", &[]);
+    let mut target = Target::start(&ends, &[]);
+    target.expect_line("ready ");
+    let patterns = ["main.blocksOn", "main.recurse"];
+    let gotap = Gotap::trace_json(target.pid(), &patterns, &[]);
+    target.ask("block");
+    target.ask("recurse");
+    target.tell("exec");
+    let began = Instant::now();
+    target.expect_line("ready ");
+    let outcome = gotap.finish(SOON);
+    assert!(began.elapsed() < Duration::from_secs(5), "held up");
+    let calls = outcome.must_succeed().calls();
+    let count = |end: &str| calls.iter().filter(|c| c["end"] == end).count();
+    assert_eq!((count("exit"), count("return")), (5, 61));
+    assert!(outcome.errors().contains("exec"), "{}", outcome.errors());
+    assert_eq!(oracle::tracer(target.pid()), 0);
+    assert_eq!(oracle::code_differences(target.pid()), [""; 0]);
+    assert_eq!(target.ask("recurse")["calls"], 61);
+}
+
+/// It may end while gotap is suspended: gotap says so and ends well.
+#[test]
+fn it_ends_while_gotap_is_suspended() {
+    let ends = Fixture::build("ends", &[]);
+    let path = ends.path.to_str().expect("a path");
+    let mut target = Target::start(&ends, &[]);
+    target.expect_line("ready ");
+    let gotap = Gotap::trace_json(target.pid(), &["main.recurse"], &[]);
+    target.ask("recurse");
+    suspend(&gotap);
+    target.close_stdin();
+    target.wait(SOON);
+    gotap.signal(Signal::SIGCONT);
+    let outcome = gotap.finish(SOON);
+    assert_eq!(outcome.must_succeed().calls().len(), 61);
+    assert_eq!(outcome.tally().seen, 61);
+    assert!(outcome.errors().contains("the target ended"));
+
+    // Of a program that it started gotap knows how.
+    let mut command = gotap::command(&["trace", "main.recurse", "--", path]);
+    command.stdin(Stdio::piped());
+    let mut gotap = Gotap::spawn(command);
+    gotap.armed();
+    gotap.stderr_line("ready ", SOON).expect("it runs");
+    suspend(&gotap);
+    gotap.close_stdin();
+    let pid = gotap.pid();
+    wait_for("its child ends", SOON, || {
+        let children = format!("/proc/{pid}/task/{pid}/children");
+        let children = std::fs::read_to_string(children).expect("its children");
+        let child: i32 = children.split_whitespace().next()?.parse().ok()?;
+        (oracle::state(child) == Some('Z')).then_some(())
+    });
+    gotap.signal(Signal::SIGCONT);
+    let outcome = gotap.finish(SOON);
+    assert!(
+        outcome
+            .must_succeed()
+            .errors()
+            .contains("exited with code 0")
+    );
+}
+
+/// Ctrl-Z, and gotap has stopped.
+fn suspend(gotap: &Gotap) {
+    gotap.signal(Signal::SIGTSTP);
+    wait_for("gotap stops", SOON, || {
+        (oracle::state(gotap.pid()) == Some('T')).then_some(())
+    });
 }

@@ -1,7 +1,7 @@
 //! Go's runtime and standard library read through [`crate::memory::Memory`]:
 //! field offsets by name ([`layout`]), globals of a stripped binary
 //! ([`globals`]), goroutines ([`gs`]), stacks ([`stack`], [`inside`]),
-//! connections ([`net`]), error values ([`errors`]) and what is known of the
+//! memory statistics ([`memstats`]), connections ([`net`]), error values ([`errors`]) and what is known of the
 //! functions that people trace ([`family`]).
 //! Nobody here knows how memory is read; allowed in: value, script, probe, record, sink, session, cli.
 
@@ -13,6 +13,7 @@ pub mod globals;
 pub mod gs;
 pub mod inside;
 pub mod layout;
+pub mod memstats;
 pub mod net;
 pub mod stack;
 #[cfg(test)]

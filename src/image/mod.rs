@@ -14,6 +14,7 @@ mod buildinfo;
 mod bytes;
 pub mod dwarf;
 mod elf;
+mod entry_abi;
 mod error;
 mod function;
 mod goversion;
@@ -35,6 +36,7 @@ pub mod types;
 pub use arginfo::{ArgInfo, ArgShape};
 pub use buildinfo::{BuildInfo, Module};
 pub use elf::{Section, Segment};
+pub use entry_abi::abi_of;
 pub use error::ImageError;
 pub use function::{
     FLAG_ASM, FLAG_SP_WRITE, FLAG_TOP_FRAME, FUNCDATA_ARG_INFO, FUNCDATA_ARG_LIVE_INFO,

@@ -5,7 +5,6 @@
 //! or terminals. Allowed in: session, cli.
 
 pub mod decode;
-pub mod entry_abi;
 pub mod hot;
 pub mod join;
 pub mod never;

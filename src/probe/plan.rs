@@ -10,13 +10,13 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt::Write as _;
 use std::rc::Rc;
 
-pub use super::entry_abi::Abi;
 use super::hot::is_hot;
 use super::never::{Avoid, Never};
 use crate::addr::{ImageAddr, LiveAddr};
+use crate::arch::abi::Abi;
 use crate::arch::scan::{Disassembler, Problem, Scan};
 use crate::arch::slot::{CannotMove, MAX_INSN, instruction_text, relocate};
-use crate::image::{Function, Image, Match};
+use crate::image::{Function, Image, Match, abi_of};
 use crate::memory::Memory;
 
 /// Most functions that tail jumps are followed to, from one function.
@@ -382,7 +382,7 @@ impl Planner<'_> {
 
     fn abi(&mut self, function: &Function<'_>) -> Abi {
         let scan = self.scan(function).ok();
-        Abi::of(function, scan.as_deref())
+        abi_of(function, scan.as_deref())
     }
 
     /// Adds the RETs of functions that planned ones jump to, and notes which

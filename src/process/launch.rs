@@ -97,22 +97,25 @@ impl Tracer {
         let mut tracer = Tracer::new(pid, ProcessMemory::open(pid)?);
         tracer.threads.insert(pid);
         tracer.held = true;
+        tracer.never_ran = true;
         Ok(tracer)
     }
 
     /// Lets a launched program run.
     pub fn start(&mut self) {
+        self.never_ran = false;
         if std::mem::take(&mut self.held) {
             let _ = ptrace::cont(self.pid, 0);
         }
     }
 
-    /// Asks a process that gotap started to end, and waits for it; for errors
-    /// before it has run anything.
+    /// Ends a process that gotap started and that has not run anything. Dropping
+    /// the tracer does the same.
     pub fn abandon_launch(&mut self) {
         let _ = crate::sys::signals::send(self.pid, libc::SIGKILL);
         let _ = ptrace::cont(self.pid, 0);
         self.held = false;
+        self.never_ran = false;
         wait::await_one(self.pid);
         self.threads.clear();
     }

@@ -1,9 +1,11 @@
 //! A live process: attach, launch, detach; its threads as they come and go;
-//! the bytes at sites; system calls made in its name.
+//! the bytes at sites; system calls made in its name. And a process as it was
+//! when it ended ([`core`]).
 //!
 //! Who lives here: everything that calls ptrace, on the one tracer thread.
 //! Nobody here knows symbols or Go. Allowed in: session (and ps, which only lists).
 
+pub mod core;
 mod die;
 mod launch;
 pub mod list;
@@ -14,6 +16,7 @@ pub mod remote;
 pub mod tracer;
 mod watch;
 
+pub use core::{Core, CoreError};
 pub use memory::ProcessMemory;
 pub use tracer::{Event, Tracer};
 

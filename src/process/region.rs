@@ -381,7 +381,10 @@ impl Tracer {
             match self.settle(tid, deadline) {
                 Settled::At(0) if last.is_none() && self.installed.is_some() => last = Some(tid),
                 Settled::At(signal)
-                    if last.is_none() && self.threads.len() == 1 && Instant::now() < deadline =>
+                    if self.installed.is_some()
+                        && last.is_none()
+                        && self.threads.len() == 1
+                        && Instant::now() < deadline =>
                 {
                     // Calls cannot be made on a thread with a signal to take: once it has.
                     let _ = ptrace::cont(tid, signal);
@@ -776,6 +779,9 @@ pub fn find_leftover(
 
 impl Drop for Tracer {
     fn drop(&mut self) {
+        if self.never_ran {
+            self.abandon_launch();
+        }
         if self.threads.is_empty() {
             return;
         }

@@ -84,8 +84,11 @@ pub struct Tracer {
     pub(super) installed: Option<Installed>,
     /// Whom to ask for news.
     watch: Watch,
-    /// Launched, and still stopped before its first instruction.
+    /// The only thread is stopped, by nothing that is still to be reported:
+    /// launched and not started, or at the start of another program.
     pub(super) held: bool,
+    /// Launched, and not started: without us it would never run.
+    pub(super) never_ran: bool,
     ended: Option<Ending>,
 }
 
@@ -111,6 +114,7 @@ impl Tracer {
             installed: None,
             watch: Watch::new(),
             held: false,
+            never_ran: false,
             ended: None,
         }
     }
@@ -287,6 +291,7 @@ impl Tracer {
                 }
                 // All other threads are gone, and with them all that was injected.
                 self.threads = HashSet::from([self.pid]);
+                self.held = true;
                 self.installed = None;
                 self.remote = None;
                 Some(Event::Exec)

@@ -14,6 +14,7 @@ use super::report::Reporter;
 use super::target::Target;
 use crate::probe::join::{Ended, Entry, EntrySite, Join, Stack};
 use crate::probe::plan::{Event as RuntimeEvent, Plan, Role};
+use crate::process::ProcessError;
 use crate::process::region::{Installation, SiteBytes};
 use crate::process::tracer::{Ending, Event, Hit, Tracer};
 use crate::record::{Call, End};
@@ -283,14 +284,15 @@ impl Engine {
 
     /// Traces until something ends it, then leaves the target as it was.
     /// `tell` is given messages for the user as they come.
-    pub fn run(&mut self, tell: &mut dyn FnMut(String)) -> Result<Outcome, SessionError> {
+    /// The second answer is what went wrong in leaving.
+    pub fn run(&mut self, tell: &mut dyn FnMut(String)) -> (Outcome, Result<(), ProcessError>) {
         let outcome = self.trace(tell);
         let (end, leave) = match outcome {
             Outcome::Stopped(_) | Outcome::Suspended => (End::Open, true),
             Outcome::Ended(_) | Outcome::Exec => (End::Exit, false),
         };
-        let left = if leave { self.tracer.leave() } else { Ok(()) };
         let now = self.clock.now();
+        let left = if leave { self.tracer.leave() } else { Ok(()) };
         let open = self.join.drain(end, now);
         self.emit(open);
         if self.stats.unattributed > 0 {
@@ -299,8 +301,7 @@ impl Engine {
                 why: "no goroutine",
             });
         }
-        left?;
-        Ok(outcome)
+        (outcome, left)
     }
 
     fn trace(&mut self, tell: &mut dyn FnMut(String)) -> Outcome {

@@ -15,13 +15,13 @@ pub mod target;
 mod values;
 
 pub use control::{Control, StopReason};
-pub use engine::{Engine, Options, Outcome, Start};
+pub use engine::{Engine, Options, Outcome, Start, Stats};
 pub use target::Target;
 pub use values::value_names;
 
 use crate::image::ImageError;
 use crate::image::pattern::PatternError;
-use crate::process::ProcessError;
+use crate::process::{CoreError, ProcessError};
 
 /// Why a session could not be started or went wrong.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,9 @@ pub enum SessionError {
     /// The process.
     #[error(transparent)]
     Process(#[from] ProcessError),
+    /// The core file.
+    #[error(transparent)]
+    Core(#[from] CoreError),
     /// Its executable.
     #[error("{0}")]
     Image(#[from] ImageError),

@@ -11,7 +11,7 @@ use crate::golang::dynamic::type_section;
 use crate::golang::layout::Layouts;
 use crate::image::Image;
 use crate::image::rtti::RttiTypes;
-use crate::process::procfs;
+use crate::process::{Core, procfs};
 
 /// A program that can be traced: an image and where it lies.
 pub struct Target {
@@ -36,6 +36,11 @@ impl Target {
     /// An executable that does not run.
     pub fn of_file(path: &std::path::Path) -> Result<Target, SessionError> {
         Ok(Target::new(Arc::new(Image::open(path)?), Bias::default()))
+    }
+
+    /// A core file's executable, where it lay.
+    pub fn of_core(core: &Core) -> Target {
+        Target::new(core.image().clone(), core.bias())
     }
 
     fn new(image: Arc<Image>, bias: Bias) -> Target {

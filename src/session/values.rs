@@ -15,7 +15,7 @@ use crate::image::signature::Signatures;
 use crate::image::types::{MapKind, TypeTable};
 use crate::image::{Function, Image};
 use crate::probe::decode::{Decoder, Origin, Registers};
-use crate::probe::plan::{self, Plan};
+use crate::probe::plan::Plan;
 use crate::process::ProcessMemory;
 use crate::record::ErrorValue;
 use crate::sys::{Regs, ptrace};
@@ -61,7 +61,11 @@ impl Values {
             .iter()
             .map(|f| image.functions().get(f.index as usize))
             .collect();
-        let known: Vec<Function<'_>> = functions.iter().copied().flatten().collect();
+        let known: Vec<(Function<'_>, Abi)> = functions
+            .iter()
+            .zip(&plan.functions)
+            .filter_map(|(f, planned)| Some(((*f)?, planned.abi)))
+            .collect();
         let full = Limits::default();
         let ask = |f: &Function<'_>| dwarf.as_ref().and_then(|d| d.signature_of(f));
         let mut signatures = Signatures::<FileMemory>::new(image, &target.types)
@@ -73,15 +77,11 @@ impl Values {
             .zip(&plan.functions)
             .map(|(function, planned)| {
                 let signature = function.and_then(|_| signatures.next())?;
-                let abi = match planned.abi {
-                    plan::Abi::Internal => Abi::Internal,
-                    plan::Abi::Abi0 => Abi::Abi0,
-                };
                 let table: &dyn TypeTable = match (&dwarf, signature.source) {
                     (Some(dwarf), crate::image::types::Source::Dwarf) => dwarf,
                     _ => &*target.types,
                 };
-                let decoder = Decoder::new(table, &signature, abi)?;
+                let decoder = Decoder::new(table, &signature, planned.abi)?;
                 decoder.preload(table, &full);
                 Some(decoder)
             })

@@ -19,7 +19,8 @@ impl Deref for Mapped {
 /// Maps a file privately and read-only.
 ///
 /// Meant for executables: while one runs the kernel refuses to write to it
-/// (ETXTBSY), and installers replace files by renaming.
+/// (ETXTBSY), and installers replace files by renaming. And for core files,
+/// which only grow while they are written.
 pub fn map_file(file: &File) -> io::Result<Mapped> {
     if file.metadata()?.len() == 0 {
         return Ok(Mapped(None));
@@ -28,7 +29,8 @@ pub fn map_file(file: &File) -> io::Result<Mapped> {
     // slices of the length at the time of mapping, so a change of content is
     // harmless. Shortening the file meanwhile would raise SIGBUS: the files
     // mapped here are executables, which the kernel keeps from being written
-    // to while they run and which are replaced by rename otherwise.
+    // to while they run and which are replaced by rename otherwise, and core
+    // files, which nobody shortens once they are begun.
     let map = unsafe { memmap2::Mmap::map(file) }?;
     Ok(Mapped(Some(map)))
 }

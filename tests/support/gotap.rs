@@ -187,6 +187,12 @@ impl Gotap {
         }
     }
 
+    /// Closes its stdin, for one that was started with a pipe there: programs
+    /// that it started read it.
+    pub fn close_stdin(&mut self) {
+        self.child.stdin = None;
+    }
+
     /// Sends it a signal. It may have ended by itself.
     pub fn signal(&self, signal: Signal) {
         let _ = kill(Pid::from_raw(self.pid()), signal);

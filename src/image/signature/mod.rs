@@ -57,10 +57,11 @@ impl<'a, M: Memory> Signatures<'a, M> {
 
     /// One signature a function, in order. Method tables are walked once for
     /// all of them, so ask once.
-    pub fn of(&self, functions: &[Function<'_>]) -> Vec<Signature> {
+    /// Each function comes with its calling convention (see [`super::abi_of`]).
+    pub fn of(&self, functions: &[(Function<'_>, Abi)]) -> Vec<Signature> {
         let mut found: Vec<Option<Signature>> = functions
             .iter()
-            .map(|f| self.dwarf.and_then(|dwarf| dwarf(f)))
+            .map(|(f, _)| self.dwarf.and_then(|dwarf| dwarf(f)))
             .collect();
         let open: Vec<usize> = (0..)
             .zip(&found)
@@ -68,14 +69,15 @@ impl<'a, M: Memory> Signatures<'a, M> {
             .map(|(i, _)| i)
             .collect();
         let entry = |index: &usize| {
-            let at = functions.get(*index).map_or(0, |f| f.entry().0);
+            let at = functions.get(*index).map_or(0, |(f, _)| f.entry().0);
             let offset = at.wrapping_sub(self.image.module().text.start.0);
             LiveAddr(self.types.section().text.0.wrapping_add(offset))
         };
         let entries: Vec<LiveAddr> = open.iter().map(entry).collect();
         let methods = self.types.signatures_for(&entries);
         for (index, method) in open.into_iter().zip(methods) {
-            let (Some(function), Some(slot)) = (functions.get(index), found.get_mut(index)) else {
+            let (Some((function, _)), Some(slot)) = (functions.get(index), found.get_mut(index))
+            else {
                 continue;
             };
             let method = method.and_then(|m| m.signature(self.types));
@@ -85,8 +87,8 @@ impl<'a, M: Memory> Signatures<'a, M> {
                 .or_else(|| self.builtin(function).filter(|s| self.is_located(s)))
                 .or_else(|| self.arguments(function));
         }
-        let registers = |(found, function): (Option<Signature>, &Function<'_>)| {
-            found.unwrap_or_else(|| self.registers(function))
+        let registers = |(found, (function, abi)): (Option<Signature>, &(Function<'_>, Abi))| {
+            found.unwrap_or_else(|| self.registers(function, *abi))
         };
         found.into_iter().zip(functions).map(registers).collect()
     }
@@ -136,8 +138,7 @@ impl<'a, M: Memory> Signatures<'a, M> {
     /// Nothing is known: the integer registers in the order of arguments, or
     /// for ABI0 the words of the stack; none for a Go function without
     /// argument info, which has no arguments.
-    fn registers(&self, function: &Function<'_>) -> Signature {
-        let abi = abi_of(function);
+    fn registers(&self, function: &Function<'_>, abi: Abi) -> Signature {
         let names: Vec<String> = match abi {
             Abi::Internal if !function.is_asm() && function.args_size() == 0 => Vec::new(),
             Abi::Internal => INT_REGISTERS.iter().map(|&r| r.to_owned()).collect(),
@@ -159,46 +160,4 @@ impl<'a, M: Memory> Signatures<'a, M> {
             source: Source::Registers,
         }
     }
-}
-
-/// Assembly functions of package runtime that take and give in registers:
-/// `TEXT …<ABIInternal>` in the `_amd64.s` files of Go 1.18 to 1.27.
-const INTERNAL_ASM: [&str; 16] = [
-    "runtime.cmpstring",
-    "runtime.mcall",
-    "runtime.memclrNoHeapPointers",
-    "runtime.memequal",
-    "runtime.memequal_varlen",
-    "runtime.memhash",
-    "runtime.memhash32",
-    "runtime.memhash64",
-    "runtime.memmove",
-    "runtime.strhash",
-    "runtime.debugCallV2",
-    "time.now",
-    "internal/bytealg.Compare",
-    "internal/runtime/syscall.Syscall6",
-    "internal/runtime/syscall/linux.Syscall6",
-    "runtime/internal/syscall.Syscall6",
-];
-
-/// The calling convention of a function's own body. Everything compiled from
-/// Go is ABIInternal but the wrappers through which assembly calls Go.
-pub fn abi_of(function: &Function<'_>) -> Abi {
-    if function.is_asm() {
-        let name = function.name();
-        let internal = INTERNAL_ASM.contains(&&*name)
-            || name.starts_with("runtime.gcWriteBarrier")
-            || name.starts_with("runtime.panic")
-            || name.starts_with("runtime.duff");
-        return if internal { Abi::Internal } else { Abi::Abi0 };
-    }
-    // `xorps xmm15, xmm15`, then g from thread-local storage: what an
-    // ABI0-to-ABIInternal wrapper makes before its call
-    // (cmd/compile/internal/amd64/ssa.go, getgFromTLS).
-    let from_abi0 = function.is_wrapper()
-        && function
-            .code()
-            .is_some_and(|code| code.starts_with(&[0x45, 0x0f, 0x57, 0xff]));
-    if from_abi0 { Abi::Abi0 } else { Abi::Internal }
 }

@@ -6,10 +6,23 @@ use std::collections::HashMap;
 use super::*;
 use crate::addr::{Bias, ImageAddr};
 use crate::arch::abi::{self, Location, Piece, Shape};
+use crate::arch::scan::Disassembler;
+use crate::image::abi_of;
 use crate::image::rtti::TypeSection;
 use crate::image::type_oracle::{Formal, Function as Told, Oracle, build};
 use crate::image::types::TypeTable;
 use crate::image::{ArgShape, ImageMemory};
+
+fn scanned_abi(function: &Function<'_>) -> Abi {
+    let disassembler = Disassembler::new().expect("capstone works");
+    let code = function.code().unwrap_or_default();
+    let scan = disassembler.scan_function(code, function.entry().0);
+    abi_of(function, Some(&scan))
+}
+
+fn with_abi<'a>(functions: &[Function<'a>]) -> Vec<(Function<'a>, Abi)> {
+    functions.iter().map(|f| (*f, scanned_abi(f))).collect()
+}
 
 fn open(name: &str, flags: &[&str]) -> Image {
     Image::open(&build(name, flags)).expect("the fixture is a Go program")
@@ -68,7 +81,7 @@ fn every_parameter_is_where_dwarf_says() {
             continue;
         }
         let layout = abi::assign(
-            abi_of(&function),
+            scanned_abi(&function),
             &shapes(&told.formals, false),
             &shapes(&told.formals, true),
         );
@@ -244,7 +257,7 @@ fn a_stripped_program_tells_what_dwarf_of_its_twin_does() {
                 .push(f.entry());
             map
         });
-    let signatures = Signatures::new(&image, &types).of(&functions);
+    let signatures = Signatures::new(&image, &types).of(&with_abi(&functions));
     let mut sources = HashMap::<Source, u32>::new();
     for (function, signature) in functions.iter().zip(&signatures) {
         // The twin's function, unless it is one of several of the name.
@@ -292,7 +305,9 @@ fn well_known_functions_have_names_and_types() {
     let text = |name: &str| {
         let functions = image.functions().by_name(name);
         let function = functions.iter().find(|f| !f.is_wrapper()).expect(name);
-        let signature = Signatures::new(&image, &types).of(&[*function]).remove(0);
+        let signature = Signatures::new(&image, &types)
+            .of(&with_abi(&[*function]))
+            .remove(0);
         let list = |params: &[Param]| {
             let one = |p: &Param| {
                 format!(

@@ -1,30 +1,22 @@
 //! Which calling convention a function's entry has.
 
+use crate::arch::abi::Abi;
 use crate::arch::scan::Scan;
 use crate::image::Function;
 
-/// Which calling convention a function's entry has.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Abi {
-    /// Registers: everything written in Go, since 1.17.
-    Internal,
-    /// The stack: assembly, and wrappers that assembly calls Go through. R14
-    /// need not be g there.
-    Abi0,
-}
-
-impl Abi {
-    /// By how the function begins; `scan` where it could be scanned.
-    pub fn of(function: &Function<'_>, scan: Option<&Scan>) -> Abi {
-        let asm = function.is_asm() && !is_register_assembly(&function.name());
-        let loads_g = scan
-            .and_then(|scan| scan.check)
-            .is_some_and(|check| check.loads_g);
-        if asm || loads_g || function.is_wrapper() && sets_up_registers(function, scan) {
-            Abi::Abi0
-        } else {
-            Abi::Internal
-        }
+/// The calling convention by how the function begins: registers for everything
+/// written in Go (since 1.17), the stack for assembly and for wrappers that
+/// assembly calls Go through, where R14 need not be g. `scan` tells more surely
+/// where the function could be scanned.
+pub fn abi_of(function: &Function<'_>, scan: Option<&Scan>) -> Abi {
+    let asm = function.is_asm() && !is_register_assembly(&function.name());
+    let loads_g = scan
+        .and_then(|scan| scan.check)
+        .is_some_and(|check| check.loads_g);
+    if asm || loads_g || function.is_wrapper() && sets_up_registers(function, scan) {
+        Abi::Abi0
+    } else {
+        Abi::Internal
     }
 }
 
@@ -121,7 +113,7 @@ mod tests {
             };
             let code = function.code().unwrap_or_default();
             let scan = disassembler.scan_function(code, at);
-            let abi = Abi::of(&function, Some(&scan));
+            let abi = abi_of(&function, Some(&scan));
             // The symbols of local assembly do not tell.
             let abi0 = name.strip_suffix(".abi0").is_some();
             let local = function.is_asm() && (kind == "t" || !name.contains('.'));
