@@ -130,6 +130,37 @@ fn goexit_from_nested_frames() {
     assert!(calls.iter().all(|c| c["end"] == "exit"), "{calls:#?}");
 }
 
+/// Neither who panics nor who recovers is traced: the call between them ends
+/// when the panic is recovered, not when its goroutine is next heard of.
+#[test]
+fn a_panic_through_the_only_traced_frame() {
+    for variants in [&[][..], &[Variant::Stripped]] {
+        let ends = Fixture::build("ends", variants);
+        let mut target = Target::start(&ends, &[]);
+        target.expect_line("ready ");
+        let patterns = ["main.unwoundTwo", "main.exitMiddle", "main.repanicInner"];
+        let mut gotap = Gotap::trace_json(target.pid(), &patterns, &[]);
+        for (i, case) in ["panic", "goexit", "repanic", "panic"].iter().enumerate() {
+            target.ask(case);
+            gotap.wait_for_lines(i + 1, SOON);
+        }
+        let outcome = gotap.stop();
+        let calls = outcome.must_succeed().calls();
+        let found: Vec<(&str, &str)> = calls
+            .iter()
+            .map(|c| (text(c, "func"), text(c, "end")))
+            .collect();
+        let expected = [
+            ("main.unwoundTwo", "panic"),
+            ("main.exitMiddle", "exit"),
+            ("main.repanicInner", "panic"),
+            ("main.unwoundTwo", "panic"),
+        ];
+        assert_eq!(found, expected, "{}", ends.label);
+        assert_eq!(outcome.tally().open, 0);
+    }
+}
+
 #[test]
 fn results_that_a_defer_changed() {
     let (calls, answer) = trace_case(&[], &["main.deferChanges"], "defer");

@@ -465,3 +465,59 @@ fn suspend(gotap: &Gotap) {
         (oracle::state(gotap.pid()) == Some('T')).then_some(())
     });
 }
+
+/// Begin and duration, by the clock that the test reads too.
+#[test]
+fn times_are_those_of_the_hits() {
+    let ends = Fixture::build("ends", &[]);
+    let mut target = Target::start(&ends, &[]);
+    target.expect_line("ready ");
+    let gotap = Gotap::trace_json(target.pid(), &["main.blocksOn"], &[]);
+    let before = jiff::Timestamp::now();
+    target.ask("block");
+    let between = jiff::Timestamp::now();
+    std::thread::sleep(Duration::from_millis(40)); // what is measured
+    target.ask("unblock");
+    let after = jiff::Timestamp::now();
+    let calls = gotap.stop().calls();
+    assert_eq!(calls.len(), 5);
+    for call in &calls {
+        let time: jiff::Timestamp = text(call, "time").parse().expect("a time");
+        assert!(before <= time && time <= between, "{before} {call}");
+        let dur = i128::from(number(call, "dur_ns"));
+        assert!(dur >= 40_000_000, "{call}");
+        assert!(
+            dur <= after.as_nanosecond() - before.as_nanosecond(),
+            "{call}"
+        );
+    }
+}
+
+/// Functions that run on g0 have no goroutine; each of them is counted.
+#[test]
+fn calls_on_the_system_stack() {
+    for variants in [&[][..], &[Variant::Stripped]] {
+        let ends = Fixture::build("ends", variants);
+        let mut target = Target::start(&ends, &[]);
+        target.expect_line("ready ");
+        let patterns = ["runtime.newproc1", "main.hot"];
+        let gotap = Gotap::trace_json(target.pid(), &patterns, &[]);
+        target.ask("many"); // fifty goroutines
+        let outcome = gotap.stop();
+        outcome.must_succeed();
+        let made = outcome.calls_of("runtime.newproc1");
+        // The runtime may start one of its own meanwhile.
+        assert!(
+            (50..55).contains(&made.len()),
+            "{}: {}",
+            ends.label,
+            made.len()
+        );
+        for call in &made {
+            assert_eq!(call["end"], "return", "{call}");
+            assert!(call.get("goid").is_none_or(Value::is_null), "{call}");
+        }
+        assert_eq!(outcome.calls_of("main.hot").len(), 50_000);
+        assert_eq!(outcome.tally().lost, 0);
+    }
+}

@@ -71,24 +71,23 @@ fn each_signal_arrives_once() {
     leave(target, gotap, &before, "after signals");
 }
 
-/// Real-time signals queue: none may be lost, none doubled.
+/// Real-time signals have no names, and stops for them pass through too.
 #[test]
-fn real_time_signals_arrive_all() {
+fn real_time_signals_arrive_once() {
     let (mut target, gotap, before) = traced(&[TICK], 2);
     let pid = target.pid().to_string();
-    for _ in 0..40 {
+    for i in 1..=40 {
         // nix has no names for real-time signals; kill(1) has numbers.
         let sent = std::process::Command::new("kill")
             .args(["-40", &pid])
             .status()
             .expect("run kill");
         assert!(sent.success());
+        // The kernel queues them, Go does not: sigsend drops one that it has
+        // not handed out yet (runtime/sigqueue.go).
+        let counted = poll(SOON, || target.ask("counts")["RT40"] == i);
+        assert!(counted, "#{i}: {}", target.ask("counts"));
     }
-    assert!(
-        poll(SOON, || target.ask("counts")["RT40"] == 40),
-        "{}",
-        target.ask("counts")
-    );
     leave(target, gotap, &before, "after real-time signals");
 }
 

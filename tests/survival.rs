@@ -144,62 +144,79 @@ fn memory_deny_write_execute() {
     }
 }
 
-/// Kills gotap at the moment between two steps. Builds with debug assertions
-/// send themselves SIGKILL at the named point, the n-th time they come by.
-const POINTS: &[&str] = &[
-    "hit:before-regs",
-    "hit:after-regs",
-    "hit:before-cont",
+/// Moments between two steps. Builds with debug assertions send themselves
+/// SIGKILL at the named point, the n-th time they come by.
+const OF_A_HIT: &[&str] = &["hit:before-regs", "hit:before-cont", "hit:after-cont"];
+
+const OF_ARMING: &[&str] = &[
     "arm:after-map",
+    "arm:after-region",
     "arm:after-sigaction",
-    "arm:half-sites",
     "arm:before-cont",
+    "arm:half-sites",
+];
+
+/// While a thread of the target makes a system call for gotap: arming takes
+/// five, leaving takes five more.
+const OF_A_CALL: &[&str] = &["call:before", "call:begun", "call:ended"];
+
+const OF_LEAVING: &[&str] = &[
     "leave:half-sites",
     "leave:after-restore",
+    "leave:after-visit",
     "leave:after-sigaction",
 ];
 
+/// These come only when a thread has just run into a site that is taken out.
+const OF_LEAVING_A_SITE: &[&str] = &["settle:in-slot", "settle:consumed"];
+
 fn die_at_points(server_args: &[&str]) {
-    if !cfg!(debug_assertions) {
-        return; // the points exist only there
-    }
     let echo = Fixture::build("echo", &[]);
     let mut busy = Busy::start(&echo, server_args);
-    for point in POINTS {
-        let counts: &[u32] = if point.starts_with("hit:") {
-            &[1, 2, 100, 1001]
-        } else {
-            &[1, 1, 1]
-        };
-        for count in counts {
-            let when = format!("killed at {point}:{count}");
-            let mut command = gotap::command(&[
-                "trace",
-                READ,
-                "net.(*conn).Write",
-                "-o",
-                "json",
-                "-p",
-                &busy.server.pid().to_string(),
-            ]);
-            command.env("GOTAP_TEST_DIE_AT", format!("{point}:{count}"));
-            let mut gotap = Gotap::spawn(command);
-            if point.starts_with("leave:") {
-                gotap.armed();
-                gotap.wait_for_lines(CALLS, SOON);
-                gotap.signal(Signal::SIGINT);
-            }
-            let outcome = gotap.finish(LATER);
-            assert_eq!(
-                outcome.status.signal(),
-                Some(9),
-                "{when}: {:?}",
-                outcome.stderr
-            );
-            busy.must_go_on(&when);
-            busy.must_be_traceable(&format!("{when}, then another gotap"));
+    for point in OF_A_HIT {
+        for count in [1, 2, 100, 1001] {
+            assert!(die_at(&mut busy, point, count), "{point}:{count}");
         }
     }
+    for point in OF_ARMING {
+        assert!(die_at(&mut busy, point, 1), "{point}");
+    }
+    for point in OF_A_CALL {
+        for count in 1..=10 {
+            assert!(die_at(&mut busy, point, count), "{point}:{count}");
+        }
+    }
+    for point in OF_LEAVING {
+        assert!(die_at(&mut busy, point, 1), "{point}");
+    }
+    for point in OF_LEAVING_A_SITE {
+        assert!(poll(LATER, || die_at(&mut busy, point, 1)), "{point}");
+    }
+}
+
+/// Has gotap killed there, or leave when it does not come there. True if it
+/// was killed. Either way the target goes on, and can be traced again.
+fn die_at(busy: &mut Busy, point: &str, count: u32) -> bool {
+    let when = format!("killed at {point}:{count}");
+    let pid = busy.server.pid().to_string();
+    let patterns = [READ, "net.(*conn).Write"];
+    let mut command = gotap::command(&["trace", patterns[0], patterns[1], "-o", "json"]);
+    command.args(["-p", &pid]);
+    command.env("GOTAP_TEST_DIE_AT", format!("{point}:{count}"));
+    let mut gotap = Gotap::spawn(command);
+    // Twice the hits that any point waits for.
+    let calls = CALLS.max(count as usize);
+    if gotap.wait_for_lines_or_end(calls, SOON) {
+        gotap.signal(Signal::SIGINT);
+    }
+    let outcome = gotap.finish(LATER);
+    let killed = outcome.status.signal() == Some(9);
+    if !killed {
+        outcome.must_succeed();
+    }
+    busy.must_go_on(&when);
+    busy.must_be_traceable(&format!("{when}, then another gotap"));
+    killed
 }
 
 #[test]

@@ -33,6 +33,10 @@ pub const MAX_SITES: usize = 200_000;
 /// Longest region that is built or believed, bytes.
 pub const MAX_REGION: usize = 16 << 20;
 
+/// Offset of a word of the header that means nothing: what is written there
+/// tells whether another process shares this memory.
+pub const SPARE: u64 = 0xf8;
+
 const HEADER: usize = 0x100;
 const RESTORER: usize = 0x100;
 const DEFAULT_ACTION: usize = 0x110;

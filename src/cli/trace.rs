@@ -446,9 +446,8 @@ impl<'a> Tracing<'a> {
         let (hits, held_ns) = self.held.get();
         if hits > 0 {
             self.messages.say(format!(
-                "{hits} stops at sites; gotap held a thread {:.1} µs at each; durations begin at \
-                 the release of the entry and end at the report of the return, so they include \
-                 one wake-up of gotap",
+                "{hits} stops at sites; gotap held a thread {:.1} µs at each; durations are too \
+                 long by one wake-up of gotap",
                 held_ns as f64 / hits as f64 / 1e3,
             ));
         }

@@ -122,7 +122,7 @@ impl Tracer {
 
     /// How a launched program ended, if it has: for after [`Tracer::leave`].
     pub fn try_reap(&self) -> Option<Ending> {
-        match wait::consume(self.pid) {
+        match wait::consume_end(self.pid) {
             Wait::Exited { code, .. } => Some(Ending::Exited(code)),
             Wait::Killed { signal, .. } => Some(Ending::Killed(signal)),
             Wait::Stopped { .. } | Wait::Interrupted | Wait::Nothing | Wait::NoTracees => None,

@@ -5,14 +5,18 @@
 //! Who lives here: everything that calls ptrace, on the one tracer thread.
 //! Nobody here knows symbols or Go. Allowed in: session (and ps, which only lists).
 
+mod children;
 pub mod core;
 mod die;
 mod launch;
+mod leave;
+mod leftover;
 pub mod list;
 pub mod memory;
 pub mod procfs;
 pub mod region;
-pub mod remote;
+mod remote;
+mod room;
 pub mod tracer;
 mod watch;
 
@@ -139,6 +143,9 @@ pub enum ProcessError {
         /// Why.
         why: String,
     },
+    /// It is another program now.
+    #[error("process {0} started another program meanwhile (exec)")]
+    Replaced(i32),
     /// A thread does not stop.
     #[error("a thread of process {0} does not stop: it is stuck in the kernel; try again")]
     Stuck(i32),

@@ -96,6 +96,22 @@ pub fn threads(pid: i32) -> Result<Vec<i32>, ProcessError> {
         .collect())
 }
 
+/// The system call that a thread sleeps in, by number; none while it runs, and
+/// where the kernel does not tell (`CONFIG_HAVE_ARCH_TRACEHOOK`).
+pub fn syscall_number(pid: i32, tid: i32) -> Option<i64> {
+    let text = read(pid, &format!("task/{tid}/syscall")).ok()?;
+    text.split(' ').next()?.parse().ok()
+}
+
+/// The stack pointer and pc at which a thread sleeps in the kernel.
+pub fn sleeping_at(pid: i32, tid: i32) -> Option<(u64, u64)> {
+    let text = read(pid, &format!("task/{tid}/syscall")).ok()?;
+    let mut last = text.split_whitespace().rev();
+    let mut number = || u64::from_str_radix(last.next()?.strip_prefix("0x")?, 16).ok();
+    let pc = number()?;
+    Some((number()?, pc))
+}
+
 /// When the process started, in clock ticks since boot (field 22 of stat):
 /// with the pid it names a process uniquely.
 pub fn start_time(pid: i32) -> Option<u64> {

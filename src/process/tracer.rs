@@ -10,10 +10,12 @@ use std::collections::HashSet;
 use nix::errno::Errno;
 
 use super::ProcessError;
+use super::children::Children;
+use super::die;
 use super::memory::ProcessMemory;
 use super::procfs;
 use super::region::Installed;
-use super::remote::Remote;
+use super::remote::{Borrowed, Remote};
 use super::watch::Watch;
 use crate::sys::wait::{Stop, Wait};
 use crate::sys::{Regs, ptrace, wait};
@@ -75,12 +77,9 @@ pub struct Tracer {
     pub(super) memory: ProcessMemory,
     pub(super) remote: Option<Remote>,
     pub(super) threads: HashSet<i32>,
-    /// vfork children: they share the target's bytes until they exec.
-    pub(super) vforked: HashSet<i32>,
-    /// Tasks that stopped before the event that explains them was seen.
-    pub(super) early: HashSet<i32>,
-    /// Forked children, let go at their first stop.
-    pub(super) forked: HashSet<i32>,
+    pub(super) children: Children,
+    /// A thread that makes system calls for us.
+    pub(super) borrowed: Option<Borrowed>,
     pub(super) installed: Option<Installed>,
     /// Whom to ask for news.
     watch: Watch,
@@ -108,9 +107,8 @@ impl Tracer {
             memory,
             remote: None,
             threads: HashSet::new(),
-            vforked: HashSet::new(),
-            early: HashSet::new(),
-            forked: HashSet::new(),
+            children: Children::default(),
+            borrowed: None,
             installed: None,
             watch: Watch::new(),
             held: false,
@@ -209,7 +207,7 @@ impl Tracer {
             if let Some(ending) = self.ended {
                 return Event::Ended(ending);
             }
-            match self.watch.look(self.threads.len()) {
+            match self.watch.look(&self.threads) {
                 Wait::Interrupted => return Event::Nudged,
                 Wait::NoTracees => {
                     self.ended = Some(Ending::Unknown);
@@ -235,27 +233,41 @@ impl Tracer {
     }
 
     pub(super) fn on_exit(&mut self, tid: i32, ending: Ending) -> Option<Event> {
-        wait::consume(tid);
-        self.watch.forget(tid);
+        wait::consume_end(tid);
         if tid == self.pid {
             self.threads.clear();
             self.ended = Some(ending);
             return Some(Event::Ended(ending));
         }
-        self.vforked.remove(&tid);
-        self.early.remove(&tid);
-        self.forked.remove(&tid);
-        self.threads.remove(&tid).then_some(Event::ThreadGone(tid))
+        self.forget(tid).then_some(Event::ThreadGone(tid))
+    }
+
+    /// A task is gone. True if it was a thread of the target.
+    pub(super) fn forget(&mut self, tid: i32) -> bool {
+        self.watch.forget(tid);
+        self.children.forget(tid);
+        self.threads.remove(&tid)
+    }
+
+    /// The target runs another program: all its other threads are gone, and
+    /// with them all that was injected. It stands before its first instruction.
+    pub(super) fn on_exec(&mut self) {
+        self.threads = HashSet::from([self.pid]);
+        self.watch.forget_all();
+        self.installed = None;
+        self.remote = None;
+        self.borrowed = None;
+        self.held = true;
     }
 
     /// ESRCH on a tracee means that it was killed meanwhile: the wait tells.
-    fn resume(&self, tid: i32, signal: i32) {
+    pub(super) fn resume(&self, tid: i32, signal: i32) {
         if let Err(errno) = ptrace::cont(tid, signal) {
             tracing::debug!(tid, %errno, "a thread could not be continued");
         }
     }
 
-    fn on_stop(&mut self, tid: i32, stop: Stop) -> Option<Event> {
+    pub(super) fn on_stop(&mut self, tid: i32, stop: Stop) -> Option<Event> {
         match stop {
             Stop::Signal(libc::SIGTRAP) => self.on_trap(tid),
             Stop::Signal(signal) => {
@@ -269,7 +281,7 @@ impl Tracer {
             }
             Stop::Group(_) => {
                 wait::consume(tid);
-                if self.forked.contains(&tid) {
+                if self.children.expected.contains_key(&tid) {
                     self.on_first_stop(tid);
                 } else if let Err(errno) = ptrace::listen(tid) {
                     tracing::debug!(tid, %errno, "a stopped thread could not be left listening");
@@ -285,18 +297,15 @@ impl Tracer {
             }
             Stop::Exec => {
                 wait::consume(tid);
-                if self.vforked.remove(&tid) || self.forked.remove(&tid) {
-                    let _ = ptrace::detach(tid, 0);
-                    return None;
+                if tid == self.pid {
+                    self.on_exec();
+                    return Some(Event::Exec);
                 }
-                // All other threads are gone, and with them all that was injected.
-                self.threads = HashSet::from([self.pid]);
-                self.held = true;
-                self.installed = None;
-                self.remote = None;
-                Some(Event::Exec)
+                self.children.forget(tid);
+                let _ = ptrace::detach(tid, 0);
+                None
             }
-            Stop::Other(_) => {
+            Stop::Syscall | Stop::Other(_) => {
                 wait::consume(tid);
                 self.resume(tid, 0);
                 None
@@ -339,14 +348,14 @@ impl Tracer {
         let Some(slot) = self.installed.as_ref().and_then(|i| i.slot_of(hit.site)) else {
             return;
         };
-        crate::process::die::here("hit:before-regs");
+        die::here("hit:before-regs");
         if let Err(errno) = ptrace::set_rip(hit.tid, slot) {
             tracing::debug!(tid = hit.tid, %errno, "a thread at a site is gone");
             return;
         }
-        crate::process::die::here("hit:after-regs");
+        die::here("hit:before-cont");
         self.resume(hit.tid, 0);
-        crate::process::die::here("hit:after-cont");
+        die::here("hit:after-cont");
     }
 
     /// Faults of a displaced instruction are shown at the instruction's own
@@ -372,67 +381,5 @@ impl Tracer {
         {
             super::region::move_to(tid, regs, home);
         }
-    }
-
-    /// The first stop of a task that the kernel attached, or the leftover stop
-    /// of an interrupt.
-    fn on_first_stop(&mut self, tid: i32) {
-        if self.threads.contains(&tid) || self.vforked.contains(&tid) {
-            self.resume(tid, 0);
-        } else if self.forked.remove(&tid) {
-            self.release_forked(tid);
-        } else if procfs::status(tid).is_ok_and(|s| s.tgid == self.pid) {
-            self.threads.insert(tid);
-            self.resume(tid, 0);
-        } else {
-            // A child whose parent's event is still to come: it waits for that.
-            self.early.insert(tid);
-        }
-    }
-
-    pub(super) fn on_child(&mut self, stop: Stop, child: i32) {
-        let early = self.early.remove(&child);
-        match stop {
-            Stop::Clone if procfs::status(child).is_ok_and(|s| s.tgid != self.pid) => {
-                // clone(2) without CLONE_THREAD and with another signal: a child
-                // process; whether it shares memory is told by its mappings' fate.
-                self.forked.insert(child);
-                if early {
-                    self.forked.remove(&child);
-                    self.release_forked(child);
-                }
-            }
-            Stop::Clone => {
-                self.threads.insert(child);
-                if early {
-                    self.resume(child, 0);
-                }
-            }
-            Stop::Vfork => {
-                self.vforked.insert(child);
-                if early {
-                    self.resume(child, 0);
-                }
-            }
-            Stop::Fork => {
-                if early {
-                    self.release_forked(child);
-                } else {
-                    self.forked.insert(child);
-                }
-            }
-            Stop::Signal(_) | Stop::Interrupt | Stop::Group(_) | Stop::Exec | Stop::Other(_) => {}
-        }
-    }
-
-    /// A forked child has its own copy of everything: it gets clean code, its
-    /// own SIGTRAP action, and is let go.
-    fn release_forked(&mut self, child: i32) {
-        if let (Some(installed), Some(remote)) = (&self.installed, &self.remote)
-            && let Err(error) = installed.clean_copy(child, remote)
-        {
-            tracing::warn!(child, %error, "a forked child keeps what was injected into its parent");
-        }
-        let _ = ptrace::detach(child, 0);
     }
 }

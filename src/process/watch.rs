@@ -7,14 +7,17 @@
 //! the thread. It is not queued twice, so a name may be missing; a look at all
 //! comes soon after each SIGCHLD, and now and then in any case.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use crate::sys::signals::{ChildSignals, Heard};
 use crate::sys::wait::{self, Wait, Whom};
 
-/// Up to so many tracees, waiting for any is the cheapest: a look at one of them
-/// costs some 20 ns, asking one by name ten times that.
-const FEW: usize = 64;
+/// Up to so many tracees, waiting for any costs a few microseconds at most, and
+/// is never late.
+const FEW: usize = 128;
+/// Every so many looks it is another thread's turn.
+const TURN: u32 = 8;
 /// How many threads are asked by name.
 const HOT: usize = 8;
 /// A thread whose SIGCHLD fell together with another's waits at most this long
@@ -33,6 +36,9 @@ pub(super) struct Watch {
     looked: Instant,
     /// A SIGCHLD was taken since: it may have stood for more than one thread.
     heard: bool,
+    looks: u32,
+    /// Threads whose turn is still to come.
+    turns: Vec<i32>,
 }
 
 impl Watch {
@@ -44,6 +50,8 @@ impl Watch {
             signals: ChildSignals::claim(),
             looked: Instant::now(),
             heard: true,
+            looks: 0,
+            turns: Vec::new(),
         }
     }
 
@@ -65,10 +73,25 @@ impl Watch {
         self.hot.retain(|t| *t != tid);
     }
 
-    /// Sleeps until one of so many tracees has something to report; nothing is
-    /// consumed.
-    pub(super) fn look(&mut self, tracees: usize) -> Wait {
-        if tracees <= FEW {
+    /// All threads but one are gone.
+    pub(super) fn forget_all(&mut self) {
+        self.hot.clear();
+        self.turns.clear();
+    }
+
+    /// Sleeps until one of these tracees has something to report; nothing is
+    /// consumed. The kernel tells of the first that has something to say, so
+    /// those that hit all the time would hide the others: one after another is
+    /// asked in between.
+    pub(super) fn look(&mut self, threads: &HashSet<i32>) -> Wait {
+        self.looks = self.looks.wrapping_add(1);
+        if self.looks.is_multiple_of(TURN)
+            && let Some(tid) = self.turn(threads)
+            && let Some(found) = ask(tid)
+        {
+            return found;
+        }
+        if threads.len() <= FEW {
             return wait::peek(Whom::Any, false);
         }
         if let Some(found) = self.ask_hot() {
@@ -77,9 +100,10 @@ impl Watch {
         let Some(signals) = &self.signals else {
             return wait::peek(Whom::Any, false);
         };
-        let soon = SOON.saturating_mul(u32::try_from(tracees).unwrap_or(u32::MAX));
+        let tracees = u32::try_from(threads.len()).unwrap_or(u32::MAX);
+        let soon = SOON.saturating_mul(tracees).min(RARELY);
         loop {
-            let pause = if self.heard { soon.min(RARELY) } else { RARELY };
+            let pause = if self.heard { soon } else { RARELY };
             let left = pause.saturating_sub(self.looked.elapsed());
             if left.is_zero() {
                 let now = Instant::now();
@@ -100,6 +124,13 @@ impl Watch {
                 Heard::Interrupted => return Wait::Interrupted,
             }
         }
+    }
+
+    fn turn(&mut self, threads: &HashSet<i32>) -> Option<i32> {
+        if self.turns.is_empty() {
+            self.turns.extend(threads);
+        }
+        self.turns.pop()
     }
 
     /// In turn, so that none of them is asked last every time.

@@ -121,7 +121,7 @@ impl Engine {
         control: Control,
     ) -> Result<Engine, SessionError> {
         let mut messages = Vec::new();
-        if tracer.clean_leftover()? {
+        if tracer.clean_leftover(target.text())? {
             messages
                 .push("took out what a gotap that was killed had left in the target".to_owned());
         }
@@ -443,7 +443,7 @@ impl Engine {
                 }
             }
             RuntimeEvent::Main => {
-                if let Err(error) = self.tracer.install_handler(hit.tid) {
+                if let Err(error) = self.tracer.install_handler(hit) {
                     self.messages.push(format!(
                         "the program would not survive a kill -9 of gotap: {error}"
                     ));

@@ -10,12 +10,14 @@ use nix::unistd::Pid;
 
 use super::Regs;
 
-/// What tracees report beside signals: threads, children, exec.
+/// What tracees report beside signals: threads, children, exec; and system
+/// call stops told apart from SIGTRAP.
 fn options() -> Options {
     Options::PTRACE_O_TRACECLONE
         | Options::PTRACE_O_TRACEFORK
         | Options::PTRACE_O_TRACEVFORK
         | Options::PTRACE_O_TRACEEXEC
+        | Options::PTRACE_O_TRACESYSGOOD
 }
 
 /// Attaches without stopping; new threads and children are attached by the kernel.
@@ -72,7 +74,7 @@ pub fn signal_code(tid: i32) -> Result<i32, Errno> {
 }
 
 fn request(what: libc::c_uint, tid: i32, data: i64) -> Result<(), Errno> {
-    // SAFETY: these requests (CONT, SINGLESTEP, DETACH, LISTEN) take a number in data and touch no memory of ours.
+    // SAFETY: these requests (CONT, SYSCALL, SETOPTIONS, DETACH, LISTEN) take a number in data and touch no memory of ours.
     let rc = unsafe { libc::ptrace(what, tid, 0, data) };
     Errno::result(rc).map(drop)
 }
@@ -82,9 +84,19 @@ pub fn cont(tid: i32, signal: i32) -> Result<(), Errno> {
     request(libc::PTRACE_CONT, tid, i64::from(signal))
 }
 
-/// Runs one instruction.
-pub fn step(tid: i32) -> Result<(), Errno> {
-    request(libc::PTRACE_SINGLESTEP, tid, 0)
+/// Lets a stopped tracee run to the beginning or end of a system call. Never
+/// single steps: the kernel leaves the trap flag set when a tracer dies
+/// (`exit_ptrace` in kernel/ptrace.c), and the tracee dies of it.
+pub fn cont_to_syscall(tid: i32) -> Result<(), Errno> {
+    request(libc::PTRACE_SYSCALL, tid, 0)
+}
+
+/// Switches a stopped tracee's seccomp filters off or on again, as long as we
+/// trace it. Needs CAP_SYS_ADMIN (`PTRACE_O_SUSPEND_SECCOMP`, ptrace(2)).
+pub fn suspend_seccomp(tid: i32, on: bool) -> Result<(), Errno> {
+    let more = if on { PTRACE_O_SUSPEND_SECCOMP } else { 0 };
+    let all = i64::from(options().bits()) | more;
+    request(libc::PTRACE_SETOPTIONS, tid, all)
 }
 
 /// Lets go of a stopped tracee, delivering `signal` unless 0.
@@ -100,6 +112,7 @@ pub fn listen(tid: i32) -> Result<(), Errno> {
 /// linux/ptrace.h; the libc crate does not name them for gnu targets.
 const PTRACE_GETSIGMASK: libc::c_uint = 0x420a;
 const PTRACE_SETSIGMASK: libc::c_uint = 0x420b;
+const PTRACE_O_SUSPEND_SECCOMP: i64 = 1 << 21;
 
 /// The blocked signals of a stopped tracee: bit n-1 is signal n.
 pub fn signal_mask(tid: i32) -> Result<u64, Errno> {

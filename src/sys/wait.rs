@@ -45,6 +45,8 @@ pub enum Wait {
 pub enum Stop {
     /// About to be given this signal.
     Signal(i32),
+    /// The beginning or the end of a system call, when that was asked for.
+    Syscall,
     /// `PTRACE_EVENT_STOP` by interrupt, or a new tracee's first stop.
     Interrupt,
     /// `PTRACE_EVENT_STOP` of a group stop by this signal.
@@ -85,9 +87,13 @@ pub fn decode(tid: i32, code: i32, status: i32) -> Wait {
 /// linux/ptrace.h
 const PTRACE_EVENT_STOP: i32 = 128;
 
+/// With `PTRACE_O_TRACESYSGOOD`, see ptrace(2).
+const SYSCALL_STOP: i32 = libc::SIGTRAP | 0x80;
+
 fn decode_stop(status: i32) -> Stop {
     let signal = status & 0xff;
     match status >> 8 {
+        0 if signal == SYSCALL_STOP => Stop::Syscall,
         0 => Stop::Signal(signal),
         PTRACE_EVENT_STOP if signal == libc::SIGTRAP => Stop::Interrupt,
         PTRACE_EVENT_STOP => Stop::Group(signal),
@@ -98,6 +104,9 @@ fn decode_stop(status: i32) -> Stop {
         other => Stop::Other(other),
     }
 }
+
+/// Every change of state that a tracer is told of.
+const CHANGES: i32 = libc::WEXITED | libc::WSTOPPED;
 
 /// Whom to wait for.
 #[derive(Debug, Clone, Copy)]
@@ -111,20 +120,41 @@ pub enum Whom {
 /// Waits for a change of state of this thread's tracees, without consuming it
 /// ([`consume`] does that). `nohang` returns at once.
 pub fn peek(whom: Whom, nohang: bool) -> Wait {
-    wait(whom, libc::WNOWAIT | if nohang { libc::WNOHANG } else { 0 })
+    let hang = if nohang { libc::WNOHANG } else { 0 };
+    wait(whom, CHANGES | libc::WNOWAIT | hang)
 }
 
-/// Takes a reported change of state off, so that it is not reported again.
-/// Never for a signal stop that still has to be delivered: the kernel forgets
-/// the signal if the tracer dies after this.
-pub fn consume(tid: i32) -> Wait {
-    wait(Whom::Tid(tid), libc::WNOHANG)
+/// [`peek`] for ends alone: stops of others do not stand before them.
+pub fn peek_end() -> Wait {
+    wait(Whom::Any, libc::WEXITED | libc::WNOWAIT | libc::WNOHANG)
+}
+
+/// [`peek`] for one tracee, until it has something to report.
+pub fn await_change(tid: i32) -> Wait {
+    loop {
+        match peek(Whom::Tid(tid), false) {
+            Wait::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+/// Takes a reported stop off, so that it is not reported again. Never for a
+/// signal stop that still has to be delivered: the kernel forgets the signal if
+/// the tracer dies after this. An end that came meanwhile stays to be seen.
+pub fn consume(tid: i32) {
+    let _ = wait(Whom::Tid(tid), libc::WSTOPPED | libc::WNOHANG);
+}
+
+/// Takes a reported end off: the thread is gone for good.
+pub fn consume_end(tid: i32) -> Wait {
+    wait(Whom::Tid(tid), libc::WEXITED | libc::WNOHANG)
 }
 
 /// Waits until `tid` changes state, and consumes that.
 pub fn await_one(tid: i32) -> Wait {
     loop {
-        match wait(Whom::Tid(tid), 0) {
+        match wait(Whom::Tid(tid), CHANGES) {
             Wait::Interrupted => {}
             other => return other,
         }
@@ -136,7 +166,7 @@ fn wait(whom: Whom, flags: i32) -> Wait {
         Whom::Any => (libc::P_ALL, 0),
         Whom::Tid(tid) => (libc::P_PID, tid as libc::id_t),
     };
-    let flags = flags | libc::WEXITED | libc::WSTOPPED | libc::__WALL | libc::__WNOTHREAD;
+    let flags = flags | libc::__WALL | libc::__WNOTHREAD;
     let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
     // SAFETY: waitid writes at most one siginfo_t at the pointer given.
     let rc = unsafe { libc::waitid(kind, id, info.as_mut_ptr(), flags) };
@@ -167,6 +197,7 @@ mod tests {
         let stopped = |status| decode(7, libc::CLD_TRAPPED, status);
         let stop = |stop| Wait::Stopped { tid: 7, stop };
         assert_eq!(stopped(5), stop(Stop::Signal(libc::SIGTRAP)));
+        assert_eq!(stopped(5 | 0x80), stop(Stop::Syscall));
         assert_eq!(
             stopped(33),
             stop(Stop::Signal(33)),

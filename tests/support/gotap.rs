@@ -193,6 +193,24 @@ impl Gotap {
         self.child.stdin = None;
     }
 
+    /// Waits until it has written so many lines: true, or has ended: false.
+    pub fn wait_for_lines_or_end(&mut self, lines: usize, deadline: Duration) -> bool {
+        let end = Instant::now() + deadline;
+        while self.written < lines {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.progress.recv_timeout(left) {
+                Ok(more) => self.written += more,
+                // Nobody holds the other end of its stdout any more.
+                Err(RecvTimeoutError::Disconnected) => return false,
+                Err(RecvTimeoutError::Timeout) => panic!(
+                    "gotap wrote {} lines and did not end, {lines} were to come within {deadline:?}",
+                    self.written
+                ),
+            }
+        }
+        true
+    }
+
     /// Sends it a signal. It may have ended by itself.
     pub fn signal(&self, signal: Signal) {
         let _ = kill(Pid::from_raw(self.pid()), signal);
