@@ -246,6 +246,17 @@ pub fn tcp_sockets(pid: i32) -> BTreeMap<i64, Socket> {
     sockets
 }
 
+/// The threads of a process, in order.
+pub fn threads(pid: i32) -> Vec<i32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("read /proc/PID/task");
+    let mut tids: Vec<i32> = tasks
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    tids.sort_unstable();
+    tids
+}
+
 /// `0100007F:1F90`: words in the byte order of the machine, proc(5).
 fn parse_addr(text: &str) -> SocketAddr {
     let (ip, port) = text.split_once(':').expect("an address");
