@@ -45,12 +45,11 @@ enum Command {
     Stats(gops::GopsArgs),
     /// Print the Go version that built it
     Version(gops::GopsArgs),
-    /// List the Go processes of this machine, or tell how one is doing
     /// Tell what every goroutine is doing, and which connection it waits on
     Goroutines(goroutines::GoroutinesArgs),
     /// Print one goroutine's stack, with arguments
     Stack(goroutines::StackArgs),
-    /// List the Go processes of this machine
+    /// List the Go processes of this machine, or tell how one is doing
     Ps(ps::PsArgs),
     /// Build and run a small Go server and client, and trace their connections
     Demo(demo::DemoArgs),
