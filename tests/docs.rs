@@ -146,12 +146,12 @@ fn manual_pages_are_well_formed() {
     let folder = tempfile::tempdir().expect("a folder");
     let to = folder.path().to_str().expect("a path");
     gotap::run(&["man", "--to", to]).must_succeed();
+    let request =
+        Regex::new(r"^\.(ie|el|ds|TH|SH|SS|TP|br|RS|RE|IP|nf|fi|PP)\b").expect("a pattern");
     let mut pages = 0;
     for entry in fs::read_dir(folder.path()).expect("read the folder") {
         let path = entry.expect("an entry").path();
         let page = fs::read_to_string(&path).expect("read the page");
-        let request =
-            Regex::new(r#"^\.(ie|el|ds|TH|SH|SS|TP|br|RS|RE|IP|nf|fi|PP)\b"#).expect("a pattern");
         for line in page.lines().filter(|l| l.starts_with(['.', '\''])) {
             assert!(request.is_match(line), "{}: {line}", path.display());
         }

@@ -8,6 +8,7 @@
 mod demo;
 mod extras;
 mod gops;
+mod goroutines;
 mod manual;
 mod messages;
 mod process;
@@ -39,6 +40,11 @@ enum Command {
     /// Trace calls of functions in a live Go process, or in one that is started
     Trace(Box<trace::TraceArgs>),
     /// List the Go processes of this machine, or tell how one is doing
+    /// Tell what every goroutine is doing, and which connection it waits on
+    Goroutines(goroutines::GoroutinesArgs),
+    /// Print one goroutine's stack, with arguments
+    Stack(goroutines::StackArgs),
+    /// List the Go processes of this machine
     Ps(ps::PsArgs),
     /// Print runtime.MemStats of a process or a core file, as gops prints it
     #[command(after_long_help = manual::MEMSTATS)]
@@ -73,6 +79,8 @@ pub fn run() -> ExitCode {
         Command::Memstats(args) => gops::memstats(args, &mut std::io::stdout().lock()),
         Command::Stats(args) => gops::stats(args, &mut std::io::stdout().lock()),
         Command::Version(args) => gops::version(args, &mut std::io::stdout().lock()),
+        Command::Goroutines(args) => goroutines::run(args, &mut std::io::stdout().lock()),
+        Command::Stack(args) => goroutines::stack(args, &mut std::io::stdout().lock()),
         Command::Ps(args) => ps::run(args, &mut std::io::stdout().lock()),
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => extras::completions(args),

@@ -15,7 +15,7 @@ pub mod oracle;
 pub mod scenario;
 pub mod target;
 
-pub use fixture::{Fixture, Toolchain, Variant};
+pub use fixture::{Fixture, Toolchain, Variant, place};
 pub use gotap::{Gotap, Outcome, Tally};
 pub use target::{Target, program};
 
