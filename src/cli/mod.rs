@@ -39,12 +39,11 @@ pub struct Cli {
 enum Command {
     /// Trace calls of functions in a live Go process, or in one that is started
     Trace(Box<trace::TraceArgs>),
-    /// List the Go processes of this machine, or tell how one is doing
     /// Tell what every goroutine is doing, and which connection it waits on
     Goroutines(goroutines::GoroutinesArgs),
     /// Print one goroutine's stack, with arguments
     Stack(goroutines::StackArgs),
-    /// List the Go processes of this machine
+    /// List the Go processes of this machine, or tell how one is doing
     Ps(ps::PsArgs),
     /// Print runtime.MemStats of a process or a core file, as gops prints it
     #[command(after_long_help = manual::MEMSTATS)]
