@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use ::gotap::addr::{Bias, LiveAddr};
@@ -270,4 +271,56 @@ fn a_core_that_was_cut_short_says_so_at_every_length() {
         );
     }
     assert!(opened > 5 && refused > 3, "{opened} {refused}");
+}
+
+#[test]
+fn a_core_of_garbage_is_refused_or_read_but_never_harms() {
+    let fixture = Fixture::build("memstats", &[]);
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut target = dump::start_dumpable(&fixture, &[], dir.path());
+    let (bss, _) = ready(&mut target);
+    target.tell("crash");
+    let path = dump::of_crashed(&mut target, dir.path());
+    let mut options = fs::OpenOptions::new();
+    let file = options.read(true).write(true).open(&path).expect("open");
+    // Headers and notes: what is parsed.
+    let mut head = vec![0; 16 << 10];
+    file.read_exact_at(&mut head, 0).expect("read");
+    let mut state = 1_u64;
+    let mut next = |below: usize| {
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        usize::try_from(state >> 33).expect("31 bits") % below
+    };
+    let (mut read, mut refused) = (0, 0);
+    for round in 0..600 {
+        let mut bad = head.clone();
+        for _ in 0..=next(6) {
+            // Half of the places in the ELF header and the first segments.
+            let at = if next(2) == 0 {
+                next(400)
+            } else {
+                next(bad.len())
+            };
+            bad[at] = [0, 0xff, 0x80, u8::try_from(next(256)).expect("a byte")][next(4)];
+        }
+        file.write_all_at(&bad, 0).expect("write");
+        match Core::open(&path, Some(&fixture.path)) {
+            Ok(core) => {
+                for at in [bss.0, 0, 0x40_0000, u64::MAX - 3, next(1 << 30) as u64] {
+                    let _ = core.read_vec(LiveAddr(at), 1 << 16);
+                }
+                read += 1;
+            }
+            Err(error) => {
+                assert_eq!(error.to_string().lines().count(), 1, "{round}: {error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(read > 100 && refused > 20, "{read} read, {refused} refused");
+    file.write_all_at(&head, 0).expect("write");
+    let whole = Core::open(&path, Some(&fixture.path)).expect("as it was");
+    check_words(&whole, bss, 4096);
 }

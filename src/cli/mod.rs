@@ -51,6 +51,13 @@ enum Command {
     Stack(goroutines::StackArgs),
     /// List the Go processes of this machine, or tell how one is doing
     Ps(ps::PsArgs),
+    /// Print runtime.MemStats of a process or a core file, as gops prints it
+    #[command(after_long_help = manual::MEMSTATS)]
+    Memstats(gops::GopsArgs),
+    /// Print how many goroutines, threads, Ps and CPUs a process or a core has
+    Stats(gops::GopsArgs),
+    /// Print the Go version that built a process's or a core's program
+    Version(gops::GopsArgs),
     /// Build and run a small Go server and client, and trace their connections
     Demo(demo::DemoArgs),
     /// Print a completion script for a shell

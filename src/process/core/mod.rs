@@ -358,8 +358,9 @@ fn read_headers(file: &[u8], name: &str) -> Result<Vec<ProgramHeader>, CoreError
         let at = usize::try_from(header.e_shoff).unwrap_or(usize::MAX);
         let info = at
             .checked_add(44)
+            .filter(|_| at >= EHDR)
             .and_then(|at| file.get(at..)?.first_chunk());
-        let info = info.ok_or_else(|| truncated("section header", at.saturating_add(64)))?;
+        let info = info.ok_or_else(|| truncated("first section header", at.saturating_add(64)))?;
         u32::from_le_bytes(*info) as usize
     } else {
         usize::from(header.e_phnum)
