@@ -38,7 +38,7 @@ fn goroutine(
     one: &Entry,
 ) -> io::Result<()> {
     header(to, one)?;
-    if one.status == Status::Running {
+    if one.status == Status::Running && one.stack.is_none() {
         // As it prints those whose registers it cannot see
         // (tracebackothers).
         writeln!(to, "\tgoroutine running on other thread; stack unavailable")?;
