@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Source, Wanted};
+use super::{Registers, Source, Wanted};
 use crate::addr::LiveAddr;
 use crate::golang::args;
 use crate::golang::blocked::{Lock, Named, lock_of};
@@ -239,7 +239,8 @@ impl<'a> Reader<'a> {
         let Some(thread) = threads.get(&r.g.m) else {
             return Ok(None);
         };
-        let Some(regs) = self.source.threads.iter().find(|t| t.tid == thread.tid) else {
+        let found = self.source.threads.iter().find(|t| t.tid == thread.tid);
+        let Some(mut regs) = found.copied() else {
             return Ok(None);
         };
         let on_own = |sp: LiveAddr| r.g.stack_lo <= sp && sp < r.g.stack_hi;
@@ -247,6 +248,11 @@ impl<'a> Reader<'a> {
             let at = self.source.target.bias.image(pc);
             self.source.target.image.functions().find(at).is_some()
         };
+        if !on_own(regs.sp)
+            && let Some((pc, sp)) = self.interrupted(&regs)?
+        {
+            (regs.pc, regs.sp) = (pc, sp);
+        }
         // In the vDSO: where it was called. On the system or the signal stack,
         // or in C: where it left its own (runtime/traceback.go).
         let (pc, sp, exact) = if thread.vdso_sp.0 != 0 && on_own(thread.vdso_sp) && !go(regs.pc) {
@@ -282,6 +288,41 @@ impl<'a> Reader<'a> {
             cut: len == MAX_STACK,
         };
         Ok(Some(self.unwind(&parked, exact, survey)))
+    }
+
+    /// Where a thread was that is in a signal handler: above the frame of
+    /// runtime.sigtramp lies what the kernel saved (rt_sigframe and ucontext of
+    /// linux/arch/x86/include/asm/sigframe.h and uapi/asm/sigcontext.h).
+    fn interrupted(
+        &mut self,
+        regs: &Registers,
+    ) -> Result<Option<(LiveAddr, LiveAddr)>, MemoryError> {
+        /// From ucontext to its rsp and rip.
+        const RSP: u64 = 40 + 15 * 8;
+        const RIP: u64 = 40 + 16 * 8;
+        let target = &self.source.target;
+        let memory = &*self.source.memory;
+        let from = (regs.pc, regs.sp);
+        let stack = self
+            .unwinder
+            .unwind(&target.image, target.bias, memory, from, 64)?;
+        let Some(last) = stack.frames.last() else {
+            return Ok(None);
+        };
+        let outer = target.image.functions().find(last.entry);
+        if outer.is_none_or(|f| f.name() != "runtime.sigtramp") {
+            return Ok(None);
+        }
+        let context = last.return_slot.offset(8);
+        let saved = (
+            memory.read_addr(context.offset(RIP)),
+            memory.read_addr(context.offset(RSP)),
+        );
+        match saved {
+            (Ok(pc), Ok(sp)) => Ok(Some((pc, sp))),
+            (Err(MemoryError::Gone), _) | (_, Err(MemoryError::Gone)) => Err(MemoryError::Gone),
+            _ => Ok(None),
+        }
     }
 
     /// Unwinds a stack; `exact` when its pc is the next instruction, not a
