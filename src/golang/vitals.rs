@@ -34,7 +34,7 @@ pub fn read(
     let gomaxprocs = globals
         .gomaxprocs
         .ok_or(GsError::NoGlobal("runtime.gomaxprocs"))?;
-    let census = census::take(memory, image, layouts, globals, bias)?;
+    let census = census::take(image, memory, layouts, globals, bias)?;
     Ok(Vitals {
         goroutines: census.own.len() as u64,
         threads: read_threads(memory, layouts, globals, bias)?.len() as u64,
