@@ -321,6 +321,156 @@ fn those_that_could_run_are_told_and_called_starved() {
 }
 
 #[test]
+fn a_mutex_that_many_wait_for_is_named() {
+    for fixture in builds(&[&[], &[Variant::Stripped]]) {
+        println!("{}", fixture.label);
+        let mut target = Target::start(&fixture, &["mutex", "50"]);
+        let holder = target.answer("holder", LATER);
+        let at = target.answer("ready", LATER);
+        let look = list(target.pid());
+        let all = look["goroutines"].as_array().expect("a list");
+        let waiting = all.iter().filter(|g| g["blocked_on"]["kind"] == "mutex");
+        let waiting: Vec<&Value> = waiting.collect();
+        assert_eq!(waiting.len(), 50);
+        assert!(
+            waiting.iter().all(|g| g["blocked_on"]["address"] == at),
+            "{at}"
+        );
+        let verdict = look["verdict"].as_str().expect("a verdict");
+        let begin = format!(
+            "50 goroutines wait for the mutex at {}, first at ",
+            at.as_str().expect("text")
+        );
+        assert!(verdict.starts_with(&begin), "{verdict}");
+        // A caller's frame below the sleep still holds the address or not, as
+        // the compiler had it: when one is named, it is the one.
+        if let Some((_, named)) = verdict.split_once("candidates to hold it: ") {
+            assert!(named.contains(&format!("goroutine {holder} ")), "{verdict}");
+        }
+    }
+}
+
+/// Makes a program leave a core in `dir` when it dies by a signal.
+fn with_core(fixture: &Fixture, args: &[&str], dir: &std::path::Path) -> Command {
+    let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").expect("read a setting");
+    assert!(
+        pattern.starts_with("core"),
+        "the kernel sends cores to {pattern}: sysctl -w kernel.core_pattern=core"
+    );
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -c unlimited; exec \"$0\" \"$@\""])
+        .arg(&fixture.path)
+        .args(args)
+        .current_dir(dir)
+        .env("GOTRACEBACK", "crash")
+        .stderr(std::process::Stdio::null());
+    command
+}
+
+fn core_in(dir: &std::path::Path) -> String {
+    let found = support::wait_for("a core", LATER, || {
+        std::fs::read_dir(dir)
+            .expect("read a directory")
+            .flatten()
+            .find(|e| e.file_name().to_string_lossy().starts_with("core"))
+    });
+    found.path().to_string_lossy().into_owned()
+}
+
+/// Without what may differ between a process and its core: time, waits,
+/// threads, and what system calls and running goroutines are about.
+fn lasting(look: &Value) -> Value {
+    let mut look = look.clone();
+    for field in ["time", "pid"] {
+        look[field] = Value::Null;
+    }
+    for group in look["groups"].as_array_mut().expect("groups") {
+        group["wait_max_ns"] = Value::Null;
+    }
+    let all = look["goroutines"].as_array_mut().expect("a list");
+    // A core puts the one on top whose thread took the signal.
+    all.sort_by_key(|g| g["goid"].as_u64());
+    for one in all {
+        for field in ["wait_ns", "wait_kind", "tid", "deadline_ns"] {
+            one[field] = Value::Null;
+        }
+        if one["status"] != "waiting" || one["blocked_on"]["kind"] == "sleep" {
+            for field in ["fd", "network", "blocked_on"] {
+                one[field] = Value::Null;
+            }
+        }
+    }
+    look
+}
+
+#[test]
+fn a_core_tells_what_the_process_told() {
+    let variants: [&[Variant]; 2] = [&[], &[Variant::Stripped, Variant::Pie]];
+    for fixture in builds(&variants) {
+        println!("{}", fixture.label);
+        let dir = tempfile::tempdir().expect("a directory");
+        let command = with_core(&fixture, &["states", EACH], dir.path());
+        let mut target = Target::spawn(command, &fixture.label);
+        target.answer("ready", LATER);
+        let live = list(target.pid());
+        target.signal(nix::sys::signal::Signal::SIGABRT);
+        target.wait(LATER);
+        let core = core_in(dir.path());
+        let program = fixture.path.to_string_lossy().into_owned();
+        let args = [
+            "goroutines",
+            "--core",
+            &core,
+            &program,
+            "--list",
+            "-o",
+            "json",
+        ];
+        let first = gotap(&args);
+        let dead: Value = serde_json::from_str(&first).expect("JSON");
+        let (live, dead) = (lasting(&live), lasting(&dead));
+        for (name, value) in live.as_object().expect("an object") {
+            if name != "goroutines" {
+                assert_eq!(value, &dead[name], "{name}");
+            }
+        }
+        let lists = [&live, &dead].map(|l| l["goroutines"].as_array().expect("a list"));
+        assert_eq!(lists[0].len(), lists[1].len());
+        for (a, b) in lists[0].iter().zip(lists[1]) {
+            assert_eq!(a, b, "{}", fixture.label);
+        }
+        assert_eq!(first, gotap(&args), "the same core twice");
+    }
+}
+
+#[test]
+fn the_goroutine_that_crashed_is_on_top() {
+    let fixture = Fixture::build("states", &[Variant::Stripped]);
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut target = Target::spawn(with_core(&fixture, &["crash"], dir.path()), &fixture.label);
+    target.answer("ready", LATER);
+    target.tell("crash");
+    target.wait(LATER);
+    let core = core_in(dir.path());
+    let look = json(&["goroutines", "--core", &core, "--list", "-o", "json"]);
+    let first = &look["goroutines"][0];
+    assert_eq!(first["status"], "running");
+    let stack = stack_of(first);
+    assert!(
+        stack.contains(&"runtime.gopanic") && stack.contains(&"main.panicLater"),
+        "{stack:?}"
+    );
+    let other = Fixture::build("echo", &[]);
+    let out = Command::new(env!("CARGO_BIN_EXE_gotap"))
+        .args(["goroutines", "--core", &core])
+        .arg(&other.path)
+        .output()
+        .expect("run gotap");
+    assert_eq!(out.status.code(), Some(1), "another program's core");
+}
+
+#[test]
 fn filters_groups_and_profiles() {
     let fixture = Fixture::build("states", &[]);
     let mut target = Target::start(&fixture, &["states", EACH]);

@@ -113,9 +113,9 @@ fn a_program_it_started_is_suspended_with_it() {
     assert_eq!(oracle::code_differences(server.pid), [""; 0]);
     must_serve(&echo, &addr, "while gotap is stopped");
     gotap.signal(Signal::SIGCONT);
-    wait_for("it traces again", SOON, || {
-        (oracle::tracer(server.pid) != 0).then_some(())
-    });
+    gotap
+        .new_stderr_line("armed ", SOON)
+        .expect("it is armed again");
     let mut again = Target::echo_load(&echo, &addr, &["-conns", "1", "-calls", "50"]);
     again.answer("done", LATER);
     let outcome = gotap.stop();
@@ -608,11 +608,11 @@ fn wait_reading_stdin(pid: i32) {
 fn payload_of_open_calls() {
     let echo = Fixture::build("echo", &[]);
     let (server, addr) = Target::echo_server(&echo, &[]);
-    let more = ["--payload=8", "--slow", "50ms"];
-    let mut gotap = Gotap::trace_json(server.pid(), &[READ, WRITE], &more);
+    let mut gotap = Gotap::trace_json(server.pid(), &[READ, WRITE], &["--payload=8"]);
     let mut load = Target::echo_load(&echo, &addr, &["-conns", "1", "-calls", "3", "-linger"]);
     load.expect_line("finished");
-    gotap.wait_for_lines(7, SOON);
+    gotap.wait_for_lines(6, SOON);
+    assert!(poll(SOON, || oracle::is_idle(server.pid()))); // in the fourth Read
     let calls = gotap.stop().calls();
     let with: Vec<&Value> = calls
         .iter()
@@ -624,4 +624,41 @@ fn payload_of_open_calls() {
         assert_eq!(number(call, "payload_len"), 64);
         assert_eq!(call["payload"], "abcdefgh");
     }
+}
+
+/// At a terminal Ctrl-Z stops the whole group: gotap and what it has started.
+#[test]
+fn the_group_is_suspended() {
+    use std::os::unix::process::CommandExt;
+    let echo = Fixture::build("echo", &[]);
+    let path = echo.path.to_str().expect("a path");
+    let args = ["trace", READ, "-o", "json", "--", path, "serve", "-keep"];
+    let mut command = gotap::command(&args);
+    command.process_group(0);
+    let mut gotap = Gotap::spawn(command);
+    gotap.armed();
+    let line = gotap.stderr_line("listening ", SOON).expect("it listens");
+    let words: Vec<&str> = line.split(' ').collect();
+    let (addr, server) = (words[1], Orphan::new(words[3].parse().expect("a pid")));
+    let group = Pid::from_raw(-gotap.pid());
+    for i in 1..=3 {
+        let mut load = Target::echo_load(&echo, addr, &["-conns", "1", "-calls", "20"]);
+        load.answer("done", LATER);
+        gotap.wait_for_lines(20 * i, SOON);
+        kill(group, Signal::SIGTSTP).expect("stop the group");
+        wait_for("both stop", SOON, || {
+            let states = [oracle::state(gotap.pid()), oracle::state(server.pid)];
+            (states == [Some('T'); 2]).then_some(())
+        });
+        assert_eq!(oracle::tracer(server.pid), 0);
+        assert_eq!(oracle::code_differences(server.pid), [""; 0]);
+        kill(group, Signal::SIGCONT).expect("continue the group");
+        gotap
+            .new_stderr_line("armed ", SOON)
+            .expect("it is armed again");
+        must_serve(&echo, addr, "after fg");
+    }
+    gotap.stop().must_succeed();
+    assert_eq!(oracle::code_differences(server.pid), [""; 0]);
+    must_serve(&echo, addr, "let go");
 }

@@ -6,6 +6,7 @@
 //! gotap goroutines -p 4242 --list --where 'reason == "IO wait" && wait > 5m'
 //! gotap goroutines -p 4242 --diff 30s
 //! gotap goroutines -p 4242 -o pprof > g.pb.gz
+//! gotap goroutines --core core.4242 ./server
 //! gotap stack 34 -p 4242
 //! ```
 //!
@@ -14,6 +15,7 @@
 //! a goroutine waits in a collection only.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -31,8 +33,14 @@ use crate::survey::{Entry, Survey};
 #[derive(clap::Args, Debug, Clone)]
 pub struct GoroutinesArgs {
     /// Look at this process (several: -p 1 -p 2)
-    #[arg(short, long, value_name = "PID", required = true)]
+    #[arg(short, long, value_name = "PID", required_unless_present = "core")]
     pub pid: Vec<i32>,
+    /// Look at this core file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["pid", "every", "diff"])]
+    pub core: Option<PathBuf>,
+    /// The core's executable, where it is not at the path that the core names
+    #[arg(value_name = "PROGRAM", requires = "core")]
+    pub program: Option<PathBuf>,
     /// What to put goroutines together by
     #[arg(long, value_enum, default_value_t = Grouping::All, hide_default_value = true)]
     pub by: Grouping,
@@ -68,8 +76,14 @@ pub struct StackArgs {
     #[arg(value_name = "GOID")]
     pub goid: u64,
     /// In this process
-    #[arg(short, long, value_name = "PID")]
-    pub pid: i32,
+    #[arg(short, long, value_name = "PID", required_unless_present = "core")]
+    pub pid: Option<i32>,
+    /// In this core file
+    #[arg(long, value_name = "FILE", conflicts_with = "pid")]
+    pub core: Option<PathBuf>,
+    /// The core's executable, where it is not at the path that the core names
+    #[arg(value_name = "PROGRAM", requires = "core")]
+    pub program: Option<PathBuf>,
     /// How to print
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Text)]
     pub output: Output,
@@ -150,11 +164,14 @@ pub fn run(args: &GoroutinesArgs, out: &mut dyn Write) -> anyhow::Result<()> {
             bail!("-o pprof writes a compressed file: send it to one, `-o pprof > g.pb.gz`");
         }
     }
-    let sources: Vec<Source> = args
-        .pid
-        .iter()
-        .map(|pid| Source::process(*pid).map_err(anyhow::Error::from))
-        .collect::<anyhow::Result<_>>()?;
+    let sources: Vec<Source> = match &args.core {
+        Some(core) => vec![Source::core(core, args.program.as_deref())?],
+        None => args
+            .pid
+            .iter()
+            .map(|pid| Source::process(*pid))
+            .collect::<Result<_, _>>()?,
+    };
     let began = Instant::now();
     let mut seen: Vec<Sightings> = sources.iter().map(|_| Sightings::default()).collect();
     if let Some(apart) = args.diff {
@@ -254,6 +271,11 @@ fn choose<'a>(survey: &'a Survey, filter: Option<&Checked>) -> anyhow::Result<Ve
             chosen.push(entry);
         }
     }
+    // The one that crashed on top, as the runtime has it.
+    if let Some(at) = chosen.iter().position(|e| Some(e.goid) == survey.crashed) {
+        let crashed = chosen.remove(at);
+        chosen.insert(0, crashed);
+    }
     Ok(chosen)
 }
 
@@ -294,7 +316,11 @@ fn differences(
 
 /// Runs `gotap stack`.
 pub fn stack(args: &StackArgs, out: &mut dyn Write) -> anyhow::Result<()> {
-    let source = Source::process(args.pid)?;
+    let source = match (&args.core, args.pid) {
+        (Some(core), _) => Source::core(core, args.program.as_deref())?,
+        (None, Some(pid)) => Source::process(pid)?,
+        (None, None) => bail!("which process? use -p PID, or --core FILE"),
+    };
     let wanted = Wanted {
         all_stacks: true,
         args: true,
@@ -304,10 +330,8 @@ pub fn stack(args: &StackArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let survey = look(&source, &wanted)?;
     let Some(one) = survey.goroutines.first() else {
         bail!(
-            "process {} has no goroutine {}; `gotap goroutines -p {} --list` shows all",
-            args.pid,
-            args.goid,
-            args.pid
+            "there is no goroutine {}; `gotap goroutines --list` shows all",
+            args.goid
         );
     };
     let minor = source.target.image.go_version().minor();

@@ -14,6 +14,7 @@ mod leave;
 mod leftover;
 pub mod list;
 pub mod memory;
+mod preempt;
 pub mod procfs;
 pub mod region;
 mod remote;

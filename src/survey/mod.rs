@@ -295,6 +295,8 @@ pub struct Survey {
     pub unstable: usize,
     /// Stacks that were read.
     pub stacks_read: usize,
+    /// Of a core: the goroutine that ran on the thread that crashed.
+    pub crashed: Option<u64>,
     /// How long the program was stopped, when it was.
     pub stopped_ns: Option<u64>,
     /// Goroutines whose stacks hold the address of the lock that most wait

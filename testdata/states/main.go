@@ -6,6 +6,8 @@
 //	churn      goroutines that come and go
 //	starve N   N goroutines that cannot run
 //	many N     N goroutines that wait on one channel
+//	mutex N    N goroutines that wait for one mutex, which another holds
+//	crash      a goroutine that panics when told to go on
 //
 // It answers lines on its standard input: count, dump, bracket.
 package main
@@ -89,6 +91,20 @@ func main() {
 	case "churn":
 		go churn()
 		say("ready", nil)
+	case "mutex":
+		s := &store{}
+		held := make(chan int)
+		go holdMutex(s, held)
+		say("holder", <-held)
+		for i := 0; i < number; i++ {
+			go parkMutex(s)
+		}
+		settle()
+		say("ready", fmt.Sprintf("%p", &s.mu))
+	case "crash":
+		go panicLater(make(chan int))
+		settle()
+		say("ready", nil)
 	case "starve":
 		starve(number)
 		return
@@ -109,6 +125,9 @@ func main() {
 			say("dump", dump())
 		case "bracket":
 			say("bracket", bracket())
+		case "crash":
+			close(crash)
+			select {}
 		case "ping x":
 			fmt.Println("pong x")
 		}
@@ -117,3 +136,25 @@ func main() {
 
 //go:noinline
 func waitForOne(c chan int) { <-c }
+
+//go:noinline
+func holdMutex(s *store, held chan int) {
+	lock(&s.mu)
+	held <- goid()
+	time.Sleep(time.Hour)
+	unlock(&s.mu)
+}
+
+//go:noinline
+func lock(mu *sync.Mutex) { mu.Lock() }
+
+//go:noinline
+func unlock(mu *sync.Mutex) { mu.Unlock() }
+
+var crash = make(chan int)
+
+//go:noinline
+func panicLater(c chan int) {
+	<-crash
+	panic("on purpose")
+}

@@ -145,6 +145,7 @@ func pair(network, address string) (client, server net.Conn) {
 func park(n int) map[string]int {
 	kinds := map[string]int{}
 	keep := []interface{}{}
+	var servers []net.Conn
 	for i := 0; i < n; i++ {
 		c := make(chan int)
 		go parkReceive(c)
@@ -175,14 +176,18 @@ func park(n int) map[string]int {
 		go parkLocked(make(chan int))
 		client, server := pair("tcp", "127.0.0.1:0")
 		go parkNetRead(server)
-		settleOne()
-		go parkQueue(server)
+		servers = append(servers, server)
 		far, idle := pair("tcp", "127.0.0.1:0")
 		go parkNetWrite(idle)
 		go parkLabelled(make(chan int))
 		go parkDeep(10*i, make(chan int))
 		keep = append(keep, c, full, s, &read, &write, w, client, server, idle, far)
 		parkC()
+	}
+	// Behind those that read already.
+	settle()
+	for _, server := range servers {
+		go parkQueue(server)
 	}
 	for _, kind := range []string{
 		"parkReceive", "parkSend", "parkNilReceive", "parkNilSend", "parkSelect",
@@ -197,11 +202,4 @@ func park(n int) map[string]int {
 	}
 	parked = keep
 	return kinds
-}
-
-// settleOne lets the goroutine that was just made get to where it waits.
-func settleOne() {
-	for i := 0; i < 3; i++ {
-		time.Sleep(time.Millisecond)
-	}
 }

@@ -8,6 +8,7 @@ mod stacks;
 mod waits;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::SessionError;
@@ -15,10 +16,11 @@ use super::target::Target;
 use crate::addr::LiveAddr;
 use crate::golang::census::{self, Census, Resident};
 use crate::golang::globals::Globals;
-use crate::golang::gs::{self, GsError, Status};
+use crate::golang::gs::{self, GsError, Status, Thread};
 use crate::golang::labels::{Labels, read_labels};
 use crate::memory::{Memory, MemoryError};
 use crate::process::ProcessMemory;
+use crate::process::core::Core;
 use crate::survey::{Class, Entry, PlaceId, StackState, Survey, Wait, verdict::busiest_lock};
 
 /// A program to look at: running, or as it was.
@@ -31,6 +33,22 @@ pub struct Source {
     pub pid: Option<i32>,
     globals: Globals,
     reasons: Vec<Arc<str>>,
+    /// Threads whose registers are known: all of a core, those of a process
+    /// that was stopped.
+    threads: Vec<Registers>,
+    /// The thread that crashed, of a core.
+    crashed: Option<u64>,
+}
+
+/// Where a thread stood.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Registers {
+    /// Thread id.
+    pub tid: u64,
+    /// RIP
+    pub pc: LiveAddr,
+    /// RSP
+    pub sp: LiveAddr,
 }
 
 impl Source {
@@ -39,6 +57,30 @@ impl Source {
         let target = Target::of_process(pid)?;
         let memory = Box::new(ProcessMemory::read_only(pid));
         Source::new(target, memory, Some(pid))
+    }
+
+    /// A core file, and the executable that it is of, unless the core names it.
+    pub fn core(core: &Path, program: Option<&Path>) -> Result<Source, SessionError> {
+        let core = Core::open(core, program)?;
+        for remark in core.remarks() {
+            tracing::warn!("{remark}");
+        }
+        let threads: Vec<Registers> = core
+            .threads()
+            .iter()
+            .map(|t| Registers {
+                tid: u64::try_from(t.tid).unwrap_or(0),
+                pc: LiveAddr(t.regs.rip),
+                sp: LiveAddr(t.regs.rsp),
+            })
+            .collect();
+        let target = Target::of_core(&core);
+        // Only a signal's core has a thread that crashed.
+        let crashed = core.signal().and(threads.first()).map(|t| t.tid);
+        let mut source = Source::new(target, Box::new(core), None)?;
+        source.threads = threads;
+        source.crashed = crashed;
+        Ok(source)
     }
 
     /// A program of which only the bytes are left.
@@ -58,7 +100,27 @@ impl Source {
             pid,
             globals,
             reasons,
+            threads: Vec::new(),
+            crashed: None,
         })
+    }
+
+    /// The thread that a `m` is, and where it was last in the vDSO.
+    fn runtime_threads(&self) -> Result<HashMap<LiveAddr, Thread>, SessionError> {
+        let target = &self.target;
+        let memory = &*self.memory;
+        match gs::read_threads(memory, &target.layouts, &self.globals, target.bias) {
+            Ok(threads) => Ok(threads
+                .into_iter()
+                .filter(|t| t.tid != 0)
+                .map(|t| (t.addr, t))
+                .collect()),
+            Err(GsError::Memory(MemoryError::Gone)) => Err(MemoryError::Gone.into()),
+            Err(error) => {
+                tracing::warn!(%error, "threads cannot be told");
+                Ok(HashMap::new())
+            }
+        }
     }
 
     /// Why a goroutine waits.
@@ -145,13 +207,15 @@ pub fn look(source: &Source, wanted: &Wanted) -> Result<Survey, SessionError> {
         unreadable,
         ..Survey::default()
     };
-    let mut seen = stacks::read(source, wanted, &mut own, &mut survey)?;
-    let mut entries = Entries::new(source, now)?;
+    let threads = source.runtime_threads()?;
+    let mut seen = stacks::read(source, wanted, &threads, &mut own, &mut survey)?;
+    let mut entries = Entries::new(source, now, &threads);
     for (i, r) in own.iter().enumerate() {
         let stack = seen.take(i);
         entries.add(r, stack, &mut survey)?;
     }
-    drop(entries);
+    let crashed = |e: &&Entry| e.tid.is_some() && e.tid == source.crashed;
+    survey.crashed = survey.goroutines.iter().find(crashed).map(|e| e.goid);
     waits::connections(source, now, &own, &mut survey)?;
     if wanted.details {
         waits::details(source, now, &own, &mut survey)?;
@@ -174,33 +238,14 @@ struct Entries<'a> {
 }
 
 impl<'a> Entries<'a> {
-    fn new(source: &'a Source, now: Option<i64>) -> Result<Self, SessionError> {
-        let target = &source.target;
-        let threads = gs::read_threads(
-            &*source.memory,
-            &target.layouts,
-            &source.globals,
-            target.bias,
-        );
-        let threads = match threads {
-            Ok(threads) => threads,
-            Err(GsError::Memory(MemoryError::Gone)) => return Err(MemoryError::Gone.into()),
-            Err(error) => {
-                tracing::warn!(%error, "threads cannot be told");
-                Vec::new()
-            }
-        };
-        Ok(Entries {
+    fn new(source: &'a Source, now: Option<i64>, threads: &HashMap<LiveAddr, Thread>) -> Self {
+        Entries {
             source,
             now,
-            tids: threads
-                .iter()
-                .filter(|t| t.tid != 0)
-                .map(|t| (t.addr, t.tid))
-                .collect(),
+            tids: threads.iter().map(|(m, t)| (*m, t.tid)).collect(),
             places: HashMap::new(),
             labels: HashMap::new(),
-        })
+        }
     }
 
     fn add(

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::{Source, Wanted};
+use super::{Registers, Source, Wanted};
 use crate::addr::LiveAddr;
 use crate::golang::args;
 use crate::golang::blocked::{Lock, Named, lock_of};
 use crate::golang::census::Resident;
-use crate::golang::gs::{Status, word_at};
+use crate::golang::gs::{Status, Thread, word_at};
 use crate::golang::parked::{Outcome, Parked, read_stacks};
 use crate::golang::stack::{Ended, Frame, StackCopy, Unwinder};
 use crate::memory::{MemoryError, Patchwork};
@@ -19,6 +19,8 @@ use crate::survey::{BlockedOn, Line, PlaceId, StackId, StackState, Survey};
 const SAMPLE: usize = 10_000;
 /// Of goroutines parked at one place, so many at most.
 const PER_PLACE: usize = 16;
+/// Bytes of the stack of a goroutine on a thread.
+const MAX_STACK: u64 = 4 << 20;
 /// Frames of one stack.
 const MAX_FRAMES: usize = 1 << 17;
 
@@ -98,6 +100,7 @@ impl AllSeen {
 pub(super) fn read(
     source: &Source,
     wanted: &Wanted,
+    threads: &HashMap<LiveAddr, Thread>,
     own: &mut [Resident],
     survey: &mut Survey,
 ) -> Result<AllSeen, SessionError> {
@@ -110,6 +113,7 @@ pub(super) fn read(
         tops: HashMap::new(),
     };
     let sampled = chosen.len() < own.len();
+    let mut running = Vec::new();
     read_stacks(
         &*source.memory,
         &source.target.layouts,
@@ -125,7 +129,7 @@ pub(super) fn read(
                     if let Some(resident) = own.get_mut(index) {
                         *resident = parked.now;
                     }
-                    let one = reader.unwind(&parked, survey);
+                    let one = reader.unwind(&parked, false, survey);
                     if let Some(spot) = before.filter(|_| sampled && !moved) {
                         let top = (one.user, one.func);
                         seen.tops
@@ -139,6 +143,7 @@ pub(super) fn read(
                     if let Some(resident) = own.get_mut(index) {
                         resident.g.status = Status::Running;
                     }
+                    running.push(index);
                     state(StackState::Running)
                 }
                 Outcome::Unstable => state(StackState::Unstable),
@@ -148,6 +153,12 @@ pub(super) fn read(
             seen.by_index.insert(index, one);
         },
     )?;
+    for index in running {
+        let Some(r) = own.get(index) else { continue };
+        if let Some(one) = reader.on_thread(r, threads, survey)? {
+            seen.by_index.insert(index, one);
+        }
+    }
     if sampled {
         let unread = own.iter().enumerate();
         seen.spots = unread
@@ -218,7 +229,105 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn unwind(&mut self, parked: &Parked<'_>, survey: &mut Survey) -> Seen {
+    /// A goroutine on a thread that stands still.
+    fn on_thread(
+        &mut self,
+        r: &Resident,
+        threads: &HashMap<LiveAddr, Thread>,
+        survey: &mut Survey,
+    ) -> Result<Option<Seen>, MemoryError> {
+        let Some(thread) = threads.get(&r.g.m) else {
+            return Ok(None);
+        };
+        let found = self.source.threads.iter().find(|t| t.tid == thread.tid);
+        let Some(mut regs) = found.copied() else {
+            return Ok(None);
+        };
+        let on_own = |sp: LiveAddr| r.g.stack_lo <= sp && sp < r.g.stack_hi;
+        let go = |pc: LiveAddr| {
+            let at = self.source.target.bias.image(pc);
+            self.source.target.image.functions().find(at).is_some()
+        };
+        if !on_own(regs.sp)
+            && let Some((pc, sp)) = self.interrupted(&regs)?
+        {
+            (regs.pc, regs.sp) = (pc, sp);
+        }
+        // In the vDSO: where it was called. On the system or the signal stack,
+        // or in C: where it left its own (runtime/traceback.go).
+        let (pc, sp, exact) = if thread.vdso_sp.0 != 0 && on_own(thread.vdso_sp) && !go(regs.pc) {
+            (thread.vdso_pc, thread.vdso_sp, false)
+        } else if on_own(regs.sp) && go(regs.pc) {
+            (regs.pc, regs.sp, true)
+        } else if on_own(r.g.sched_sp) {
+            (r.g.sched_pc, r.g.sched_sp, false)
+        } else {
+            return Ok(None);
+        };
+        let len = r.g.stack_hi.0.saturating_sub(sp.0).min(MAX_STACK);
+        let bytes = match self
+            .source
+            .memory
+            .read_vec(sp, usize::try_from(len).unwrap_or(0))
+        {
+            Ok(bytes) => bytes,
+            Err(MemoryError::Unmapped { .. }) => {
+                return Ok(Some(Seen {
+                    state: StackState::Unreadable,
+                    ..UNREAD
+                }));
+            }
+            Err(gone @ MemoryError::Gone) => return Err(gone),
+        };
+        survey.stacks_read += 1;
+        let parked = Parked {
+            now: *r,
+            pc,
+            sp,
+            bytes: &bytes,
+            cut: len == MAX_STACK,
+        };
+        Ok(Some(self.unwind(&parked, exact, survey)))
+    }
+
+    /// Where a thread was that is in a signal handler: above the frame of
+    /// runtime.sigtramp lies what the kernel saved (rt_sigframe and ucontext of
+    /// linux/arch/x86/include/asm/sigframe.h and uapi/asm/sigcontext.h).
+    fn interrupted(
+        &mut self,
+        regs: &Registers,
+    ) -> Result<Option<(LiveAddr, LiveAddr)>, MemoryError> {
+        /// From ucontext to its rsp and rip.
+        const RSP: u64 = 40 + 15 * 8;
+        const RIP: u64 = 40 + 16 * 8;
+        let target = &self.source.target;
+        let memory = &*self.source.memory;
+        let from = (regs.pc, regs.sp);
+        let stack = self
+            .unwinder
+            .unwind(&target.image, target.bias, memory, from, 64)?;
+        let Some(last) = stack.frames.last() else {
+            return Ok(None);
+        };
+        let outer = target.image.functions().find(last.entry);
+        if outer.is_none_or(|f| f.name() != "runtime.sigtramp") {
+            return Ok(None);
+        }
+        let context = last.return_slot.offset(8);
+        let saved = (
+            memory.read_addr(context.offset(RIP)),
+            memory.read_addr(context.offset(RSP)),
+        );
+        match saved {
+            (Ok(pc), Ok(sp)) => Ok(Some((pc, sp))),
+            (Err(MemoryError::Gone), _) | (_, Err(MemoryError::Gone)) => Err(MemoryError::Gone),
+            _ => Ok(None),
+        }
+    }
+
+    /// Unwinds a stack; `exact` when its pc is the next instruction, not a
+    /// return address.
+    fn unwind(&mut self, parked: &Parked<'_>, exact: bool, survey: &mut Survey) -> Seen {
         let target = &self.source.target;
         let nothing = Patchwork::default();
         let copy = StackCopy {
@@ -240,7 +349,7 @@ impl<'a> Reader<'a> {
         if let Some(frame) = stack.frames.first_mut() {
             // What a parked goroutine saved is a return address, unless it has
             // not run yet (runtime/traceback.go: symPC).
-            frame.exact = target.bias.image(frame.pc) == frame.entry;
+            frame.exact = exact || target.bias.image(frame.pc) == frame.entry;
         }
         let mut lines = Vec::new();
         let mut texts = self.args.then(Vec::new);

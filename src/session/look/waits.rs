@@ -47,7 +47,6 @@ pub(super) fn connections(
     let waits = poll_waits(&*source.memory, &target.layouts, &gs)?;
     let types = target.live_types();
     let mut reader = ConnReader::new(target.layouts.clone());
-    let mut others: HashMap<i64, Option<Arc<str>>> = HashMap::new();
     for (&index, wait) in waiting.iter().zip(waits) {
         let (Some(wait), Some(entry)) = (wait, survey.goroutines.get_mut(index)) else {
             continue;
@@ -62,10 +61,11 @@ pub(super) fn connections(
             )?,
             None => Arc::new(ConnFacts::default()),
         };
-        let network = facts.network.clone().or_else(|| {
-            let kind = || kind_of(source.pid?, wait.fd);
-            others.entry(wait.fd).or_insert_with(kind).clone()
-        });
+        let network = match (&facts.network, wait.owner) {
+            (Some(network), _) => Some(network.clone()),
+            (None, Some(owner)) => file_kind(source, owner)?,
+            (None, None) => None,
+        };
         entry.net = Some(Box::new(Net {
             fd: Some(wait.fd),
             network,
@@ -85,6 +85,28 @@ fn left(deadline: i64, now: Option<i64>) -> Option<i64> {
         (0, _) | (_, None) => None,
         (past, _) if past < 0 => Some(-1),
         (at, Some(now)) => Some(at.saturating_sub(now)),
+    }
+}
+
+/// `pipe` or `file` of the os.File that a poll.FD is part of, by its name
+/// (os/pipe2_unix.go: os.Pipe).
+fn file_kind(source: &Source, owner: LiveAddr) -> Result<Option<Arc<str>>, MemoryError> {
+    let layouts = &source.target.layouts;
+    let kind = || -> Result<Option<&str>, MemoryError> {
+        let memory = &*source.memory;
+        if memory.read_u8(owner.offset(layouts.poll_fd.is_file))? == 0 {
+            return Ok(None);
+        }
+        let file = LiveAddr(owner.0.wrapping_sub(layouts.os_file_inner.pfd));
+        let name = file.offset(layouts.os_file_inner.name);
+        let (at, len) = (memory.read_addr(name)?, memory.read_u64(name.offset(8))?);
+        let pipe = len == 2 && memory.read_u8(at)? == b'|';
+        Ok(Some(if pipe { "pipe" } else { "file" }))
+    };
+    match kind() {
+        Ok(kind) => Ok(kind.map(Arc::from)),
+        Err(MemoryError::Unmapped { .. }) => Ok(None),
+        Err(gone @ MemoryError::Gone) => Err(gone),
     }
 }
 

@@ -88,7 +88,7 @@ fn deep_stacks_are_cut_as_the_release_cuts_them() {
     assert!(new.contains("\n...101 frames elided...\n"), "{new}");
     assert_eq!(new.matches("main.deep(").count(), 99);
     let old = text(200, 19);
-    assert!(old.contains("\n...additional frames elided...\n"), "{old}");
+    assert!(!old.contains("elided"), "{old}");
     assert_eq!(
         old.matches("main.deep(").count(),
         99,

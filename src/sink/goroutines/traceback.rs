@@ -38,7 +38,7 @@ fn goroutine(
     one: &Entry,
 ) -> io::Result<()> {
     header(to, one)?;
-    if one.status == Status::Running {
+    if one.status == Status::Running && one.stack.is_none() {
         // As it prints those whose registers it cannot see
         // (tracebackothers).
         writeln!(to, "\tgoroutine running on other thread; stack unavailable")?;
@@ -108,15 +108,17 @@ fn frames(to: &mut dyn Write, survey: &Survey, minor: Option<u32>, one: &Entry) 
             shown.push(frame);
         }
     }
-    if shown.is_empty() && !old {
+    if shown.is_empty() {
         // Nothing but the runtime's frames: then these.
         shown = all.iter().collect();
     }
     if old {
+        // It counts those that it printed, not those that it left out.
+        let full = shown.len() == MOST;
         for frame in shown {
             frame_lines(to, frame)?;
         }
-        if cut.is_some() {
+        if full {
             writeln!(to, "...additional frames elided...")?;
         }
         return Ok(());
