@@ -39,12 +39,6 @@ pub struct Cli {
 enum Command {
     /// Trace calls of functions in a live Go process, or in one that is started
     Trace(Box<trace::TraceArgs>),
-    /// Print runtime.MemStats of a process or a core file, as gops prints it
-    Memstats(gops::GopsArgs),
-    /// Print how many goroutines, threads, Ps and CPUs it has
-    Stats(gops::GopsArgs),
-    /// Print the Go version that built it
-    Version(gops::GopsArgs),
     /// Tell what every goroutine is doing, and which connection it waits on
     Goroutines(goroutines::GoroutinesArgs),
     /// Print one goroutine's stack, with arguments
