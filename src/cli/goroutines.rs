@@ -31,6 +31,10 @@ use crate::survey::{Entry, Survey};
 
 /// Arguments of `gotap goroutines`.
 #[derive(clap::Args, Debug, Clone)]
+#[command(
+    after_help = "Examples and more: gotap goroutines --help",
+    after_long_help = super::manual::GOROUTINES
+)]
 pub struct GoroutinesArgs {
     /// Look at this process (several: -p 1 -p 2)
     #[arg(short, long, value_name = "PID", required_unless_present = "core")]
