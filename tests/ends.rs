@@ -389,3 +389,44 @@ fn calls_open_when_the_program_ends() {
     assert_eq!(calls.len(), 5, "{calls:#?}");
     assert!(calls.iter().all(|c| c["end"] == "exit"), "{calls:#?}");
 }
+
+/// Frames of C lie between the calls; some run on threads that C has made.
+#[test]
+fn calls_through_c_and_back() {
+    for variants in [&[Variant::Cgo][..], &[Variant::Cgo, Variant::Stripped]] {
+        let fixture = Fixture::build("callbacks", variants);
+        let mut target = Target::start(&fixture, &[]);
+        target.expect_line("ready ");
+        let before = oracle::footprint(target.pid());
+        let patterns = ["main.nested", "main.panics", "main.recovers"];
+        let gotap = Gotap::trace_json(target.pid(), &patterns, &[]);
+        target.tell("run");
+        let counts = target.answer("run", LATER);
+        let outcome = gotap.stop();
+        let calls = outcome.must_succeed().calls();
+        let count = |func: &str, end: &str| {
+            let ended = of(&calls, func);
+            ended.iter().filter(|c| c["end"] == end).count() as u64
+        };
+        let label = &fixture.label;
+        assert_eq!(
+            count("main.nested", "return"),
+            number(&counts, "nested"),
+            "{label}"
+        );
+        assert_eq!(
+            count("main.panics", "panic"),
+            number(&counts, "panics"),
+            "{label}"
+        );
+        assert_eq!(
+            count("main.recovers", "return"),
+            number(&counts, "recovers"),
+            "{label}"
+        );
+        assert_eq!(outcome.tally().seen, calls.len() as u64);
+        assert_eq!(calls.len() as u64, 3000 + 5);
+        assert!(target.is_alive());
+        oracle::assert_clean(target.pid(), &before, label);
+    }
+}

@@ -104,3 +104,18 @@ Output (-o):
   text    a table;  json  one object a look, with --list one entry a goroutine
   text2   as the runtime prints all goroutines (debug=2), for tools that read it
   pprof   a gzipped profile.proto"#;
+
+/// Below the options of `gotap memstats --help`.
+pub(super) const MEMSTATS: &str = "\
+Examples:
+  gotap memstats -p 4242
+  gotap memstats -p 4242 -o json
+      the figures under the names that encoding/json gives runtime.MemStats
+  gotap memstats --core core.4242 ./server
+
+What the figures are:
+  They are derived from the runtime's own as runtime.ReadMemStats derives them,
+  with what each P has in its cache and not yet told. ReadMemStats stops the
+  world for that; gotap stops nothing, so that of a program that runs they are
+  approximate, which is said on standard error (JSON: approximate). What the
+  runtime keeps twice is compared, and told when it differs (JSON: torn).";

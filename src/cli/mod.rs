@@ -7,10 +7,13 @@
 
 mod demo;
 mod extras;
+mod gops;
 mod goroutines;
 mod manual;
 mod messages;
+mod process;
 mod ps;
+mod subject;
 mod trace;
 
 use std::process::ExitCode;
@@ -40,8 +43,15 @@ enum Command {
     Goroutines(goroutines::GoroutinesArgs),
     /// Print one goroutine's stack, with arguments
     Stack(goroutines::StackArgs),
-    /// List the Go processes of this machine
+    /// List the Go processes of this machine, or tell how one is doing
     Ps(ps::PsArgs),
+    /// Print runtime.MemStats of a process or a core file, as gops prints it
+    #[command(after_long_help = manual::MEMSTATS)]
+    Memstats(gops::GopsArgs),
+    /// Print how many goroutines, threads, Ps and CPUs a process or a core has
+    Stats(gops::GopsArgs),
+    /// Print the Go version that built a process's or a core's program
+    Version(gops::GopsArgs),
     /// Build and run a small Go server and client, and trace their connections
     Demo(demo::DemoArgs),
     /// Print a completion script for a shell
@@ -65,6 +75,9 @@ pub fn run() -> ExitCode {
     start_diagnostics(cli.verbose);
     let result = match &cli.command {
         Command::Trace(args) => trace::run(args),
+        Command::Memstats(args) => gops::memstats(args, &mut std::io::stdout().lock()),
+        Command::Stats(args) => gops::stats(args, &mut std::io::stdout().lock()),
+        Command::Version(args) => gops::version(args, &mut std::io::stdout().lock()),
         Command::Goroutines(args) => goroutines::run(args, &mut std::io::stdout().lock()),
         Command::Stack(args) => goroutines::stack(args, &mut std::io::stdout().lock()),
         Command::Ps(args) => ps::run(args, &mut std::io::stdout().lock()),

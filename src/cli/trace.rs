@@ -207,17 +207,14 @@ fn make_plan(args: &TraceArgs, target: &Target, start: Start) -> Result<Plan, Se
 }
 
 fn list(args: &TraceArgs) -> anyhow::Result<()> {
-    let target = match args.pid {
-        Some(pid) => Target::of_process(pid)?,
-        None => {
-            let path = find_program(args).with_context(|| {
-                format!(
-                    "no program {:?} in PATH",
-                    args.program.first().cloned().unwrap_or_default()
-                )
-            })?;
-            Target::of_file(&path)?
-        }
+    let target = if let Some(pid) = args.pid {
+        Target::of_process(pid)?
+    } else {
+        let path = find_program(args).with_context(|| {
+            let name = args.program.first().cloned().unwrap_or_default();
+            format!("no program {} in PATH", name.display())
+        })?;
+        Target::of_file(&path)?
     };
     let plan = make_plan(args, &target, Start::Attached)?;
     std::io::stdout().write_all(plan.explain().as_bytes())?;

@@ -27,4 +27,5 @@ pub mod polled;
 pub mod stack;
 #[cfg(test)]
 mod testing;
+pub mod vitals;
 pub mod witness;

@@ -302,12 +302,11 @@ impl Tracer {
 
     fn settle_stop(&mut self, tid: i32, stop: Stop) -> Option<Settled> {
         if self.in_handler(tid) {
-            let signal = match stop {
-                Stop::Signal(signal) => signal,
-                _ => {
-                    wait::consume(tid);
-                    0
-                }
+            let signal = if let Stop::Signal(signal) = stop {
+                signal
+            } else {
+                wait::consume(tid);
+                0
             };
             // A few instructions more; it stops again behind them.
             let _ = ptrace::interrupt(tid);

@@ -7,16 +7,19 @@
 
 mod children;
 pub mod core;
+pub mod details;
 mod die;
 mod launch;
 mod leave;
 mod leftover;
 pub mod list;
 pub mod memory;
+mod preempt;
 pub mod procfs;
 pub mod region;
 mod remote;
 mod room;
+pub mod sockets;
 pub mod tracer;
 mod watch;
 

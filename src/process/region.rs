@@ -15,7 +15,9 @@ use super::remote::Remote;
 use super::room::room_near;
 use super::tracer::{Hit, Tracer};
 use crate::addr::LiveAddr;
-use crate::arch::region::{KernelSigaction, Owner, Region, RegionError, RegionSpec, SiteSpec};
+use crate::arch::region::{
+    KernelSigaction, Owner, PlacedSlot, Region, RegionError, RegionSpec, SiteSpec,
+};
 use crate::arch::slot::{MAX_INSN, Place};
 use crate::memory::Memory;
 use crate::sys::ptrace;
@@ -72,6 +74,11 @@ impl Installed {
     /// Where a site's slot begins.
     pub fn slot_of(&self, index: usize) -> Option<u64> {
         self.region.slots.get(index).map(|s| s.at)
+    }
+
+    /// The slot that a pc lies in.
+    pub(super) fn slot_at(&self, rip: u64) -> Option<&PlacedSlot> {
+        self.region.slot_at(rip)
     }
 
     /// The original place of a pc inside a slot.

@@ -13,6 +13,7 @@ use super::ProcessError;
 use super::children::Children;
 use super::die;
 use super::memory::ProcessMemory;
+use super::preempt::looks_at_pc;
 use super::procfs;
 use super::region::Installed;
 use super::remote::{Borrowed, Remote};
@@ -366,6 +367,8 @@ impl Tracer {
             libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL
         ) {
             self.leave_slot(tid);
+        } else if looks_at_pc(signal) {
+            self.leave_slot_forwards(tid);
         }
         self.resume(tid, signal);
     }

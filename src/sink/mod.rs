@@ -3,7 +3,7 @@
 //! Who lives here: the [`Sink`] trait and its kinds ([`text`], [`dlv`],
 //! [`json`], [`summary`]), looks at goroutines ([`goroutines`]), the bounded [`queue`] between the tracer and the
 //! thread that writes ([`run`]), and how times, sizes and target bytes are
-//! spelt ([`format`], [`escape`], [`clock`]). Nobody here knows a process.
+//! spelt ([`mod@format`], [`escape`], [`clock`]). Nobody here knows a process.
 //! Allowed in: session, cli.
 
 pub mod clock;

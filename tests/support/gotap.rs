@@ -140,6 +140,11 @@ impl Gotap {
         if let Some(line) = self.said.iter().find(|l| l.contains(part)) {
             return Some(line.clone());
         }
+        self.new_stderr_line(part, deadline)
+    }
+
+    /// The same, of lines that nobody has looked at yet.
+    pub fn new_stderr_line(&mut self, part: &str, deadline: Duration) -> Option<String> {
         let end = Instant::now() + deadline;
         loop {
             let left = end.saturating_duration_since(Instant::now());
