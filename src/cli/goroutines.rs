@@ -28,9 +28,14 @@ use crate::survey::facts::{Asked, GoroutineNames};
 use crate::survey::group::{self, By};
 use crate::survey::verdict::verdict;
 use crate::survey::{Entry, Survey};
+use crate::sys::is_terminal;
 
 /// Arguments of `gotap goroutines`.
 #[derive(clap::Args, Debug, Clone)]
+#[command(
+    after_help = "Examples and more: gotap goroutines --help",
+    after_long_help = super::manual::GOROUTINES
+)]
 pub struct GoroutinesArgs {
     /// Look at this process (several: -p 1 -p 2)
     #[arg(short, long, value_name = "PID", required_unless_present = "core")]
@@ -160,7 +165,7 @@ pub fn run(args: &GoroutinesArgs, out: &mut dyn Write) -> anyhow::Result<()> {
         if args.every.is_some() || args.pid.len() > 1 {
             bail!("-o pprof is one profile of one process: use it without --every, with one -p");
         }
-        if args.out_is_terminal() {
+        if is_terminal(&std::io::stdout()) {
             bail!("-o pprof writes a compressed file: send it to one, `-o pprof > g.pb.gz`");
         }
     }
@@ -177,7 +182,8 @@ pub fn run(args: &GoroutinesArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     if let Some(apart) = args.diff {
         return differences(args, &sources, apart, out);
     }
-    let in_place = args.every.is_some() && args.output == Output::Text && args.out_is_terminal();
+    let in_place =
+        args.every.is_some() && args.output == Output::Text && is_terminal(&std::io::stdout());
     let mut next = began;
     loop {
         if in_place {
@@ -203,10 +209,6 @@ pub fn run(args: &GoroutinesArgs, out: &mut dyn Write) -> anyhow::Result<()> {
 }
 
 impl GoroutinesArgs {
-    fn out_is_terminal(&self) -> bool {
-        crate::sys::is_terminal(&std::io::stdout())
-    }
-
     fn wanted(&self) -> Wanted {
         let whole = matches!(self.output, Output::Text2 | Output::Pprof);
         Wanted {

@@ -136,7 +136,7 @@ impl Finder<'_> {
         let near = l.rg.min(l.wg);
         let last = l.self_.max(l.rd).max(l.wd).saturating_add(8);
         let len = far.saturating_sub(near).saturating_add(last);
-        if word % 8 != 0 || word < 0x1000 || word >= 1 << 47 {
+        if !word.is_multiple_of(8) || !(0x1000..1 << 47).contains(&word) {
             return (LiveAddr(0), 8);
         }
         (

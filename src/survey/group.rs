@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Entry, PlaceId, StackId, StackState, Survey, Wait, status_word};
 use crate::golang::gs::Status;
+use crate::golang::labels::Labels;
 
 /// What goroutines are put together by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -38,7 +39,7 @@ enum Key {
     Reason(Status, Arc<str>),
     Func(Option<Arc<str>>),
     Stack(Option<StackId>),
-    Labels(Option<Arc<Vec<(String, String)>>>),
+    Labels(Option<Arc<Labels>>),
     Peer(Option<String>),
 }
 
@@ -98,7 +99,7 @@ pub struct Group {
     /// The other end.
     pub peer: Shared<Option<String>>,
     /// pprof labels.
-    pub labels: Shared<Option<Arc<Vec<(String, String)>>>>,
+    pub labels: Shared<Option<Arc<Labels>>>,
     /// The stack.
     pub stack: Shared<Option<StackId>>,
     /// The lowest number among them.

@@ -1,7 +1,7 @@
 //! Places in the source and stacks, each kept once: a program has millions of
 //! goroutines and some hundred stacks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Index of a [`Place`].
@@ -45,7 +45,7 @@ pub struct Names {
     place_ids: HashMap<Place, PlaceId>,
     stacks: Vec<Arc<[Line]>>,
     stack_ids: HashMap<Arc<[Line]>, StackId>,
-    texts: HashMap<Arc<str>, ()>,
+    texts: HashSet<Arc<str>>,
 }
 
 impl Names {
@@ -66,11 +66,11 @@ impl Names {
     }
 
     fn text(&mut self, text: &str) -> Arc<str> {
-        if let Some((known, ())) = self.texts.get_key_value(text) {
+        if let Some(known) = self.texts.get(text) {
             return known.clone();
         }
         let new: Arc<str> = text.into();
-        self.texts.insert(new.clone(), ());
+        self.texts.insert(new.clone());
         new
     }
 

@@ -1,6 +1,7 @@
 //! What is the matter, in one sentence, when there is evidence for one.
 
 use std::collections::HashMap;
+use std::fmt::Write;
 
 use super::group::peer;
 use super::{BlockedOn, Class, Entry, Survey, Wait};
@@ -73,7 +74,7 @@ fn locked(survey: &Survey) -> Option<String> {
         lock.as_str()
     );
     if let Some(place) = longest.and_then(|e| survey.names.find(e.user.or(e.func))) {
-        text.push_str(&format!(", first at {}:{}", short(&place.file), place.line));
+        let _ = write!(text, ", first at {}:{}", short(&place.file), place.line);
     }
     let candidates: Vec<String> = survey
         .candidates
@@ -91,13 +92,10 @@ fn locked(survey: &Survey) -> Option<String> {
         })
         .collect();
     if !candidates.is_empty() {
-        text.push_str(&format!(
-            "; candidates to hold it: {}",
-            candidates.join(", ")
-        ));
+        let _ = write!(text, "; candidates to hold it: {}", candidates.join(", "));
         let more = survey.candidates.len().saturating_sub(candidates.len());
         if more > 0 {
-            text.push_str(&format!(" and {more} more"));
+            let _ = write!(text, " and {more} more");
         }
     }
     Some(text)
@@ -119,11 +117,11 @@ fn starved(survey: &Survey) -> Option<String> {
         thousands(survey.total())
     );
     if let Some(procs) = survey.gomaxprocs {
-        text.push_str(&format!(" (GOMAXPROCS is {procs})"));
+        let _ = write!(text, " (GOMAXPROCS is {procs})");
     }
     let oldest = runnable.iter().filter_map(|e| e.wait).map(Wait::ns).max();
     if let Some(ns) = oldest {
-        text.push_str(&format!(", the oldest for {}", span(ns)));
+        let _ = write!(text, ", the oldest for {}", span(ns));
     }
     Some(text)
 }
@@ -153,7 +151,7 @@ fn same_peer(survey: &Survey) -> Option<String> {
         thousands(survey.total())
     );
     if let Some(ns) = list.iter().filter_map(|e| e.wait).map(Wait::ns).max() {
-        text.push_str(&format!(", the oldest for {} or more", span(ns)));
+        let _ = write!(text, ", the oldest for {} or more", span(ns));
     }
     let mut made: HashMap<_, usize> = HashMap::new();
     for one in &list {
@@ -165,11 +163,12 @@ fn same_peer(survey: &Survey) -> Option<String> {
         && let Some(place) = survey.names.find(id)
     {
         let whole = if count == list.len() { "" } else { "most " };
-        text.push_str(&format!(
+        let _ = write!(
+            text,
             "; {whole}created at {}:{}",
             short(&place.file),
             place.line
-        ));
+        );
     }
     Some(text)
 }

@@ -360,7 +360,7 @@ impl<'a> Reader<'a> {
             }
             lines.extend(found);
         }
-        let lock = self.lock(&stack.frames, &lines, parked, survey);
+        let lock = Self::lock(&stack.frames, &lines, parked, survey);
         let id = survey.names.stack(lines);
         let (user, func) = self.top(id, survey);
         let whole = stack.ended == Ended::Top && !parked.cut;
@@ -412,7 +412,9 @@ impl<'a> Reader<'a> {
             )
         });
         if panics {
-            lines.iter_mut().for_each(|l| l.hidden = false);
+            for line in &mut lines {
+                line.hidden = false;
+            }
         }
         lines
     }
@@ -437,7 +439,6 @@ impl<'a> Reader<'a> {
 
     /// The lock that it waits for.
     fn lock(
-        &self,
         frames: &[Frame],
         lines: &[Line],
         parked: &Parked<'_>,
@@ -453,9 +454,10 @@ impl<'a> Reader<'a> {
             .iter()
             .take(NEAR)
             .filter_map(|l| {
-                let args = match l.inlined {
-                    true => None,
-                    false => physical.next().map(|f| f.return_slot.offset(8)),
+                let args = if l.inlined {
+                    None
+                } else {
+                    physical.next().map(|f| f.return_slot.offset(8))
                 };
                 let function = &*survey.names.get(l.place)?.func;
                 Some(Named { function, args })

@@ -23,7 +23,7 @@ struct Whole<'a> {
     by_reason: BTreeMap<&'a str, usize>,
     by_class: BTreeMap<&'static str, usize>,
     groups: Vec<Row<'a>>,
-    fds: Vec<Fd>,
+    fds: Vec<Waited>,
     verdict: Option<String>,
     unreadable: usize,
     unstable: usize,
@@ -52,7 +52,7 @@ struct Row<'a> {
 }
 
 #[derive(Serialize)]
-struct Fd {
+struct Waited {
     fd: i64,
     network: Option<String>,
     local: Option<String>,
@@ -199,11 +199,11 @@ fn row<'a>(survey: &'a Survey, group: &'a Group) -> Row<'a> {
     }
 }
 
-fn fds(survey: &Survey) -> Vec<Fd> {
+fn fds(survey: &Survey) -> Vec<Waited> {
     survey
         .descriptors()
         .into_iter()
-        .map(|d| Fd {
+        .map(|d| Waited {
             fd: d.fd,
             network: d.network.map(|n| n.to_string()),
             local: d.local.map(|e| e.to_string()),

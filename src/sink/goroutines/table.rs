@@ -273,7 +273,7 @@ pub fn stack(to: &mut dyn Write, survey: &Survey, one: &Entry) -> io::Result<()>
         StackState::Partial => writeln!(to, "(the frames above these are not known)"),
         StackState::Running => writeln!(
             to,
-            "(it runs: its stack is in a thread's registers; --consistent stops it for a moment)"
+            "(it runs: where it is, only its thread's registers tell)"
         ),
         state => writeln!(to, "(its stack is {})", state.as_str()),
     }
