@@ -521,3 +521,107 @@ fn calls_on_the_system_stack() {
         assert_eq!(outcome.tally().lost, 0);
     }
 }
+
+/// A connection that was idle when gotap came: every traced frame of its stack
+/// is a call, each in the one outside it, all about the same connection.
+#[test]
+fn parked_in_several_traced_functions() {
+    for variants in [
+        &[][..],
+        &[Variant::Stripped],
+        &[Variant::Stripped, Variant::Pie],
+    ] {
+        let echo = Fixture::build("echo", variants);
+        let (mut server, addr) = Target::echo_server(&echo, &[]);
+        let mut load = Target::echo_load(&echo, &addr, &["-conns", "3", "-calls", "1", "-gate"]);
+        assert!(poll(SOON, || server.ask("counts")["open"] == 3));
+        assert!(poll(SOON, || oracle::is_idle(server.pid())));
+        let chain = ["internal/poll.(*FD).Read", "net.(*netFD).Read", READ];
+        let gotap = Gotap::trace_json(server.pid(), &chain, &["-s", "9", "--payload"]);
+        let sockets = oracle::tcp_sockets(server.pid());
+        load.tell("go");
+        load.answer("done", LATER);
+        assert!(poll(SOON, || server.ask("counts")["total"]["closes"] == 3));
+        let calls = gotap.stop().calls();
+        let by_id: BTreeMap<u64, &Value> = calls.iter().map(|c| (number(c, "id"), c)).collect();
+        let first: Vec<&Value> = calls.iter().filter(|c| c["since_attach"] == true).collect();
+        let innermost: Vec<&&Value> = first.iter().filter(|c| c["func"] == chain[0]).collect();
+        // The server's control line may be in a (*FD).Read too.
+        let innermost: Vec<&&&Value> = innermost.iter().filter(|c| c["network"] == "tcp").collect();
+        assert_eq!(innermost.len(), 3, "{}: {first:#?}", echo.label);
+        for read in innermost {
+            let net = by_id[&number(read, "parent")];
+            let conn = by_id[&number(net, "parent")];
+            assert_eq!(
+                (&net["func"], &conn["func"]),
+                (&chain[1].into(), &chain[2].into())
+            );
+            for call in [read, net, conn] {
+                assert_eq!(call["since_attach"], true);
+                assert_eq!((&call["end"], &call["n"]), (&"return".into(), &64.into()));
+                let socket = &sockets[&call["fd"].as_i64().expect("an fd")];
+                assert_eq!(text(call, "remote"), socket.remote.to_string());
+                let stack = call["stack"].to_string();
+                assert!(stack.contains("main.(*server).echoTCP"), "{call}");
+                assert!(stack.contains("serve.go"), "{call}");
+            }
+        }
+    }
+}
+
+/// Blocked in a system call of its own, not parked: found all the same.
+#[test]
+fn in_a_system_call_when_tracing_began() {
+    for variants in [&[][..], &[Variant::Stripped]] {
+        let ends = Fixture::build("ends", variants);
+        let mut target = Target::start(&ends, &[]);
+        target.expect_line("ready ");
+        wait_reading_stdin(target.pid());
+        let mut gotap = Gotap::trace_json(target.pid(), &["os.(*File).Read"], &[]);
+        assert!(target.answers()); // to seven bytes
+        gotap.wait_for_lines(1, SOON);
+        wait_reading_stdin(target.pid());
+        let outcome = gotap.stop();
+        let calls = outcome.must_succeed().calls();
+        let first = &calls[0];
+        assert_eq!(first["since_attach"], true, "{}: {first}", ends.label);
+        assert_eq!((&first["end"], &first["n"]), (&"return".into(), &7.into()));
+        // The next one waits for the next line.
+        assert_eq!(calls[1]["end"], "open", "{calls:#?}");
+    }
+}
+
+/// A thread of it is in read(0, …): system call 0 (proc(5), /proc/PID/syscall).
+fn wait_reading_stdin(pid: i32) {
+    wait_for("it reads stdin", SOON, || {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+        threads
+            .flatten()
+            .filter_map(|t| std::fs::read_to_string(t.path().join("syscall")).ok())
+            .any(|text| text.starts_with("0 0x0 "))
+            .then_some(())
+    });
+}
+
+/// A read that has not returned has no payload.
+#[test]
+fn payload_of_open_calls() {
+    let echo = Fixture::build("echo", &[]);
+    let (server, addr) = Target::echo_server(&echo, &[]);
+    let more = ["--payload=8", "--slow", "50ms"];
+    let mut gotap = Gotap::trace_json(server.pid(), &[READ, WRITE], &more);
+    let mut load = Target::echo_load(&echo, &addr, &["-conns", "1", "-calls", "3", "-linger"]);
+    load.expect_line("finished");
+    gotap.wait_for_lines(7, SOON);
+    let calls = gotap.stop().calls();
+    let with: Vec<&Value> = calls
+        .iter()
+        .filter(|c| c.get("payload").is_some())
+        .collect();
+    assert_eq!((calls.len(), with.len()), (7, 6), "{calls:#?}");
+    for call in with {
+        assert_eq!(call["end"], "return");
+        assert_eq!(number(call, "payload_len"), 64);
+        assert_eq!(call["payload"], "abcdefgh");
+    }
+}

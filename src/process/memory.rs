@@ -59,6 +59,15 @@ impl ProcessMemory {
         self.pid
     }
 
+    /// Can it be read at all? Says what to do when it cannot; `at` is mapped.
+    pub fn check(&self, at: LiveAddr) -> Result<(), ProcessError> {
+        match vm::read(self.pid, at.0, &mut [0; 1]) {
+            Err(Errno::EPERM) => Err(super::procfs::denied(self.pid)),
+            Err(Errno::ESRCH) => Err(ProcessError::Gone(self.pid)),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
     /// Writes all of `bytes`.
     pub fn write(&self, at: u64, bytes: &[u8]) -> Result<(), ProcessError> {
         let failed = |source| ProcessError::Write {

@@ -7,6 +7,7 @@
 
 mod children;
 pub mod core;
+pub mod details;
 mod die;
 mod launch;
 mod leave;
@@ -17,6 +18,7 @@ pub mod procfs;
 pub mod region;
 mod remote;
 mod room;
+pub mod sockets;
 pub mod tracer;
 mod watch;
 

@@ -20,8 +20,9 @@ const FEW: usize = 128;
 const TURN: u32 = 8;
 /// How many threads are asked by name.
 const HOT: usize = 8;
-/// A thread whose SIGCHLD fell together with another's waits at most this long.
-const SOON: Duration = Duration::from_millis(1);
+/// A thread whose SIGCHLD fell together with another's waits at most this long
+/// for each tracee there is: looks at all take 2 % of the time then.
+const SOON: Duration = Duration::from_micros(1);
 /// How long nobody looks at all of them when nothing was heard.
 const RARELY: Duration = Duration::from_millis(20);
 
@@ -99,8 +100,10 @@ impl Watch {
         let Some(signals) = &self.signals else {
             return wait::peek(Whom::Any, false);
         };
+        let tracees = u32::try_from(threads.len()).unwrap_or(u32::MAX);
+        let soon = SOON.saturating_mul(tracees).min(RARELY);
         loop {
-            let pause = if self.heard { SOON } else { RARELY };
+            let pause = if self.heard { soon } else { RARELY };
             let left = pause.saturating_sub(self.looked.elapsed());
             if left.is_zero() {
                 let now = Instant::now();

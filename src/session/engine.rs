@@ -386,9 +386,12 @@ impl Engine {
         let known = self.join.leave(g.stack, g.depth, arrived, &mut self.ended);
         for ended in self.ended.get_mut(before..).unwrap_or_default() {
             if ended.end == End::Return {
-                let func = ended.call.func;
+                let (func, call) = (ended.call.func, &mut ended.call.data);
                 self.reporter
-                    .returned(func, &mut ended.call.data, &hit.regs, hit.tid, memory);
+                    .returned(func, call, &hit.regs, hit.tid, memory);
+                if call.since_attach {
+                    self.reporter.add_stack(call, &hit.regs, &g, memory);
+                }
             }
         }
         if !known && let Some(func) = func {
@@ -405,6 +408,7 @@ impl Engine {
             call.conn = self.reporter.spilled_conn(func, &hit.regs, memory);
             self.reporter
                 .returned(func, &mut call, &hit.regs, hit.tid, memory);
+            self.reporter.add_stack(&mut call, &hit.regs, &g, memory);
             call.end = End::Return;
             self.send(call);
         }
@@ -490,7 +494,7 @@ impl Engine {
                 call.time_ns = self.clock.wall(one.at_ns);
             }
             call.end = one.end;
-            self.send(call);
+            self.send(unfinished(call));
         }
     }
 
@@ -528,7 +532,7 @@ impl Engine {
             call.parent = open.parent;
             call.dur_ns = open.began_ns.map(|b| now.saturating_sub(b));
             call.end = End::Open;
-            slow_calls.push(call);
+            slow_calls.push(unfinished(call));
         });
         for call in slow_calls {
             self.send(call);
@@ -578,4 +582,12 @@ impl Engine {
             ));
         }
     }
+}
+
+/// What was to be read has not been read, unless the call returned.
+fn unfinished(mut call: Call) -> Call {
+    if call.end != End::Return && call.payload.as_ref().is_some_and(|p| p.bytes.is_empty()) {
+        call.payload = None;
+    }
+    call
 }

@@ -10,7 +10,8 @@
 //	crash   panics in another goroutine (GOTRACEBACK=crash dumps core)
 //	fault   writes to address 8
 //
-// Arguments: limit (a memory limit is in force), gc (collections go on).
+// Arguments: limit (a memory limit is in force), gc (collections go on, which
+// else are off after those two).
 package main
 
 import (
@@ -44,12 +45,13 @@ var (
 )
 
 func main() {
+	collect := false
 	for _, arg := range os.Args[1:] {
 		switch arg {
 		case "limit":
 			debug.SetMemoryLimit(64 << 20)
 		case "gc":
-			defer debug.SetGCPercent(debug.SetGCPercent(100))
+			collect = true
 		}
 	}
 	heap = make([]uint64, 1<<16)
@@ -66,7 +68,7 @@ func main() {
 	runtime.GC()
 	large = large[10:]
 	runtime.GC()
-	if len(os.Args) < 2 {
+	if !collect {
 		debug.SetGCPercent(-1)
 	}
 	everywhere(777)
@@ -98,15 +100,22 @@ func everywhere(n int) {
 
 func commands() {
 	var line [64]byte
+	n := 0
 	for {
-		n, err := syscall.Read(0, line[:])
+		got, err := syscall.Read(0, line[n:n+1])
 		if err == syscall.EINTR {
 			continue
 		}
-		if err != nil || n <= 0 {
+		if err != nil || got <= 0 {
 			return
 		}
-		switch string(line[:n]) {
+		n++
+		if line[n-1] != '\n' && n < len(line) {
+			continue
+		}
+		command := line[:n]
+		n = 0
+		switch string(command) {
 		case "hold\n":
 			runtime.ReadMemStats(&stats)
 			syscall.Write(1, held)

@@ -144,8 +144,6 @@ pub struct Places {
     pub mheap: ImageAddr,
     /// `runtime.allp`, a slice
     pub allp: ImageAddr,
-    /// `runtime.ncpu`, `runtime.numCPUStartup` from 1.25 on: what NumCPU gives
-    pub cpus: Option<ImageAddr>,
     pub(super) offsets: Offsets,
     /// Go minor version whose rules hold.
     pub(super) minor: u32,
@@ -185,7 +183,6 @@ impl Places {
                 "runtime.mheap_",
             )?,
             allp: found(globals.allp, "runtime.allp")?,
-            cpus: cpus(&bodies.osinit),
             offsets,
             minor: minor.unwrap_or(last),
             known: minor.is_some_and(|m| m <= last),
@@ -194,8 +191,7 @@ impl Places {
 }
 
 /// The functions that are disassembled, in the order of [`Bodies`].
-const NAMES: [&str; 6] = [
-    "runtime.osinit",
+const NAMES: [&str; 5] = [
     "runtime.gcMarkTermination",
     "runtime.gcinit",
     "runtime.mallocinit",
@@ -205,7 +201,6 @@ const NAMES: [&str; 6] = [
 
 /// Their bodies; found in one pass over the function table.
 struct Bodies {
-    osinit: Vec<Instruction>,
     mark_termination: Vec<Instruction>,
     gcinit: Vec<Instruction>,
     mallocinit: Vec<Instruction>,
@@ -219,19 +214,20 @@ impl Bodies {
         let first = |n: usize| found.get(n).and_then(|f| f.first());
         let body = |n| first(n).map(disassemble).unwrap_or_default();
         Bodies {
-            osinit: body(0),
-            mark_termination: body(1),
-            gcinit: body(2),
-            mallocinit: body(3),
-            controller_init: first(4).map(Function::entry),
-            mheap_init: first(5).map(Function::entry),
+            mark_termination: body(0),
+            gcinit: body(1),
+            mallocinit: body(2),
+            controller_init: first(3).map(Function::entry),
+            mheap_init: first(4).map(Function::entry),
         }
     }
 }
 
-/// `runtime.ncpu` or `runtime.numCPUStartup`: where `osinit` puts the result
-/// of its first call (runtime/os_linux.go).
-fn cpus(osinit: &[Instruction]) -> Option<ImageAddr> {
+/// `runtime.ncpu`, from 1.25 on `runtime.numCPUStartup`: what runtime.NumCPU
+/// gives. `osinit` puts the result of its first call there (runtime/os_linux.go).
+pub fn find_cpus(image: &Image) -> Option<ImageAddr> {
+    let found = image.functions().by_name("runtime.osinit");
+    let osinit = found.first().map(disassemble)?;
     let call = osinit.iter().position(|i| i.mnemonic() == Mnemonic::Call)?;
     osinit
         .get(call..)?

@@ -1,0 +1,71 @@
+//! The few numbers that say how big a program is: what runtime.NumGoroutine,
+//! the threadcreate profile, GOMAXPROCS and NumCPU give inside it.
+
+use std::collections::HashMap;
+
+use crate::addr::{Bias, ImageAddr, LiveAddr};
+use crate::golang::globals::Globals;
+use crate::golang::gs::{GsError, read_goroutines, read_threads};
+use crate::golang::layout::Layouts;
+use crate::golang::memstats::find_cpus;
+use crate::image::Image;
+use crate::memory::Memory;
+
+/// What runtime.NumGoroutine and the like give.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Vitals {
+    /// runtime.NumGoroutine: without those of the runtime itself.
+    pub goroutines: u64,
+    /// Threads that the runtime made: the count of its threadcreate profile.
+    pub threads: u64,
+    /// runtime.GOMAXPROCS(0)
+    pub gomaxprocs: u32,
+    /// runtime.NumCPU
+    pub cpus: Option<u32>,
+}
+
+/// Reads them.
+pub fn read(
+    memory: &dyn Memory,
+    image: &Image,
+    layouts: &Layouts,
+    globals: &Globals,
+    bias: Bias,
+) -> Result<Vitals, GsError> {
+    let gomaxprocs = globals
+        .gomaxprocs
+        .ok_or(GsError::NoGlobal("runtime.gomaxprocs"))?;
+    let mut known: HashMap<LiveAddr, bool> = HashMap::new();
+    let goroutines = read_goroutines(memory, layouts, globals, bias)?
+        .iter()
+        .filter(|g| {
+            !*known
+                .entry(g.startpc)
+                .or_insert_with(|| is_of_runtime(image, bias.image(g.startpc)))
+        })
+        .count();
+    Ok(Vitals {
+        goroutines: goroutines as u64,
+        threads: read_threads(memory, layouts, globals, bias)?.len() as u64,
+        gomaxprocs: memory.read_u32(bias.live(gomaxprocs))?,
+        cpus: find_cpus(image)
+            .map(|at| memory.read_u32(bias.live(at)))
+            .transpose()?,
+    })
+}
+
+/// runtime/traceback.go: isSystemGoroutine. It is asked when a goroutine is
+/// made, before finalizers and cleanups run user code.
+fn is_of_runtime(image: &Image, start: ImageAddr) -> bool {
+    let functions = image.functions();
+    let Some(function) = functions.find(start) else {
+        return false;
+    };
+    let name = function.name();
+    let user = [
+        "runtime.main",
+        "runtime.corostart",
+        "runtime.handleAsyncEvent",
+    ];
+    name.starts_with("runtime.") && !user.contains(&&*name)
+}
