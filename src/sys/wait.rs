@@ -124,11 +124,6 @@ pub fn peek(whom: Whom, nohang: bool) -> Wait {
     wait(whom, CHANGES | libc::WNOWAIT | hang)
 }
 
-/// [`peek`] for ends alone: stops of others do not stand before them.
-pub fn peek_end() -> Wait {
-    wait(Whom::Any, libc::WEXITED | libc::WNOWAIT | libc::WNOHANG)
-}
-
 /// [`peek`] for one tracee, until it has something to report.
 pub fn await_change(tid: i32) -> Wait {
     loop {
