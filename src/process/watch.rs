@@ -20,9 +20,13 @@ const FEW: usize = 128;
 const TURN: u32 = 8;
 /// How many threads are asked by name.
 const HOT: usize = 8;
-/// A thread whose SIGCHLD fell together with another's waits at most this long
-/// for each tracee there is: looks at all take 2 % of the time then.
+/// After a SIGCHLD, all are looked at again once this has passed for each tracee
+/// there is: such looks take 2 % of the time then.
 const SOON: Duration = Duration::from_micros(1);
+/// A thread whose SIGCHLD fell together with the last of many waits at most this
+/// long. A timer that is due before the kernel's own tick would have to be set
+/// at each sleep, which costs as much as the rest of it.
+const DOUBT: Duration = Duration::from_millis(4);
 /// How long nobody looks at all of them when nothing was heard.
 const RARELY: Duration = Duration::from_millis(20);
 
@@ -85,11 +89,13 @@ impl Watch {
     /// asked in between.
     pub(super) fn look(&mut self, threads: &HashSet<i32>) -> Wait {
         self.looks = self.looks.wrapping_add(1);
-        if self.looks.is_multiple_of(TURN)
-            && let Some(tid) = self.turn(threads)
-            && let Some(found) = ask(tid)
-        {
-            return found;
+        if self.looks.is_multiple_of(TURN) {
+            // Everybody's turn comes within a thousand looks.
+            for _ in 0..=threads.len() / FEW {
+                if let Some(found) = self.turn(threads).and_then(ask) {
+                    return found;
+                }
+            }
         }
         if threads.len() <= FEW {
             return wait::peek(Whom::Any, false);
@@ -101,19 +107,22 @@ impl Watch {
             return wait::peek(Whom::Any, false);
         };
         let tracees = u32::try_from(threads.len()).unwrap_or(u32::MAX);
-        let soon = SOON.saturating_mul(tracees).min(RARELY);
+        let soon = SOON.saturating_mul(tracees);
         loop {
-            let pause = if self.heard { soon } else { RARELY };
-            let left = pause.saturating_sub(self.looked.elapsed());
-            if left.is_zero() {
-                let now = Instant::now();
+            let (due, longest) = if self.heard {
+                (soon.min(RARELY), DOUBT)
+            } else {
+                (RARELY, RARELY)
+            };
+            let now = Instant::now();
+            if now.saturating_duration_since(self.looked) >= due {
                 match wait::peek(Whom::Any, true) {
                     Wait::Nothing => (self.looked, self.heard) = (now, false),
                     found => return found,
                 }
                 continue;
             }
-            match signals.wait(left) {
+            match signals.wait(longest) {
                 Heard::Of(tid) => {
                     self.heard = true;
                     if let Some(found) = ask(tid) {
