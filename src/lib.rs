@@ -13,6 +13,7 @@
 //! - [`script`]: the expression language
 //! - [`record`]: what leaves the engine, as plain data
 //! - [`probe`]: patterns → sites; hits → calls
+//! - [`survey`]: what every goroutine is doing, as plain data: groups, verdict
 //! - [`sink`]: how records are written
 //! - [`session`]: the engine on its tracer thread
 //! - [`cli`]: the commands
@@ -29,5 +30,6 @@ pub mod record;
 pub mod script;
 pub mod session;
 pub mod sink;
+pub mod survey;
 pub mod sys;
 pub mod value;

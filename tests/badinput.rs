@@ -5,7 +5,7 @@ mod support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use support::scenario::READ;
@@ -76,6 +76,22 @@ fn a_pid_that_is_none() {
         let code = outcome.status.code();
         assert!(matches!(code, Some(1 | 2)), "{pid}: {}", outcome.errors());
     }
+}
+
+/// The line says which pid to take.
+#[test]
+fn the_id_of_a_thread() {
+    let (server, _, pid) = server();
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
+    let thread = threads
+        .flatten()
+        .map(|t| t.file_name().to_string_lossy().into_owned())
+        .find(|t| *t != pid)
+        .expect("a second thread");
+    let told = format!("-p {pid}");
+    let outcome = gotap::run(&["trace", READ, "-p", &thread]);
+    failed_in_a_line(&outcome, &[&thread, &told]);
+    assert_eq!(oracle::tracer(server.pid()), 0);
 }
 
 #[test]
@@ -151,7 +167,7 @@ fn no_permission() {
         let folder = tempfile::tempdir().expect("a folder");
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
         let copy = folder.path().join("gotap");
-        fs::copy(gotap::EXE, &copy).expect("copy gotap");
+        support::place(Path::new(gotap::EXE), &copy);
         let mut command = Command::new(&copy);
         command
             .args(["trace", READ, "-p", &pid])
@@ -226,9 +242,9 @@ fn a_newer_go() {
         bytes[at..at + newer.len()].copy_from_slice(newer.as_bytes());
     }
     let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("echo");
-    fs::write(&path, bytes).expect("write a file");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
+    let (written, path) = (folder.path().join("written"), folder.path().join("echo"));
+    fs::write(&written, bytes).expect("write a file");
+    support::place(&written, &path);
     let newer_echo = Fixture {
         path,
         label: "echo of the future".into(),

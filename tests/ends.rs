@@ -130,6 +130,37 @@ fn goexit_from_nested_frames() {
     assert!(calls.iter().all(|c| c["end"] == "exit"), "{calls:#?}");
 }
 
+/// Neither who panics nor who recovers is traced: the call between them ends
+/// when the panic is recovered, not when its goroutine is next heard of.
+#[test]
+fn a_panic_through_the_only_traced_frame() {
+    for variants in [&[][..], &[Variant::Stripped]] {
+        let ends = Fixture::build("ends", variants);
+        let mut target = Target::start(&ends, &[]);
+        target.expect_line("ready ");
+        let patterns = ["main.unwoundTwo", "main.exitMiddle", "main.repanicInner"];
+        let mut gotap = Gotap::trace_json(target.pid(), &patterns, &[]);
+        for (i, case) in ["panic", "goexit", "repanic", "panic"].iter().enumerate() {
+            target.ask(case);
+            gotap.wait_for_lines(i + 1, SOON);
+        }
+        let outcome = gotap.stop();
+        let calls = outcome.must_succeed().calls();
+        let found: Vec<(&str, &str)> = calls
+            .iter()
+            .map(|c| (text(c, "func"), text(c, "end")))
+            .collect();
+        let expected = [
+            ("main.unwoundTwo", "panic"),
+            ("main.exitMiddle", "exit"),
+            ("main.repanicInner", "panic"),
+            ("main.unwoundTwo", "panic"),
+        ];
+        assert_eq!(found, expected, "{}", ends.label);
+        assert_eq!(outcome.tally().open, 0);
+    }
+}
+
 #[test]
 fn results_that_a_defer_changed() {
     let (calls, answer) = trace_case(&[], &["main.deferChanges"], "defer");
@@ -357,4 +388,45 @@ fn calls_open_when_the_program_ends() {
     let calls = outcome.calls();
     assert_eq!(calls.len(), 5, "{calls:#?}");
     assert!(calls.iter().all(|c| c["end"] == "exit"), "{calls:#?}");
+}
+
+/// Frames of C lie between the calls; some run on threads that C has made.
+#[test]
+fn calls_through_c_and_back() {
+    for variants in [&[Variant::Cgo][..], &[Variant::Cgo, Variant::Stripped]] {
+        let fixture = Fixture::build("callbacks", variants);
+        let mut target = Target::start(&fixture, &[]);
+        target.expect_line("ready ");
+        let before = oracle::footprint(target.pid());
+        let patterns = ["main.nested", "main.panics", "main.recovers"];
+        let gotap = Gotap::trace_json(target.pid(), &patterns, &[]);
+        target.tell("run");
+        let counts = target.answer("run", LATER);
+        let outcome = gotap.stop();
+        let calls = outcome.must_succeed().calls();
+        let count = |func: &str, end: &str| {
+            let ended = of(&calls, func);
+            ended.iter().filter(|c| c["end"] == end).count() as u64
+        };
+        let label = &fixture.label;
+        assert_eq!(
+            count("main.nested", "return"),
+            number(&counts, "nested"),
+            "{label}"
+        );
+        assert_eq!(
+            count("main.panics", "panic"),
+            number(&counts, "panics"),
+            "{label}"
+        );
+        assert_eq!(
+            count("main.recovers", "return"),
+            number(&counts, "recovers"),
+            "{label}"
+        );
+        assert_eq!(outcome.tally().seen, calls.len() as u64);
+        assert_eq!(calls.len() as u64, 3000 + 5);
+        assert!(target.is_alive());
+        oracle::assert_clean(target.pid(), &before, label);
+    }
 }

@@ -154,3 +154,37 @@ fn datagrams() {
     }
     oracle::assert_clean(server.pid(), &before, "datagrams");
 }
+
+/// With more threads than gotap asks about one by one, hit by several at once.
+#[test]
+fn two_hundred_threads() {
+    let threads = Fixture::build("threads", &[]);
+    let mut target = Target::start(&threads, &["-threads", "200", "-loops", "4"]);
+    target.expect_line("ready ");
+    let before = at_rest(&mut target);
+    let gotap = Gotap::trace_json(target.pid(), &["main.hot"], &[]);
+    target.ask("go");
+    assert!(poll(LATER, || calls(&mut target) >= before + 20_000));
+    let after = at_rest(&mut target);
+    let outcome = gotap.stop();
+    outcome.must_succeed();
+    let records = outcome.calls();
+    assert_eq!(records.len() as u64, after - before);
+    assert!(records.iter().all(|r| r["end"] == "return"));
+    assert_eq!(outcome.tally().lost, 0);
+}
+
+fn calls(target: &mut Target) -> u64 {
+    target.ask("calls").as_u64().expect("a number")
+}
+
+/// Its count once all its loops have noticed that they are to pause.
+fn at_rest(target: &mut Target) -> u64 {
+    target.ask("pause");
+    let mut seen = vec![calls(target)];
+    assert!(poll(LATER, || {
+        seen.push(calls(target));
+        seen.len() > 20 && seen.iter().rev().take(20).all(|c| seen.last() == Some(c))
+    }));
+    seen.pop().expect("asked")
+}

@@ -3,12 +3,11 @@
 
 mod support;
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use support::scenario::{READ, WRITE, number, sum};
-use support::{Fixture, Gotap, LATER, SOON, Target, Variant, gotap, oracle, poll, wait_for};
+use support::{Fixture, Gotap, LATER, SOON, Target, Variant, gotap, oracle, place, poll, wait_for};
 
 /// Serves two clients' ten messages each; what gotap says of them is right, and
 /// nothing is left behind.
@@ -35,18 +34,13 @@ fn must_trace(server: &mut Target, pid: i32, addr: &str, echo: &Fixture) {
     oracle::assert_clean(pid, &before, &server.label);
 }
 
-fn copied(from: &Path, to: &Path) {
-    std::fs::copy(from, to).expect("copy the fixture");
-    std::fs::set_permissions(to, std::fs::Permissions::from_mode(0o755)).expect("chmod");
-}
-
 #[test]
 fn a_deleted_executable() {
     for variants in [&[][..], &[Variant::Stripped, Variant::Pie]] {
         let echo = Fixture::build("echo", variants);
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("echo");
-        copied(&echo.path, &path);
+        place(&echo.path, &path);
         let moved = Fixture {
             path: path.clone(),
             label: format!("{}, deleted", echo.label),
@@ -65,14 +59,14 @@ fn an_executable_that_was_replaced() {
     let other = Fixture::build("ends", &[]);
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("echo");
-    copied(&echo.path, &path);
+    place(&echo.path, &path);
     let moved = Fixture {
         path: path.clone(),
         label: "replaced".into(),
     };
     let (mut server, addr) = Target::echo_server(&moved, &[]);
     let new = folder.path().join("new");
-    copied(&other.path, &new);
+    place(&other.path, &new);
     std::fs::rename(&new, &path).expect("replace it");
     let pid = server.pid();
     must_trace(&mut server, pid, &addr, &echo);

@@ -108,17 +108,14 @@ fn a_program_it_started_is_suspended_with_it() {
     let (mut gotap, server, addr) = launched(&echo, &[]);
     let _load = Target::echo_load(&echo, &addr, &["-conns", "2", "-calls", "-1"]);
     gotap.wait_for_lines(50, SOON);
-    gotap.signal(Signal::SIGTSTP);
-    wait_for("gotap stops", SOON, || {
-        (oracle::state(gotap.pid()) == Some('T')).then_some(())
-    });
+    suspend(&gotap);
     assert_eq!(oracle::tracer(server.pid), 0);
     assert_eq!(oracle::code_differences(server.pid), [""; 0]);
     must_serve(&echo, &addr, "while gotap is stopped");
     gotap.signal(Signal::SIGCONT);
-    wait_for("it traces again", SOON, || {
-        (oracle::tracer(server.pid) != 0).then_some(())
-    });
+    gotap
+        .new_stderr_line("armed ", SOON)
+        .expect("it is armed again");
     let mut again = Target::echo_load(&echo, &addr, &["-conns", "1", "-calls", "50"]);
     again.answer("done", LATER);
     let outcome = gotap.stop();
@@ -392,4 +389,276 @@ fn filters_on_arguments() {
             "{filter}"
         );
     }
+}
+
+/// exec(2) takes everything of gotap along; the new program is not held up.
+#[test]
+fn a_program_that_execs() {
+    let ends = Fixture::build("ends", &[]);
+    let mut target = Target::start(&ends, &[]);
+    target.expect_line("ready ");
+    let patterns = ["main.blocksOn", "main.recurse"];
+    let gotap = Gotap::trace_json(target.pid(), &patterns, &[]);
+    target.ask("block");
+    target.ask("recurse");
+    target.tell("exec");
+    let began = Instant::now();
+    target.expect_line("ready ");
+    let outcome = gotap.finish(SOON);
+    assert!(began.elapsed() < Duration::from_secs(5), "held up");
+    let calls = outcome.must_succeed().calls();
+    let count = |end: &str| calls.iter().filter(|c| c["end"] == end).count();
+    assert_eq!((count("exit"), count("return")), (5, 61));
+    assert!(outcome.errors().contains("exec"), "{}", outcome.errors());
+    assert_eq!(oracle::tracer(target.pid()), 0);
+    assert_eq!(oracle::code_differences(target.pid()), [""; 0]);
+    assert_eq!(target.ask("recurse")["calls"], 61);
+}
+
+/// It may end while gotap is suspended: gotap says so and ends well.
+#[test]
+fn it_ends_while_gotap_is_suspended() {
+    let ends = Fixture::build("ends", &[]);
+    let path = ends.path.to_str().expect("a path");
+    let mut target = Target::start(&ends, &[]);
+    target.expect_line("ready ");
+    let gotap = Gotap::trace_json(target.pid(), &["main.recurse"], &[]);
+    target.ask("recurse");
+    suspend(&gotap);
+    target.close_stdin();
+    target.wait(SOON);
+    gotap.signal(Signal::SIGCONT);
+    let outcome = gotap.finish(SOON);
+    assert_eq!(outcome.must_succeed().calls().len(), 61);
+    assert_eq!(outcome.tally().seen, 61);
+    assert!(outcome.errors().contains("the target ended"));
+
+    // Of a program that it started gotap knows how.
+    let mut command = gotap::command(&["trace", "main.recurse", "--", path]);
+    command.stdin(Stdio::piped());
+    let mut gotap = Gotap::spawn(command);
+    gotap.armed();
+    gotap.stderr_line("ready ", SOON).expect("it runs");
+    suspend(&gotap);
+    gotap.close_stdin();
+    let pid = gotap.pid();
+    wait_for("its child ends", SOON, || {
+        let children = format!("/proc/{pid}/task/{pid}/children");
+        let children = std::fs::read_to_string(children).expect("its children");
+        let child: i32 = children.split_whitespace().next()?.parse().ok()?;
+        (oracle::state(child) == Some('Z')).then_some(())
+    });
+    gotap.signal(Signal::SIGCONT);
+    let outcome = gotap.finish(SOON);
+    assert!(
+        outcome
+            .must_succeed()
+            .errors()
+            .contains("exited with code 0")
+    );
+}
+
+/// Ctrl-Z, and gotap has stopped.
+fn suspend(gotap: &Gotap) {
+    gotap.signal(Signal::SIGTSTP);
+    wait_for("gotap stops", SOON, || {
+        (oracle::state(gotap.pid()) == Some('T')).then_some(())
+    });
+}
+
+/// Begin and duration, by the clock that the test reads too.
+#[test]
+fn times_are_those_of_the_hits() {
+    let ends = Fixture::build("ends", &[]);
+    let mut target = Target::start(&ends, &[]);
+    target.expect_line("ready ");
+    let gotap = Gotap::trace_json(target.pid(), &["main.blocksOn"], &[]);
+    let before = jiff::Timestamp::now();
+    target.ask("block");
+    let between = jiff::Timestamp::now();
+    std::thread::sleep(Duration::from_millis(40)); // what is measured
+    target.ask("unblock");
+    let after = jiff::Timestamp::now();
+    let calls = gotap.stop().calls();
+    assert_eq!(calls.len(), 5);
+    for call in &calls {
+        let time: jiff::Timestamp = text(call, "time").parse().expect("a time");
+        assert!(before <= time && time <= between, "{before} {call}");
+        let dur = i128::from(number(call, "dur_ns"));
+        assert!(dur >= 40_000_000, "{call}");
+        assert!(
+            dur <= after.as_nanosecond() - before.as_nanosecond(),
+            "{call}"
+        );
+    }
+}
+
+/// Functions that run on g0 have no goroutine; each of them is counted.
+#[test]
+fn calls_on_the_system_stack() {
+    for variants in [&[][..], &[Variant::Stripped]] {
+        let ends = Fixture::build("ends", variants);
+        let mut target = Target::start(&ends, &[]);
+        target.expect_line("ready ");
+        let patterns = ["runtime.newproc1", "main.hot"];
+        let gotap = Gotap::trace_json(target.pid(), &patterns, &[]);
+        target.ask("many"); // fifty goroutines
+        let outcome = gotap.stop();
+        outcome.must_succeed();
+        let made = outcome.calls_of("runtime.newproc1");
+        // The runtime may start one of its own meanwhile.
+        assert!(
+            (50..55).contains(&made.len()),
+            "{}: {}",
+            ends.label,
+            made.len()
+        );
+        for call in &made {
+            assert_eq!(call["end"], "return", "{call}");
+            assert!(call.get("goid").is_none_or(Value::is_null), "{call}");
+        }
+        assert_eq!(outcome.calls_of("main.hot").len(), 50_000);
+        assert_eq!(outcome.tally().lost, 0);
+    }
+}
+
+/// A connection that was idle when gotap came: every traced frame of its stack
+/// is a call, each in the one outside it, all about the same connection.
+#[test]
+fn parked_in_several_traced_functions() {
+    for variants in [
+        &[][..],
+        &[Variant::Stripped],
+        &[Variant::Stripped, Variant::Pie],
+    ] {
+        let echo = Fixture::build("echo", variants);
+        let (mut server, addr) = Target::echo_server(&echo, &[]);
+        let mut load = Target::echo_load(&echo, &addr, &["-conns", "3", "-calls", "1", "-gate"]);
+        assert!(poll(SOON, || server.ask("counts")["open"] == 3));
+        assert!(poll(SOON, || oracle::is_idle(server.pid())));
+        let chain = ["internal/poll.(*FD).Read", "net.(*netFD).Read", READ];
+        let gotap = Gotap::trace_json(server.pid(), &chain, &["-s", "9", "--payload"]);
+        let sockets = oracle::tcp_sockets(server.pid());
+        load.tell("go");
+        load.answer("done", LATER);
+        assert!(poll(SOON, || server.ask("counts")["total"]["closes"] == 3));
+        let calls = gotap.stop().calls();
+        let by_id: BTreeMap<u64, &Value> = calls.iter().map(|c| (number(c, "id"), c)).collect();
+        let first: Vec<&Value> = calls.iter().filter(|c| c["since_attach"] == true).collect();
+        let innermost: Vec<&&Value> = first.iter().filter(|c| c["func"] == chain[0]).collect();
+        // The server's control line may be in a (*FD).Read too.
+        let innermost: Vec<&&&Value> = innermost.iter().filter(|c| c["network"] == "tcp").collect();
+        assert_eq!(innermost.len(), 3, "{}: {first:#?}", echo.label);
+        for read in innermost {
+            let net = by_id[&number(read, "parent")];
+            let conn = by_id[&number(net, "parent")];
+            assert_eq!(
+                (&net["func"], &conn["func"]),
+                (&chain[1].into(), &chain[2].into())
+            );
+            for call in [read, net, conn] {
+                assert_eq!(call["since_attach"], true);
+                assert_eq!((&call["end"], &call["n"]), (&"return".into(), &64.into()));
+                let socket = &sockets[&call["fd"].as_i64().expect("an fd")];
+                assert_eq!(text(call, "remote"), socket.remote.to_string());
+                let stack = call["stack"].to_string();
+                assert!(stack.contains("main.(*server).echoTCP"), "{call}");
+                assert!(stack.contains("serve.go"), "{call}");
+            }
+        }
+    }
+}
+
+/// Blocked in a system call of its own, not parked: found all the same.
+#[test]
+fn in_a_system_call_when_tracing_began() {
+    for variants in [&[][..], &[Variant::Stripped]] {
+        let ends = Fixture::build("ends", variants);
+        let mut target = Target::start(&ends, &[]);
+        target.expect_line("ready ");
+        wait_reading_stdin(target.pid());
+        let mut gotap = Gotap::trace_json(target.pid(), &["os.(*File).Read"], &[]);
+        assert!(target.answers()); // to seven bytes
+        gotap.wait_for_lines(1, SOON);
+        wait_reading_stdin(target.pid());
+        let outcome = gotap.stop();
+        let calls = outcome.must_succeed().calls();
+        let first = &calls[0];
+        assert_eq!(first["since_attach"], true, "{}: {first}", ends.label);
+        assert_eq!((&first["end"], &first["n"]), (&"return".into(), &7.into()));
+        // The next one waits for the next line.
+        assert_eq!(calls[1]["end"], "open", "{calls:#?}");
+    }
+}
+
+/// A thread of it is in read(0, …): system call 0 (proc(5), /proc/PID/syscall).
+fn wait_reading_stdin(pid: i32) {
+    wait_for("it reads stdin", SOON, || {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+        threads
+            .flatten()
+            .filter_map(|t| std::fs::read_to_string(t.path().join("syscall")).ok())
+            .any(|text| text.starts_with("0 0x0 "))
+            .then_some(())
+    });
+}
+
+/// A read that has not returned has no payload.
+#[test]
+fn payload_of_open_calls() {
+    let echo = Fixture::build("echo", &[]);
+    let (server, addr) = Target::echo_server(&echo, &[]);
+    let mut gotap = Gotap::trace_json(server.pid(), &[READ, WRITE], &["--payload=8"]);
+    let mut load = Target::echo_load(&echo, &addr, &["-conns", "1", "-calls", "3", "-linger"]);
+    load.expect_line("finished");
+    gotap.wait_for_lines(6, SOON);
+    assert!(poll(SOON, || oracle::is_idle(server.pid()))); // in the fourth Read
+    let calls = gotap.stop().calls();
+    let with: Vec<&Value> = calls
+        .iter()
+        .filter(|c| c.get("payload").is_some())
+        .collect();
+    assert_eq!((calls.len(), with.len()), (7, 6), "{calls:#?}");
+    for call in with {
+        assert_eq!(call["end"], "return");
+        assert_eq!(number(call, "payload_len"), 64);
+        assert_eq!(call["payload"], "abcdefgh");
+    }
+}
+
+/// At a terminal Ctrl-Z stops the whole group: gotap and what it has started.
+#[test]
+fn the_group_is_suspended() {
+    use std::os::unix::process::CommandExt;
+    let echo = Fixture::build("echo", &[]);
+    let path = echo.path.to_str().expect("a path");
+    let args = ["trace", READ, "-o", "json", "--", path, "serve", "-keep"];
+    let mut command = gotap::command(&args);
+    command.process_group(0);
+    let mut gotap = Gotap::spawn(command);
+    gotap.armed();
+    let line = gotap.stderr_line("listening ", SOON).expect("it listens");
+    let words: Vec<&str> = line.split(' ').collect();
+    let (addr, server) = (words[1], Orphan::new(words[3].parse().expect("a pid")));
+    let group = Pid::from_raw(-gotap.pid());
+    for i in 1..=3 {
+        let mut load = Target::echo_load(&echo, addr, &["-conns", "1", "-calls", "20"]);
+        load.answer("done", LATER);
+        gotap.wait_for_lines(20 * i, SOON);
+        kill(group, Signal::SIGTSTP).expect("stop the group");
+        wait_for("both stop", SOON, || {
+            let states = [oracle::state(gotap.pid()), oracle::state(server.pid)];
+            (states == [Some('T'); 2]).then_some(())
+        });
+        assert_eq!(oracle::tracer(server.pid), 0);
+        assert_eq!(oracle::code_differences(server.pid), [""; 0]);
+        kill(group, Signal::SIGCONT).expect("continue the group");
+        gotap
+            .new_stderr_line("armed ", SOON)
+            .expect("it is armed again");
+        must_serve(&echo, addr, "after fg");
+    }
+    gotap.stop().must_succeed();
+    assert_eq!(oracle::code_differences(server.pid), [""; 0]);
+    must_serve(&echo, addr, "let go");
 }

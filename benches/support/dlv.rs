@@ -85,7 +85,8 @@ impl Drop for Trace {
 pub fn attach_and_leave(pid: i32) -> Duration {
     let began = Instant::now();
     let mut child = Command::new("dlv")
-        .args(["attach", &pid.to_string()])
+        .args(["attach", "--allow-non-terminal-interactive=true"])
+        .arg(pid.to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -95,9 +96,12 @@ pub fn attach_and_leave(pid: i32) -> Duration {
     // quit asks whether the process is to be killed.
     let _ = stdin.write_all(b"quit\nn\n");
     drop(stdin);
-    if !poll(PATIENCE, || !matches!(child.try_wait(), Ok(None))) {
+    let ended = poll(PATIENCE, || !matches!(child.try_wait(), Ok(None)));
+    let took = began.elapsed();
+    if !ended {
         let _ = child.kill();
-        let _ = child.wait();
     }
-    began.elapsed()
+    let status = child.wait().expect("wait for dlv");
+    assert!(status.success(), "dlv attach: {status}");
+    took
 }

@@ -38,13 +38,12 @@ impl Drop for Scratch {
 /// Runs `gotap demo`.
 pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let scratch;
-    let directory = match &args.keep {
-        Some(directory) => directory.as_path(),
-        None => {
-            let name = format!("gotap-demo-{}", std::process::id());
-            scratch = Scratch(std::env::temp_dir().join(name));
-            scratch.0.as_path()
-        }
+    let directory = if let Some(directory) = &args.keep {
+        directory.as_path()
+    } else {
+        let name = format!("gotap-demo-{}", std::process::id());
+        scratch = Scratch(std::env::temp_dir().join(name));
+        scratch.0.as_path()
     };
     let program = build(directory)?;
     trace::run(&TraceArgs {

@@ -6,6 +6,7 @@ Start here:
   gotap demo                                see that it works on this machine
   gotap ps                                  find the process
   gotap trace --preset conn -p PID          what it does with its connections
+  gotap goroutines -p PID                   what every goroutine is doing
 
 Exit codes:
   0   done, also when the reader of the output went away, or Ctrl-C ended it
@@ -66,3 +67,55 @@ Exit codes:
 Environment:
   NO_COLOR   no colours, when it is set and not empty (https://no-color.org)
   RUST_LOG   what gotap tells about itself on standard error, e.g. gotap=debug"#;
+
+/// Below the options of `gotap goroutines --help`.
+pub(super) const GOROUTINES: &str = r#"Examples:
+  gotap goroutines -p 4242
+      counts, the largest groups, and what is the matter when that is plain
+  gotap goroutines -p 4242 --by created
+      who makes so many of them
+  gotap goroutines -p 4242 --list --where 'reason == "IO wait" && wait > 5m'
+      goroutines that have waited long, and for which connection
+  gotap goroutines -p 4242 --diff 30s
+      creation sites that grew in half a minute: a leak shows itself
+  gotap goroutines --core core.4242 ./server
+      the same of a core file
+  gotap goroutines -p 4242 -o pprof > g.pb.gz && go tool pprof -top g.pb.gz
+      a goroutine profile of a program that serves none
+  gotap stack 34 -p 4242
+      one goroutine's stack, with arguments
+
+Nothing is stopped: memory is read while the program runs. A stack that does
+not hold still while it is read is counted, not shown.
+
+Waits:
+  The runtime notes since when a goroutine waits in a collection only: what it
+  noted is a lower bound, shown as >= 5m. What gotap saw itself between two looks
+  (--every) is shown as "5m seen". An unknown wait matches no filter.
+
+Filter (--where):
+  Go's operators, =~ and !~ for regular expressions, durations. Names:
+    goid status reason wait wait_ns wait_kind class fd network local remote mode
+    deadline deadline_ns func user file line created_func created_file
+    created_line start parent tid locked blocked_on address stack labels.NAME
+  class is network, blocked, runtime, syscall, runnable or running.
+
+Output (-o):
+  text    a table;  json  one object a look, with --list one entry a goroutine
+  text2   as the runtime prints all goroutines (debug=2), for tools that read it
+  pprof   a gzipped profile.proto"#;
+
+/// Below the options of `gotap memstats --help`.
+pub(super) const MEMSTATS: &str = "\
+Examples:
+  gotap memstats -p 4242
+  gotap memstats -p 4242 -o json
+      the figures under the names that encoding/json gives runtime.MemStats
+  gotap memstats --core core.4242 ./server
+
+What the figures are:
+  They are derived from the runtime's own as runtime.ReadMemStats derives them,
+  with what each P has in its cache and not yet told. ReadMemStats stops the
+  world for that; gotap stops nothing, so that of a program that runs they are
+  approximate, which is said on standard error (JSON: approximate). What the
+  runtime keeps twice is compared, and told when it differs (JSON: torn).";

@@ -7,9 +7,13 @@
 
 mod demo;
 mod extras;
+mod gops;
+mod goroutines;
 mod manual;
 mod messages;
+mod process;
 mod ps;
+mod subject;
 mod trace;
 
 use std::process::ExitCode;
@@ -35,8 +39,19 @@ pub struct Cli {
 enum Command {
     /// Trace calls of functions in a live Go process, or in one that is started
     Trace(Box<trace::TraceArgs>),
-    /// List the Go processes of this machine
+    /// Tell what every goroutine is doing, and which connection it waits on
+    Goroutines(goroutines::GoroutinesArgs),
+    /// Print one goroutine's stack, with arguments
+    Stack(goroutines::StackArgs),
+    /// List the Go processes of this machine, or tell how one is doing
     Ps(ps::PsArgs),
+    /// Print runtime.MemStats of a process or a core file, as gops prints it
+    #[command(after_long_help = manual::MEMSTATS)]
+    Memstats(gops::GopsArgs),
+    /// Print how many goroutines, threads, Ps and CPUs a process or a core has
+    Stats(gops::GopsArgs),
+    /// Print the Go version that built a process's or a core's program
+    Version(gops::GopsArgs),
     /// Build and run a small Go server and client, and trace their connections
     Demo(demo::DemoArgs),
     /// Print a completion script for a shell
@@ -60,6 +75,11 @@ pub fn run() -> ExitCode {
     start_diagnostics(cli.verbose);
     let result = match &cli.command {
         Command::Trace(args) => trace::run(args),
+        Command::Memstats(args) => gops::memstats(args, &mut std::io::stdout().lock()),
+        Command::Stats(args) => gops::stats(args, &mut std::io::stdout().lock()),
+        Command::Version(args) => gops::version(args, &mut std::io::stdout().lock()),
+        Command::Goroutines(args) => goroutines::run(args, &mut std::io::stdout().lock()),
+        Command::Stack(args) => goroutines::stack(args, &mut std::io::stdout().lock()),
         Command::Ps(args) => ps::run(args, &mut std::io::stdout().lock()),
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => extras::completions(args),

@@ -1,4 +1,4 @@
-//! `gotap ps`: the Go processes of this machine.
+//! `gotap ps`: the Go processes of this machine; `gotap ps PID`: one of them.
 //!
 //! ```text
 //! PID   PPID  NAME        GO        MODULE                               STRIPPED  PATH
@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::time::Duration;
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
@@ -20,6 +21,12 @@ use crate::process::list::{self, GoProcess, Listing, Unreadable};
 /// Lists the Go processes of this machine.
 #[derive(clap::Args, Debug, Clone)]
 pub struct PsArgs {
+    /// Tell how this process is doing: memory, CPU, user, command, connections
+    #[arg(value_name = "PID")]
+    pub pid: Option<i32>,
+    /// Also watch its use of CPUs for this time
+    #[arg(value_name = "PERIOD", requires = "pid", value_parser = period)]
+    pub period: Option<Duration>,
     /// How to print: a table, or one JSON object a line
     #[arg(short, long, value_enum, default_value_t = PsOutput::Text)]
     pub output: PsOutput,
@@ -34,8 +41,22 @@ pub enum PsOutput {
     Json,
 }
 
+/// `2s`, `500ms`; a bare number is seconds, as gops takes it.
+fn period(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    let parsed: Option<jiff::SignedDuration> = text.parse().ok();
+    parsed
+        .and_then(|d| Duration::try_from(d).ok())
+        .ok_or_else(|| "use a number and a unit: 500ms, 2s".to_owned())
+}
+
 /// Prints the Go processes to `out`; what could not be read goes to stderr.
 pub fn run(args: &PsArgs, out: &mut dyn Write) -> anyhow::Result<()> {
+    if let Some(pid) = args.pid {
+        return super::process::run(pid, args.period, args.output == PsOutput::Json, out);
+    }
     let listing = list::list()?;
     match args.output {
         PsOutput::Text => {

@@ -13,6 +13,7 @@
 
 mod args;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
@@ -25,15 +26,18 @@ use nix::sys::signal::Signal;
 
 pub use args::{Output, Preset, Style, TraceArgs};
 
-use super::messages::Messages;
+use super::messages::{self, Messages};
 use crate::arch::scan::Disassembler;
 use crate::golang::family::preset_conn;
 use crate::image::pattern::{self, Limits};
 use crate::probe::plan::{Event, Plan, Wanted, plan};
+use crate::process::ProcessError;
 use crate::process::tracer::{Ending, Tracer};
-use crate::script::{BadExpression, CallNames, Checked, compile_condition, parse_condition};
+use crate::script::{
+    BadExpression, CALL_FACTS, CallNames, Checked, compile_condition, parse_condition,
+};
 use crate::session::{
-    Control, Engine, Options, Outcome, SessionError, Start, StopReason, Target, value_names,
+    Control, Engine, Options, Outcome, SessionError, Start, Stats, StopReason, Target, value_names,
 };
 use crate::sink::queue::{Sender, queue};
 use crate::sink::run::{Counters, Selection, Stop, run_sink};
@@ -84,7 +88,26 @@ fn compile_filter(
         return Ok(None);
     };
     let (arguments, results) = value_names(target, plan);
+    for fact in CALL_FACTS.iter().filter(|f| !SAME.contains(&f.name)) {
+        let is_argument = arguments.iter().any(|a| **a == *fact.name);
+        if is_argument && names(text, fact.name) {
+            let name = fact.name;
+            messages::print(&format!(
+                "--where: `{name}` is gotap's ({}); a function's argument of that name is args.{name}",
+                fact.about
+            ));
+        }
+    }
     compile_condition(text, &CallNames::with_signatures(arguments, results)).map(Some)
+}
+
+/// Facts that say what an argument or a result of the same name says.
+const SAME: &[&str] = &["fd", "network", "len", "n", "err"];
+
+/// The text has this name, not behind a dot.
+fn names(text: &str, name: &str) -> bool {
+    let part = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
+    text.split(|c| !part(c)).any(|word| word == name)
 }
 
 fn open_output(args: &TraceArgs) -> anyhow::Result<Box<dyn Write + Send>> {
@@ -184,17 +207,14 @@ fn make_plan(args: &TraceArgs, target: &Target, start: Start) -> Result<Plan, Se
 }
 
 fn list(args: &TraceArgs) -> anyhow::Result<()> {
-    let target = match args.pid {
-        Some(pid) => Target::of_process(pid)?,
-        None => {
-            let path = find_program(args).with_context(|| {
-                format!(
-                    "no program {:?} in PATH",
-                    args.program.first().cloned().unwrap_or_default()
-                )
-            })?;
-            Target::of_file(&path)?
-        }
+    let target = if let Some(pid) = args.pid {
+        Target::of_process(pid)?
+    } else {
+        let path = find_program(args).with_context(|| {
+            let name = args.program.first().cloned().unwrap_or_default();
+            format!("no program {} in PATH", name.display())
+        })?;
+        Target::of_file(&path)?
     };
     let plan = make_plan(args, &target, Start::Attached)?;
     std::io::stdout().write_all(plan.explain().as_bytes())?;
@@ -236,8 +256,11 @@ struct Tracing<'a> {
     control: Control,
     sender: Arc<Sender>,
     counters: Arc<Counters>,
+    /// Stops at sites, and for how long in all, of the sessions that are over.
+    held: Cell<(u64, u64)>,
     /// Tells when the sink thread has written everything.
     written: std::sync::mpsc::Receiver<std::io::Result<Stop>>,
+    left_badly: Cell<Option<ProcessError>>,
 }
 
 impl<'a> Tracing<'a> {
@@ -284,7 +307,9 @@ impl<'a> Tracing<'a> {
             control,
             sender: Arc::new(sender),
             counters,
+            held: Cell::default(),
             written,
+            left_badly: Cell::new(None),
         }
     }
 
@@ -325,13 +350,22 @@ impl<'a> Tracing<'a> {
             }
             options.ids_given = engine.ids_given();
             let left = |time: Duration| time.saturating_sub(first.elapsed());
-            // A launched program stays a child of ours, whose end is ours to take.
-            drop(engine);
             signals::suspend_self().context("cannot suspend")?;
             began = Instant::now();
             options.limit = self.args.time.map(left);
             start = Start::Attached;
-            tracer = Tracer::attach(pid)?;
+            tracer = match Tracer::attach(pid) {
+                Ok(tracer) => tracer,
+                Err(
+                    ProcessError::NoSuchProcess(_)
+                    | ProcessError::Gone(_)
+                    | ProcessError::NotTraceable { .. },
+                ) => {
+                    let ending = engine.tracer().try_reap().unwrap_or(Ending::Unknown);
+                    return Ok((Outcome::Ended(ending), None));
+                }
+                Err(error) => return Err(error.into()),
+            };
         }
     }
 
@@ -372,17 +406,14 @@ impl<'a> Tracing<'a> {
             self.how_to_end(),
         ));
         engine.start();
-        let outcome = engine.run(&mut |message| self.messages.say(message))?;
-        let stats = engine.stats();
-        if stats.hits > 0 {
-            self.messages.say(format!(
-                "{} stops at sites; gotap held a thread {:.1} µs at each; durations begin at the \
-                 release of the entry and end at the report of the return, so they include one \
-                 wake-up of gotap",
-                stats.hits,
-                stats.held_ns as f64 / stats.hits as f64 / 1e3,
-            ));
+        let (outcome, left) = engine.run(&mut |message| self.messages.say(message));
+        if let Err(error) = left {
+            // Told at the end: what was seen comes first.
+            self.left_badly.set(Some(error));
         }
+        let Stats { hits, held_ns, .. } = engine.stats();
+        let (hits_before, held_before) = self.held.get();
+        self.held.set((hits_before + hits, held_before + held_ns));
         Ok((outcome, engine))
     }
 
@@ -409,6 +440,14 @@ impl<'a> Tracing<'a> {
             }
             (Outcome::Stopped(_) | Outcome::Suspended, None) => {}
         }
+        let (hits, held_ns) = self.held.get();
+        if hits > 0 {
+            self.messages.say(format!(
+                "{hits} stops at sites; gotap held a thread {:.1} µs at each; durations are too \
+                 long by one wake-up of gotap",
+                held_ns as f64 / hits as f64 / 1e3,
+            ));
+        }
         if let Some(error) = self.counters.first_filter_error() {
             self.messages.say(format!(
                 "--where could not be evaluated for {} calls, first: {error}",
@@ -428,6 +467,9 @@ impl<'a> Tracing<'a> {
             self.counters.lost(),
         ));
         self.messages.finish();
+        if let Some(error) = self.left_badly.take() {
+            return Err(error).context("the target could not be left in good order");
+        }
         match written {
             Ok(Err(error)) => Err(error).context("cannot write the records"),
             Ok(Ok(_)) | Err(_) => Ok(()),

@@ -180,7 +180,7 @@ impl Goroutine {
 }
 
 /// A little-endian word; 0 past the end.
-fn word_at(bytes: &[u8], offset: u64) -> u64 {
+pub fn word_at(bytes: &[u8], offset: u64) -> u64 {
     usize::try_from(offset)
         .ok()
         .and_then(|at| bytes.get(at..)?.first_chunk::<8>())
@@ -207,7 +207,11 @@ pub struct Thread {
 }
 
 /// Addresses of all `g` structs ever made.
-fn read_allgs(memory: &dyn Memory, globals: &Globals, bias: Bias) -> Result<Vec<u64>, GsError> {
+pub(super) fn read_allgs(
+    memory: &dyn Memory,
+    globals: &Globals,
+    bias: Bias,
+) -> Result<Vec<u64>, GsError> {
     let allglen = bias.live(
         globals
             .allglen
@@ -275,7 +279,7 @@ pub fn read_gs_at(
 
 /// Reads structs of `size` bytes, neighbours together, in few batches;
 /// unreadable ones are left out.
-fn read_structs<T>(
+pub(super) fn read_structs<T>(
     memory: &dyn Memory,
     mut addrs: Vec<u64>,
     size: u64,

@@ -111,13 +111,19 @@ impl<'a> Functions<'a> {
     /// the answers are in the order of `names`.
     pub fn by_names(&self, names: &[&str]) -> Vec<Vec<Function<'a>>> {
         let mut wanted = std::collections::HashMap::<&[u8], Vec<usize>>::new();
+        let mut marks = [false; MARKS];
         for (n, name) in names.iter().enumerate() {
             wanted.entry(name.as_bytes()).or_default().push(n);
+            if let Some(mark) = marks.get_mut(mark_of(name.as_bytes())) {
+                *mark = true;
+            }
         }
         let mut found = vec![Vec::new(); names.len()];
         for function in self.iter() {
             let raw = function.name_bytes();
-            let slots = wanted.get(raw).or_else(|| {
+            let marked = marks.get(mark_of(raw)).is_some_and(|m| *m);
+            let plain = if marked { wanted.get(raw) } else { None };
+            let slots = plain.or_else(|| {
                 if !raw.contains(&b'%') {
                     return None;
                 }
@@ -151,6 +157,18 @@ impl std::fmt::Debug for Functions<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Functions({})", self.len())
     }
+}
+
+/// How many [`mark_of`]s there are.
+const MARKS: usize = 4096;
+
+/// A number that few names share and that costs less than hashing a name: most
+/// of a program's hundred thousand names are told off by it.
+fn mark_of(name: &[u8]) -> usize {
+    let byte = |at: usize| name.get(at).copied().map_or(0, usize::from);
+    let len = name.len();
+    let (last, middle) = (byte(len.wrapping_sub(1)), byte(len.wrapping_sub(4)));
+    (len ^ last.wrapping_mul(67) ^ middle.wrapping_mul(2029)) % MARKS
 }
 
 /// One function.
@@ -388,6 +406,12 @@ impl<'a> Function<'a> {
             name: i32_at(record, name_at)?,
             parent_pc: i32_at(record, name_at + 4)?,
         })
+    }
+
+    /// The place in this function itself that stands for `pc`, where that lies
+    /// in an inlined body; else `pc`.
+    pub fn outermost(&self, pc: ImageAddr) -> ImageAddr {
+        super::inline::outermost(self, pc)
     }
 
     pub(crate) fn functions(&self) -> Functions<'a> {

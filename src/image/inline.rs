@@ -67,6 +67,21 @@ pub(crate) fn frames_at(image: &Image, pc: ImageAddr) -> Vec<SourceFrame> {
     frames
 }
 
+/// The place in the function itself that stands for `pc`, which may lie in
+/// what was inlined there.
+pub(crate) fn outermost(function: &Function<'_>, pc: ImageAddr) -> ImageAddr {
+    let mut at = pc;
+    for _ in 0..MAX_DEPTH {
+        let index = function.pcdata_at(PCDATA_INL_TREE_INDEX, at);
+        let parent = function
+            .inlined_body(index)
+            .and_then(|body| u64::try_from(body.parent_pc).ok());
+        let Some(parent) = parent else { break };
+        at = function.entry().offset(parent);
+    }
+    at
+}
+
 /// Where the functions were inlined whose name `matches`, in order of address,
 /// at most `limit` places, and how many there are in all.
 pub(crate) fn find_inlined(

@@ -132,6 +132,11 @@ impl Image {
         self.elf.bytes(at, len)
     }
 
+    /// The file's bytes from an offset to its end, as a mapping of it has them.
+    pub fn file_from(&self, offset: u64) -> Option<&[u8]> {
+        self.elf.data().get(usize::try_from(offset).ok()?..)
+    }
+
     /// The PT_LOADs.
     pub fn segments(&self) -> &[Segment] {
         &self.elf.segments

@@ -10,6 +10,8 @@ use crate::sys::spawn::spawn_held;
 use crate::sys::wait::{Stop, Wait, Whom};
 use crate::sys::{ptrace, wait};
 
+/// How long the threads of a process that ends may take to be gone.
+const ENDING: Duration = Duration::from_secs(2);
 /// How long exec may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -97,32 +99,44 @@ impl Tracer {
         let mut tracer = Tracer::new(pid, ProcessMemory::open(pid)?);
         tracer.threads.insert(pid);
         tracer.held = true;
+        tracer.never_ran = true;
         Ok(tracer)
     }
 
     /// Lets a launched program run.
     pub fn start(&mut self) {
+        self.never_ran = false;
         if std::mem::take(&mut self.held) {
             let _ = ptrace::cont(self.pid, 0);
         }
     }
 
-    /// Asks a process that gotap started to end, and waits for it; for errors
-    /// before it has run anything.
+    /// Ends a process that gotap started and that has not run anything. Dropping
+    /// the tracer does the same.
     pub fn abandon_launch(&mut self) {
         let _ = crate::sys::signals::send(self.pid, libc::SIGKILL);
         let _ = ptrace::cont(self.pid, 0);
         self.held = false;
+        self.never_ran = false;
         wait::await_one(self.pid);
         self.threads.clear();
     }
 
-    /// How a launched program ended, if it has: for after [`Tracer::leave`].
+    /// How a launched program ended, if it has: for after [`Tracer::leave`]. Its
+    /// first thread may have ended a moment before the others: they are waited for.
     pub fn try_reap(&self) -> Option<Ending> {
-        match wait::consume_end(self.pid) {
-            Wait::Exited { code, .. } => Some(Ending::Exited(code)),
-            Wait::Killed { signal, .. } => Some(Ending::Killed(signal)),
-            Wait::Stopped { .. } | Wait::Interrupted | Wait::Nothing | Wait::NoTracees => None,
+        let deadline = Instant::now() + ENDING;
+        loop {
+            match wait::consume_end(self.pid) {
+                Wait::Exited { code, .. } => return Some(Ending::Exited(code)),
+                Wait::Killed { signal, .. } => return Some(Ending::Killed(signal)),
+                Wait::Nothing if !self.is_alive() && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Wait::Stopped { .. } | Wait::Interrupted | Wait::Nothing | Wait::NoTracees => {
+                    return None;
+                }
+            }
         }
     }
 

@@ -307,12 +307,11 @@ impl Tracer {
 
     fn settle_stop(&mut self, tid: i32, stop: Stop) -> Option<Settled> {
         if stop != Stop::Syscall && self.in_handler(tid) {
-            let signal = match stop {
-                Stop::Signal(signal) => signal,
-                _ => {
-                    wait::consume(tid);
-                    0
-                }
+            let signal = if let Stop::Signal(signal) = stop {
+                signal
+            } else {
+                wait::consume(tid);
+                0
             };
             // On to its sigreturn. (An interrupt would stop it where it is.)
             let _ = ptrace::cont_to_syscall(tid, signal);
@@ -463,6 +462,9 @@ impl Tracer {
 
 impl Drop for Tracer {
     fn drop(&mut self) {
+        if self.never_ran {
+            self.abandon_launch();
+        }
         if self.threads.is_empty() && self.children.is_empty() {
             return;
         }

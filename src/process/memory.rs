@@ -59,6 +59,15 @@ impl ProcessMemory {
         self.pid
     }
 
+    /// Can it be read at all? Says what to do when it cannot; `at` is mapped.
+    pub fn check(&self, at: LiveAddr) -> Result<(), ProcessError> {
+        match vm::read(self.pid, at.0, &mut [0; 1]) {
+            Err(Errno::EPERM) => Err(super::procfs::denied(self.pid)),
+            Err(Errno::ESRCH) => Err(ProcessError::Gone(self.pid)),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
     /// A process whose first thread has ended lives on, but only an open
     /// `/proc/PID/mem` still reaches its memory.
     fn read_file(&self, at: LiveAddr, into: &mut [u8]) -> Result<(), MemoryError> {

@@ -8,6 +8,7 @@
 mod by_hand;
 mod children;
 pub mod core;
+pub mod details;
 mod die;
 mod launch;
 mod leave;
@@ -18,7 +19,9 @@ pub mod procfs;
 pub mod region;
 mod remote;
 mod room;
+pub mod sockets;
 pub mod tracer;
+mod watch;
 
 pub use core::{Core, CoreError};
 pub use memory::ProcessMemory;

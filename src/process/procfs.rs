@@ -132,6 +132,23 @@ pub fn name(pid: i32) -> String {
     status(pid).map_or_else(|_| "?".to_owned(), |s| s.name)
 }
 
+/// The system call that a thread is in, and its first argument
+/// (proc_pid_syscall(5)); `None` when it is in none or may not be asked.
+pub fn syscall(pid: i32, tid: u64) -> Option<(i64, u64)> {
+    let text = read(pid, &format!("task/{tid}/syscall")).ok()?;
+    let mut words = text.split_whitespace();
+    let number = words.next()?.parse().ok().filter(|n| *n >= 0)?;
+    let first = words.next()?.strip_prefix("0x")?;
+    Some((number, u64::from_str_radix(first, 16).ok()?))
+}
+
+/// What a descriptor of a process stands for: a path, `pipe:[4711]`,
+/// `socket:[4712]` (proc_pid_fd(5)).
+pub fn descriptor(pid: i32, fd: i64) -> Option<String> {
+    let target = fs::read_link(path(pid, &format!("fd/{fd}"))).ok()?;
+    Some(target.to_string_lossy().into_owned())
+}
+
 /// One line of /proc/PID/maps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapping {

@@ -129,13 +129,12 @@ impl Borrowed {
     }
 
     fn call(&mut self, number: i64, args: [u64; 6]) -> Result<Called, Errno> {
-        let [a, b, c, d, e, f] = args;
         let mut regs = self.saved;
         regs.rip = self.at;
         regs.rax = number as u64;
         // -1: no system call to restart when these registers are used.
         regs.orig_rax = u64::MAX;
-        (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9) = (a, b, c, d, e, f);
+        [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] = args;
         ptrace::set_registers(self.tid, regs)?;
         self.used = true;
         die::here("call:before");

@@ -17,9 +17,10 @@ use super::memory::ProcessMemory;
 use super::procfs;
 use super::region::Installed;
 use super::remote::{Borrowed, Remote};
+use super::watch::Watch;
 use crate::addr::LiveAddr;
 use crate::memory::Memory;
-use crate::sys::wait::{Stop, Wait, Whom};
+use crate::sys::wait::{Stop, Wait};
 use crate::sys::{Regs, ptrace, wait};
 
 /// What the session is told.
@@ -83,57 +84,14 @@ pub struct Tracer {
     /// A thread that makes system calls for us.
     pub(super) borrowed: Option<Borrowed>,
     pub(super) installed: Option<Installed>,
-    /// Threads that hit lately: asked first, because asking for any one of a
-    /// thousand tracees makes the kernel look at all of them.
-    hot: Hot,
-    turns: Turns,
-    looks: u32,
-    /// Newly in its program, and stopped before its first instruction.
+    /// Whom to ask for news.
+    watch: Watch,
+    /// The only thread is stopped, by nothing that is still to be reported:
+    /// launched and not started, or at the start of another program.
     pub(super) held: bool,
+    /// Launched, and not started: without us it would never run.
+    pub(super) never_ran: bool,
     ended: Option<Ending>,
-}
-
-/// A few thread ids, in the order they are asked.
-#[derive(Debug, Default)]
-struct Hot {
-    tids: Vec<i32>,
-    next: usize,
-}
-
-impl Hot {
-    const SIZE: usize = 8;
-
-    fn saw(&mut self, tid: i32) {
-        if self.tids.contains(&tid) {
-            return;
-        }
-        if self.tids.len() < Self::SIZE {
-            self.tids.push(tid);
-        } else if let Some(slot) = self.tids.get_mut(self.next % Self::SIZE) {
-            *slot = tid;
-            self.next = self.next.wrapping_add(1);
-        }
-    }
-
-    fn forget(&mut self, tid: i32) {
-        self.tids.retain(|t| *t != tid);
-    }
-}
-
-/// Every thread in turn.
-#[derive(Debug, Default)]
-struct Turns(Vec<i32>);
-
-impl Turns {
-    /// Looks between two turns.
-    const EVERY: u32 = 8;
-
-    fn next(&mut self, threads: &HashSet<i32>) -> Option<i32> {
-        if self.0.is_empty() {
-            self.0.extend(threads);
-        }
-        self.0.pop()
-    }
 }
 
 impl Tracer {
@@ -155,10 +113,9 @@ impl Tracer {
             children: Children::default(),
             borrowed: None,
             installed: None,
-            hot: Hot::default(),
-            turns: Turns::default(),
-            looks: 0,
+            watch: Watch::new(),
             held: false,
+            never_ran: false,
             ended: None,
         }
     }
@@ -253,7 +210,7 @@ impl Tracer {
             if let Some(ending) = self.ended {
                 return Event::Ended(ending);
             }
-            match self.look() {
+            match self.watch.look(&self.threads) {
                 Wait::Interrupted => return Event::Nudged,
                 Wait::NoTracees => {
                     self.ended = Some(Ending::Unknown);
@@ -278,34 +235,6 @@ impl Tracer {
         }
     }
 
-    /// Asks the threads that hit lately before it sleeps for any. The kernel
-    /// tells of the first that has something to say, so those that hit all the
-    /// time would hide the others: one after another is asked in between.
-    fn look(&mut self) -> Wait {
-        self.looks = self.looks.wrapping_add(1);
-        if self.looks.is_multiple_of(Turns::EVERY)
-            && let Some(tid) = self.turns.next(&self.threads)
-            && let found @ (Wait::Stopped { .. } | Wait::Exited { .. } | Wait::Killed { .. }) =
-                wait::peek(Whom::Tid(tid), true)
-        {
-            return found;
-        }
-        if self.threads.len() > 2 * Hot::SIZE {
-            for _ in 0..self.hot.tids.len() {
-                self.hot.next = self.hot.next.wrapping_add(1);
-                let at = self.hot.next % self.hot.tids.len();
-                let Some(tid) = self.hot.tids.get(at) else {
-                    break;
-                };
-                match wait::peek(Whom::Tid(*tid), true) {
-                    Wait::Nothing | Wait::NoTracees | Wait::Interrupted => {}
-                    found => return found,
-                }
-            }
-        }
-        wait::peek(Whom::Any, false)
-    }
-
     pub(super) fn on_exit(&mut self, tid: i32, ending: Ending) -> Option<Event> {
         wait::consume_end(tid);
         if tid == self.pid {
@@ -318,7 +247,7 @@ impl Tracer {
 
     /// A task is gone. True if it was a thread of the target.
     pub(super) fn forget(&mut self, tid: i32) -> bool {
-        self.hot.forget(tid);
+        self.watch.forget(tid);
         self.children.forget(tid);
         self.threads.remove(&tid)
     }
@@ -327,7 +256,7 @@ impl Tracer {
     /// with them all that was injected. It stands before its first instruction.
     pub(super) fn on_exec(&mut self) {
         self.threads = HashSet::from([self.pid]);
-        self.hot = Hot::default();
+        self.watch.forget_all();
         self.installed = None;
         self.remote = None;
         self.borrowed = None;
@@ -413,7 +342,7 @@ impl Tracer {
             self.pass(&hit);
             return None;
         }
-        self.hot.saw(tid);
+        self.watch.saw(tid);
         Some(Event::Hit(Box::new(hit)))
     }
 

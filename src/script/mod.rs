@@ -1,7 +1,7 @@
 //! The expression language of filters, conditions and `print`.
 //!
 //! Who lives here: `lexer`, `parser` and the tree ([`ast`]), the table of
-//! facts ([`facts`]), the checker ([`check`]) and the evaluator ([`eval`]).
+//! facts ([`facts`]), the checker ([`mod@check`]) and the evaluator ([`eval`]).
 //! Pure: nobody here reads a target; an environment is asked for facts
 //! ([`Facts`]). Allowed in: probe, record, sink, session, cli.
 //!

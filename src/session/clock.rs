@@ -2,6 +2,11 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+/// How often both clocks are looked at, at most, to bring them together.
+const LOOKS: usize = 8;
+/// Looks that are this close together are close enough.
+const CLOSE_NS: u64 = 2_000;
+
 /// Monotonic nanoseconds since the session began; wall time by offset.
 #[derive(Debug)]
 pub struct Clock {
@@ -30,13 +35,29 @@ impl Clock {
         self.wall_at_start_ns.wrapping_add_unsigned(at_ns)
     }
 
-    /// Takes over a wall clock that was set meanwhile.
+    /// Takes over a wall clock that was set meanwhile. Of several looks at both
+    /// clocks the one counts between whose halves the thread was not put aside.
     pub fn adjust(&mut self) {
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let look = |_| {
+            let before = self.now();
+            let wall = SystemTime::now();
+            let between = self.now().saturating_sub(before);
+            (between, before, wall)
+        };
+        let mut looks = (0..LOOKS).map(look);
+        let mut best = looks.next();
+        while let Some((between, ..)) = best
+            && between > CLOSE_NS
+            && let Some(next) = looks.next()
+        {
+            best = best.into_iter().chain([next]).min_by_key(|(b, ..)| *b);
+        }
+        let Some((between, before, wall)) = best else {
+            return;
+        };
+        let wall = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
         let wall = i64::try_from(wall.as_nanos()).unwrap_or(i64::MAX);
-        self.wall_at_start_ns = wall.wrapping_sub_unsigned(self.now());
+        self.wall_at_start_ns = wall.wrapping_sub_unsigned(before + between / 2);
     }
 }
 

@@ -14,6 +14,7 @@ use super::report::Reporter;
 use super::target::Target;
 use crate::probe::join::{Ended, Entry, EntrySite, Join, Stack};
 use crate::probe::plan::{Event as RuntimeEvent, Plan, Role};
+use crate::process::ProcessError;
 use crate::process::region::{Installation, SiteBytes};
 use crate::process::tracer::{Ending, Event, Hit, Tracer};
 use crate::record::{Call, End};
@@ -283,14 +284,15 @@ impl Engine {
 
     /// Traces until something ends it, then leaves the target as it was.
     /// `tell` is given messages for the user as they come.
-    pub fn run(&mut self, tell: &mut dyn FnMut(String)) -> Result<Outcome, SessionError> {
+    /// The second answer is what went wrong in leaving.
+    pub fn run(&mut self, tell: &mut dyn FnMut(String)) -> (Outcome, Result<(), ProcessError>) {
         let outcome = self.trace(tell);
         let (end, leave) = match outcome {
             Outcome::Stopped(_) | Outcome::Suspended => (End::Open, true),
             Outcome::Ended(_) | Outcome::Exec => (End::Exit, false),
         };
-        let left = if leave { self.tracer.leave() } else { Ok(()) };
         let now = self.clock.now();
+        let left = if leave { self.tracer.leave() } else { Ok(()) };
         let open = self.join.drain(end, now);
         self.emit(open);
         if self.stats.unattributed > 0 {
@@ -299,8 +301,7 @@ impl Engine {
                 why: "no goroutine",
             });
         }
-        left?;
-        Ok(outcome)
+        (outcome, left)
     }
 
     fn trace(&mut self, tell: &mut dyn FnMut(String)) -> Outcome {
@@ -385,9 +386,12 @@ impl Engine {
         let known = self.join.leave(g.stack, g.depth, arrived, &mut self.ended);
         for ended in self.ended.get_mut(before..).unwrap_or_default() {
             if ended.end == End::Return {
-                let func = ended.call.func;
+                let (func, call) = (ended.call.func, &mut ended.call.data);
                 self.reporter
-                    .returned(func, &mut ended.call.data, &hit.regs, hit.tid, memory);
+                    .returned(func, call, &hit.regs, hit.tid, memory);
+                if call.since_attach {
+                    self.reporter.add_stack(call, &hit.regs, &g, memory);
+                }
             }
         }
         if !known && let Some(func) = func {
@@ -404,6 +408,7 @@ impl Engine {
             call.conn = self.reporter.spilled_conn(func, &hit.regs, memory);
             self.reporter
                 .returned(func, &mut call, &hit.regs, hit.tid, memory);
+            self.reporter.add_stack(&mut call, &hit.regs, &g, memory);
             call.end = End::Return;
             self.send(call);
         }
@@ -489,7 +494,7 @@ impl Engine {
                 call.time_ns = self.clock.wall(one.at_ns);
             }
             call.end = one.end;
-            self.send(call);
+            self.send(unfinished(call));
         }
     }
 
@@ -527,7 +532,7 @@ impl Engine {
             call.parent = open.parent;
             call.dur_ns = open.began_ns.map(|b| now.saturating_sub(b));
             call.end = End::Open;
-            slow_calls.push(call);
+            slow_calls.push(unfinished(call));
         });
         for call in slow_calls {
             self.send(call);
@@ -577,4 +582,12 @@ impl Engine {
             ));
         }
     }
+}
+
+/// What was to be read has not been read, unless the call returned.
+fn unfinished(mut call: Call) -> Call {
+    if call.end != End::Return && call.payload.as_ref().is_some_and(|p| p.bytes.is_empty()) {
+        call.payload = None;
+    }
+    call
 }

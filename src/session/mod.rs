@@ -2,12 +2,13 @@
 //!
 //! Who lives here: [`target`] (what is known of a process before it is touched),
 //! [`engine`] (the loop from hit to record), [`control`] (how other threads ask
-//! it to stop), and the clock. Nobody here knows terminals. Allowed in: cli.
+//! it to stop), the clock, and looks at goroutines without a tracer ([`look`]). Nobody here knows terminals. Allowed in: cli.
 
 mod adapters;
 mod clock;
 pub mod control;
 pub mod engine;
+pub mod look;
 mod report;
 mod running;
 mod spill;
@@ -15,7 +16,7 @@ pub mod target;
 mod values;
 
 pub use control::{Control, StopReason};
-pub use engine::{Engine, Options, Outcome, Start};
+pub use engine::{Engine, Options, Outcome, Start, Stats};
 pub use target::Target;
 pub use values::value_names;
 
@@ -44,6 +45,12 @@ pub enum SessionError {
     /// Everything that matched was refused.
     #[error("nothing that matches can be armed:\n{0}")]
     NothingArmed(String),
+    /// The goroutines.
+    #[error(transparent)]
+    Goroutines(#[from] crate::golang::gs::GsError),
+    /// Its memory.
+    #[error(transparent)]
+    Memory(#[from] crate::memory::MemoryError),
     /// Memory of the target could not be read where it must be.
     #[error("cannot read process {pid}: {what}")]
     Unreadable {

@@ -245,11 +245,7 @@ impl Reporter {
             None => self.g(regs, memory)?,
         };
         call.goid = g.goid();
-        if self.frames > 0 {
-            call.stack = self
-                .stacks
-                .at(memory, (regs.rip, regs.rsp, g.hi), self.frames);
-        }
+        self.add_stack(&mut call, regs, &g, memory);
         let at = At {
             regs,
             tid,
@@ -275,6 +271,16 @@ impl Reporter {
             }
         }
         Some((g, call))
+    }
+
+    /// Fills in the stack, where one is wanted. The return address lies at the
+    /// same place at a RET: it serves for calls whose entry was not seen.
+    pub fn add_stack(&mut self, call: &mut Call, regs: &Regs, g: &GInfo, memory: &ProcessMemory) {
+        if self.frames > 0 {
+            call.stack = self
+                .stacks
+                .at(memory, (regs.rip, regs.rsp, g.hi), self.frames);
+        }
     }
 
     fn first_bytes(&self, memory: &ProcessMemory, at: u64, len: u64) -> Vec<u8> {

@@ -113,7 +113,7 @@ fn find_bias(pid: i32, image: &Image) -> Result<Bias, SessionError> {
     let Ok(auxv) = std::fs::read(format!("/proc/{pid}/auxv")) else {
         return Err(unreadable);
     };
-    let word = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).unwrap_or(0);
+    let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
     auxv.chunks_exact(16)
         .map(|pair| pair.split_at(8))
         .find(|(kind, _)| word(kind) == AT_ENTRY)

@@ -49,12 +49,13 @@ impl Values {
             .collect();
         // The built-in table knows the family's names as well as DWARF does, and
         // costs nothing to open.
-        let dwarf = match shallow.iter().all(|s| *s) {
-            true => None,
-            false => Dwarf::open(image.clone()).unwrap_or_else(|error| {
+        let dwarf = if shallow.iter().all(|s| *s) {
+            None
+        } else {
+            Dwarf::open(image.clone()).unwrap_or_else(|error| {
                 tracing::warn!(%error, "the debug information cannot be used");
                 None
-            }),
+            })
         };
         let functions: Vec<Option<Function<'_>>> = plan
             .functions

@@ -1,15 +1,16 @@
 //! How records are written.
 //!
 //! Who lives here: the [`Sink`] trait and its kinds ([`text`], [`dlv`],
-//! [`json`], [`summary`]), the bounded [`queue`] between the tracer and the
+//! [`json`], [`summary`]), looks at goroutines ([`goroutines`]), the bounded [`queue`] between the tracer and the
 //! thread that writes ([`run`]), and how times, sizes and target bytes are
-//! spelt ([`format`], [`escape`], [`clock`]). Nobody here knows a process.
+//! spelt ([`mod@format`], [`escape`], [`clock`]). Nobody here knows a process.
 //! Allowed in: session, cli.
 
 pub mod clock;
 pub mod dlv;
 pub mod escape;
 pub mod format;
+pub mod goroutines;
 pub mod json;
 mod parts;
 pub mod queue;

@@ -30,7 +30,7 @@ pub(super) fn outcomes(call: &Call) -> Vec<Outcome<'_>> {
     for (name, value) in results {
         if count.is_some_and(|n| is_integer(value, n)) {
             count = None;
-        } else if !(call.conn.is_some() && is_conn(value)) {
+        } else if !(call.conn.is_some() && says_conn(value)) {
             shown.push(Outcome::Value(name, value));
         }
     }
@@ -38,11 +38,13 @@ pub(super) fn outcomes(call: &Call) -> Vec<Outcome<'_>> {
     shown
 }
 
-/// What Accept and Dial return stands in the line as the connection already.
-fn is_conn(value: &Value) -> bool {
+/// What Accept and Dial return stands in the line as the connection already;
+/// no connection, or no address, as the error.
+fn says_conn(value: &Value) -> bool {
     match value {
         Value::Pointer { ty, .. } => ty.starts_with("*net.") && ty.ends_with("Conn"),
-        Value::Interface { value, .. } => is_conn(value),
+        Value::Interface { value, .. } => says_conn(value),
+        Value::Nil => true,
         _ => false,
     }
 }

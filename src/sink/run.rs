@@ -77,14 +77,16 @@ impl Counters {
             Verdict::Filtered => Some(&self.filtered),
             Verdict::Undecided => None,
         };
-        match before {
-            // What was printed once is not filtered.
-            Some(Verdict::Printed) => return,
-            Some(before) if before == verdict => return,
-            Some(before) => counter(before).into_iter().for_each(Self::take_back),
-            None => {}
+        // What was printed once is not filtered.
+        if before == Some(Verdict::Printed) || before == Some(verdict) {
+            return;
         }
-        counter(verdict).into_iter().for_each(|c| Self::add(c, 1));
+        if let Some(counter) = before.and_then(counter) {
+            Self::take_back(counter);
+        }
+        if let Some(counter) = counter(verdict) {
+            Self::add(counter, 1);
+        }
     }
 }
 

@@ -199,7 +199,7 @@ mod tests {
             "real-time signals have numbers only"
         );
         assert_eq!(stopped(128 << 8 | 5), stop(Stop::Interrupt));
-        assert_eq!(stopped(128 << 8 | 19), stop(Stop::Group(libc::SIGSTOP)));
+        assert_eq!(stopped(0x80 << 8 | 0x13), stop(Stop::Group(libc::SIGSTOP)));
         assert_eq!(stopped(3 << 8 | 5), stop(Stop::Clone));
         assert_eq!(stopped(1 << 8 | 5), stop(Stop::Fork));
         assert_eq!(stopped(2 << 8 | 5), stop(Stop::Vfork));

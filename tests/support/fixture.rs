@@ -225,3 +225,20 @@ fn source_hash(source: &Path, version: &str) -> u64 {
     }
     hash.finish()
 }
+
+/// Copies a program to where it is to be run from. Another process does it: a
+/// file that this one has open for writing may be so in a child of another
+/// test, just forked, and cannot be run then (ETXTBSY, execve(2)).
+pub fn place(from: &Path, to: &Path) {
+    let done = Command::new("install")
+        .args(["-m", "755"])
+        .args([from, to])
+        .status()
+        .expect("run install (apt-get install coreutils)");
+    assert!(
+        done.success(),
+        "install {} {}",
+        from.display(),
+        to.display()
+    );
+}

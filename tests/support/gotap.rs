@@ -140,6 +140,11 @@ impl Gotap {
         if let Some(line) = self.said.iter().find(|l| l.contains(part)) {
             return Some(line.clone());
         }
+        self.new_stderr_line(part, deadline)
+    }
+
+    /// The same, of lines that nobody has looked at yet.
+    pub fn new_stderr_line(&mut self, part: &str, deadline: Duration) -> Option<String> {
         let end = Instant::now() + deadline;
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -185,6 +190,12 @@ impl Gotap {
                 ),
             }
         }
+    }
+
+    /// Closes its stdin, for one that was started with a pipe there: programs
+    /// that it started read it.
+    pub fn close_stdin(&mut self) {
+        self.child.stdin = None;
     }
 
     /// Waits until it has written so many lines: true, or has ended: false.

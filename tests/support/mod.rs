@@ -1,20 +1,21 @@
 //! What the tests of live programs share.
 //!
 //! [`fixture`] builds the Go programs of `testdata/`, [`target`] runs one and
-//! talks to it, [`gotap`] runs the command under test, [`oracle`] asks the
-//! kernel and the files what is true, [`scenario`] plays what several tests
-//! check. Every test file that traces says
-//! `mod support;`; nobody else comes in.
+//! talks to it, [`dump`] makes core files of it, [`gotap`] runs the command
+//! under test, [`oracle`] asks the kernel and the files what is true,
+//! [`scenario`] plays what several tests check. Every test file that traces
+//! says `mod support;`; nobody else comes in.
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(unused_imports, reason = "the same")]
 
+pub mod dump;
 pub mod fixture;
 pub mod gotap;
 pub mod oracle;
 pub mod scenario;
 pub mod target;
 
-pub use fixture::{Fixture, Toolchain, Variant};
+pub use fixture::{Fixture, Toolchain, Variant, place};
 pub use gotap::{Gotap, Outcome, Tally};
 pub use target::{Target, program};
 

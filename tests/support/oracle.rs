@@ -170,6 +170,34 @@ pub fn state(pid: i32) -> Option<char> {
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
+/// Does nothing run in it? All threads sleep, and none has been on a CPU since
+/// the last look, 2 ms before: its goroutines are parked.
+pub fn is_idle(pid: i32) -> bool {
+    let first = asleep(pid);
+    std::thread::sleep(std::time::Duration::from_millis(2));
+    first.is_some() && first == asleep(pid)
+}
+
+/// How often each thread has left a CPU; None when one is on it.
+fn asleep(pid: i32) -> Option<Vec<Vec<String>>> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("read its threads");
+    let mut all = Vec::new();
+    for task in tasks.flatten() {
+        let text = fs::read_to_string(task.path().join("status")).ok()?;
+        let words = |name: &str| {
+            text.lines()
+                .filter(|l| l.contains(name))
+                .map(str::to_string)
+                .collect::<Vec<String>>()
+        };
+        if !words("State:").concat().contains("S (sleeping)") {
+            return None;
+        }
+        all.push(words("ctxt_switches"));
+    }
+    Some(all)
+}
+
 /// The state letters of its threads.
 pub fn thread_states(pid: i32) -> Vec<char> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("read /proc/PID/task");
@@ -236,6 +264,17 @@ pub fn tcp_sockets(pid: i32) -> BTreeMap<i64, Socket> {
         }
     }
     sockets
+}
+
+/// The threads of a process, in order.
+pub fn threads(pid: i32) -> Vec<i32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("read /proc/PID/task");
+    let mut tids: Vec<i32> = tasks
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    tids.sort_unstable();
+    tids
 }
 
 /// `0100007F:1F90`: words in the byte order of the machine, proc(5).

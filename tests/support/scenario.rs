@@ -96,6 +96,7 @@ pub fn exact_reads(echo: &Fixture, conns: usize, calls: usize, connected: bool) 
     if connected {
         // Accepted, and parked in their first Read.
         assert!(poll(SOON, || server.ask("counts")["open"] == conns));
+        assert!(poll(SOON, || oracle::is_idle(pid)));
     }
 
     let gotap = Gotap::trace_json(pid, &[READ], &[]);

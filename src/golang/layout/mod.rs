@@ -86,6 +86,10 @@ pub struct Layouts {
     pub p: P,
     /// `runtime.sudog`
     pub sudog: Sudog,
+    /// `runtime.hchan`
+    pub hchan: Hchan,
+    /// `runtime.timer`
+    pub timer: Timer,
     /// `runtime.pollDesc`
     pub poll_desc: PollDesc,
     /// `internal/poll.FD`
@@ -141,6 +145,8 @@ impl Layouts {
             m: M::fill(&mut fill),
             p: P::fill(&mut fill),
             sudog: Sudog::fill(&mut fill),
+            hchan: Hchan::fill(&mut fill),
+            timer: Timer::fill(&mut fill),
             poll_desc: PollDesc::fill(&mut fill),
             poll_fd: PollFd::fill(&mut fill),
             net_fd: NetFd::fill(&mut fill),

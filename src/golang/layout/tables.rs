@@ -83,6 +83,10 @@ layout! {
         waiting: required "waiting" [328, 328, 312, 312, 320, 320, 312, 320, 320];
         /// Profiler labels.
         labels: required "labels" [360, 360, 344, 344, 352, 352, 344, 352, 352];
+        /// Its timer for time.Sleep.
+        timer: required "timer" [368, 368, 352, 352, 360, 360, 352, 360, 360];
+        /// When time.Sleep ends, CLOCK_MONOTONIC nanoseconds.
+        sleep_when: optional "sleepWhen" [-1, -1, -1, -1, 368, 368, 360, 368, 368];
     }
 }
 
@@ -139,6 +143,30 @@ layout! {
         waitlink: required "waitlink" [64, 64, 64, 64, 64, 64, 64, 72, 72];
         /// The channel.
         c: required "c" [80, 80, 80, 80, 80, 80, 80, 88, 88];
+    }
+}
+
+layout! {
+    /// `runtime.hchan`: a channel (runtime/chan.go).
+    Hchan = "runtime.hchan" {
+        /// Values in its buffer.
+        qcount: required "qcount" same(0);
+        /// Size of its buffer.
+        dataqsiz: required "dataqsiz" same(8);
+        /// Not 0 once it was closed.
+        closed: required "closed" same(28);
+        /// The timer whose channel it is.
+        timer: optional "timer" [-1, -1, -1, -1, 32, 32, 32, 32, 32];
+        /// Type of its values.
+        elemtype: required "elemtype" [32, 32, 32, 32, 40, 40, 40, 40, 40];
+    }
+}
+
+layout! {
+    /// `runtime.timer` (runtime/time.go).
+    Timer = "runtime.timer" {
+        /// When it fires, CLOCK_MONOTONIC nanoseconds.
+        when: required "when" [8, 8, 8, 8, 16, 16, 24, 24, 24];
     }
 }
 

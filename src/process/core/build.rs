@@ -48,8 +48,8 @@ pub(super) fn check(core: &mut Core) -> Result<(), CoreError> {
     let found = ids_in(core, page);
     let own = of_image(&image);
     let same = match (&found, &own) {
-        (BuildId { go: Some(a), .. }, BuildId { go: Some(b), .. }) => a == b,
-        (BuildId { gnu: Some(a), .. }, BuildId { gnu: Some(b), .. }) => a == b,
+        (BuildId { go: Some(a), .. }, BuildId { go: Some(b), .. })
+        | (BuildId { gnu: Some(a), .. }, BuildId { gnu: Some(b), .. }) => a == b,
         // No build id at all (-buildid= and no GNU one): the headers tell.
         _ => page.get(EHDR..) == ours.get(EHDR..page.len()),
     };

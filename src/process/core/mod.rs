@@ -127,6 +127,13 @@ impl Core {
             .iter()
             .any(|p| p.flags & PF_W != 0 && p.dumped > 0 && this.notes.file_at(p.start).is_none());
         build::check(&mut this)?;
+        if !this.touched_is_dumped {
+            this.remarks.push(format!(
+                "{} has no private memory of the process, that is neither heap nor stacks: \
+                 see coredump_filter in core(5)",
+                this.name
+            ));
+        }
         this.note_truncation();
         Ok(this)
     }
@@ -205,17 +212,25 @@ impl Core {
                 self.pieces.get(behind).map_or(u64::MAX, |p| p.start)
             }
         };
+        if !self.touched_is_dumped {
+            return None;
+        }
         if let Some(file) = self.notes.file_at(at) {
             if Some(&file.path) != self.notes.executable.as_ref() {
                 return None;
             }
+            // A page that was written is the process's own, and dumped: what
+            // was left out is as the file has it, and zero behind its end.
             let take = clip(into, at, next.min(file.end))?;
-            let place = LiveAddr(self.bias.image(LiveAddr(at)).0);
-            self.image.memory().read(place, take).ok()?;
+            let skip = at.checked_sub(file.start)?;
+            let bytes = self.image.file_from(file.offset.checked_add(skip)?)?;
+            let (head, tail) = take.split_at_mut(take.len().min(bytes.len()));
+            head.copy_from_slice(bytes.get(..head.len())?);
+            tail.fill(0);
             return Some(take.len());
         }
         let piece = piece?;
-        if self.touched_is_dumped && piece.flags & PF_W != 0 && piece.dumped == 0 {
+        if piece.flags & PF_W != 0 && piece.dumped == 0 {
             let take = clip(into, at, next)?;
             take.fill(0);
             return Some(take.len());
@@ -343,8 +358,9 @@ fn read_headers(file: &[u8], name: &str) -> Result<Vec<ProgramHeader>, CoreError
         let at = usize::try_from(header.e_shoff).unwrap_or(usize::MAX);
         let info = at
             .checked_add(44)
+            .filter(|_| at >= EHDR)
             .and_then(|at| file.get(at..)?.first_chunk());
-        let info = info.ok_or_else(|| truncated("section header", at.saturating_add(64)))?;
+        let info = info.ok_or_else(|| truncated("first section header", at.saturating_add(64)))?;
         u32::from_le_bytes(*info) as usize
     } else {
         usize::from(header.e_phnum)

@@ -1,0 +1,348 @@
+//! `gotap goroutines`: what every goroutine is doing, from outside.
+//!
+//! ```text
+//! gotap goroutines -p 4242
+//! gotap goroutines -p 4242 --by created
+//! gotap goroutines -p 4242 --list --where 'reason == "IO wait" && wait > 5m'
+//! gotap goroutines -p 4242 --diff 30s
+//! gotap goroutines -p 4242 -o pprof > g.pb.gz
+//! gotap goroutines --core core.4242 ./server
+//! gotap stack 34 -p 4242
+//! ```
+//!
+//! Nothing is stopped and nothing is written: the program's memory is read
+//! while it runs. A wait is a lower bound (`≥ 5m`): the runtime notes since when
+//! a goroutine waits in a collection only.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+use crate::script::{Checked, compile_condition};
+use crate::session::look::{Source, Wanted, look};
+use crate::sink::goroutines::{json, profile, table, traceback};
+use crate::survey::compare::{Sightings, growth};
+use crate::survey::facts::{Asked, GoroutineNames};
+use crate::survey::group::{self, By};
+use crate::survey::verdict::verdict;
+use crate::survey::{Entry, Survey};
+use crate::sys::is_terminal;
+
+/// Arguments of `gotap goroutines`.
+#[derive(clap::Args, Debug, Clone)]
+#[command(
+    after_help = "Examples and more: gotap goroutines --help",
+    after_long_help = super::manual::GOROUTINES
+)]
+pub struct GoroutinesArgs {
+    /// Look at this process (several: -p 1 -p 2)
+    #[arg(short, long, value_name = "PID", required_unless_present = "core")]
+    pub pid: Vec<i32>,
+    /// Look at this core file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["pid", "every", "diff"])]
+    pub core: Option<PathBuf>,
+    /// The core's executable, where it is not at the path that the core names
+    #[arg(value_name = "PROGRAM", requires = "core")]
+    pub program: Option<PathBuf>,
+    /// What to put goroutines together by
+    #[arg(long, value_enum, default_value_t = Grouping::All, hide_default_value = true)]
+    pub by: Grouping,
+    /// Tell of every goroutine
+    #[arg(long)]
+    pub list: bool,
+    /// Only goroutines for which this holds, e.g. 'reason == "IO wait" && wait > 5m'
+    ///
+    /// The names are those of the JSON fields, and wait and deadline as durations.
+    #[arg(long = "where", value_name = "EXPR")]
+    pub filter: Option<String>,
+    /// Look twice, so far apart, and tell which creation sites grew
+    #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with_all = ["every", "list"])]
+    pub diff: Option<Duration>,
+    /// Look again and again, so far apart
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub every: Option<Duration>,
+    /// How to print
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// Read every stack; of more than 10,000 goroutines only a sample is read else
+    #[arg(long)]
+    pub all_stacks: bool,
+    /// Show so many groups
+    #[arg(long, value_name = "N", default_value_t = 25)]
+    pub top: usize,
+}
+
+/// Arguments of `gotap stack`.
+#[derive(clap::Args, Debug, Clone)]
+pub struct StackArgs {
+    /// The goroutine's number
+    #[arg(value_name = "GOID")]
+    pub goid: u64,
+    /// In this process
+    #[arg(short, long, value_name = "PID", required_unless_present = "core")]
+    pub pid: Option<i32>,
+    /// In this core file
+    #[arg(long, value_name = "FILE", conflicts_with = "pid")]
+    pub core: Option<PathBuf>,
+    /// The core's executable, where it is not at the path that the core names
+    #[arg(value_name = "PROGRAM", requires = "core")]
+    pub program: Option<PathBuf>,
+    /// How to print
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// What goroutines are put together by.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Grouping {
+    /// State, reason, top frame of the program and creation site.
+    #[default]
+    All,
+    /// The `go` statement that made them.
+    Created,
+    /// Status.
+    State,
+    /// Status and reason.
+    Reason,
+    /// Innermost function outside of package runtime.
+    Func,
+    /// Innermost frame of the program's own code.
+    User,
+    /// The whole stack.
+    Stack,
+    /// pprof labels.
+    Label,
+    /// The other end of the connection.
+    Peer,
+}
+
+impl Grouping {
+    fn by(self) -> By {
+        match self {
+            Grouping::All => By::All,
+            Grouping::Created => By::Created,
+            Grouping::State => By::State,
+            Grouping::Reason => By::Reason,
+            Grouping::Func => By::Func,
+            Grouping::User => By::User,
+            Grouping::Stack => By::Stack,
+            Grouping::Label => By::Label,
+            Grouping::Peer => By::Peer,
+        }
+    }
+}
+
+/// How goroutines are printed.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Output {
+    /// A table for people.
+    #[default]
+    Text,
+    /// One JSON object per look.
+    Json,
+    /// As the runtime itself prints all goroutines (debug=2).
+    Text2,
+    /// A gzipped profile.proto for `go tool pprof`.
+    Pprof,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed: jiff::SignedDuration = text
+        .parse()
+        .map_err(|_| "use a number and a unit: 500ms, 30s, 10m, 2h".to_owned())?;
+    Duration::try_from(parsed).map_err(|_| "it cannot be negative".to_owned())
+}
+
+/// Runs `gotap goroutines`.
+pub fn run(args: &GoroutinesArgs, out: &mut dyn Write) -> anyhow::Result<()> {
+    let filter = match &args.filter {
+        Some(text) => Some(compile_condition(text, &GoroutineNames)?),
+        None => None,
+    };
+    if args.output == Output::Pprof {
+        if args.every.is_some() || args.pid.len() > 1 {
+            bail!("-o pprof is one profile of one process: use it without --every, with one -p");
+        }
+        if is_terminal(&std::io::stdout()) {
+            bail!("-o pprof writes a compressed file: send it to one, `-o pprof > g.pb.gz`");
+        }
+    }
+    let sources: Vec<Source> = match &args.core {
+        Some(core) => vec![Source::core(core, args.program.as_deref())?],
+        None => args
+            .pid
+            .iter()
+            .map(|pid| Source::process(*pid))
+            .collect::<Result<_, _>>()?,
+    };
+    let began = Instant::now();
+    let mut seen: Vec<Sightings> = sources.iter().map(|_| Sightings::default()).collect();
+    if let Some(apart) = args.diff {
+        return differences(args, &sources, apart, out);
+    }
+    let in_place =
+        args.every.is_some() && args.output == Output::Text && is_terminal(&std::io::stdout());
+    let mut next = began;
+    loop {
+        if in_place {
+            // Home, and clear below (console_codes(4)).
+            write!(out, "\x1b[H\x1b[J")?;
+        }
+        for (source, seen) in sources.iter().zip(&mut seen) {
+            let mut survey = look(source, &args.wanted())?;
+            let now = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            seen.note(&mut survey, now);
+            if args.pid.len() > 1 && args.output == Output::Text {
+                writeln!(out, "process {}:", source.pid.unwrap_or_default())?;
+            }
+            print(args, source, &survey, filter.as_ref(), out)?;
+        }
+        out.flush()?;
+        let Some(apart) = args.every else {
+            return Ok(());
+        };
+        next += apart;
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+}
+
+impl GoroutinesArgs {
+    fn wanted(&self) -> Wanted {
+        let whole = matches!(self.output, Output::Text2 | Output::Pprof);
+        Wanted {
+            all_stacks: self.all_stacks || whole || self.by == Grouping::Stack,
+            args: self.output == Output::Text2,
+            details: self.list || self.filter.is_some(),
+            only: None,
+        }
+    }
+}
+
+fn print(
+    args: &GoroutinesArgs,
+    source: &Source,
+    survey: &Survey,
+    filter: Option<&Checked>,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let chosen = choose(survey, filter)?;
+    let minor = source.target.image.go_version().minor();
+    match args.output {
+        Output::Text2 => return Ok(traceback::write(out, survey, minor, &chosen)?),
+        Output::Pprof => return Ok(profile::write(out, survey, &chosen)?),
+        Output::Text | Output::Json => {}
+    }
+    let numbers: std::collections::HashSet<u64> = chosen.iter().map(|e| e.goid).collect();
+    let groups = group::groups(survey, args.by.by(), &|e| numbers.contains(&e.goid));
+    let verdict = verdict(survey);
+    if args.output == Output::Json {
+        let beside = json::Beside {
+            pid: source.pid,
+            groups: &groups,
+            verdict: verdict.as_deref(),
+        };
+        let list = args.list.then_some(chosen.as_slice());
+        return Ok(json::write(out, survey, &beside, list)?);
+    }
+    table::head(out, survey, verdict.as_deref())?;
+    if filter.is_some() {
+        writeln!(out, "{} of them match", chosen.len())?;
+    }
+    writeln!(out)?;
+    if args.list {
+        table::list(out, survey, &chosen)?;
+    } else {
+        table::groups(out, survey, &groups, args.top)?;
+    }
+    Ok(())
+}
+
+fn choose<'a>(survey: &'a Survey, filter: Option<&Checked>) -> anyhow::Result<Vec<&'a Entry>> {
+    let mut chosen = Vec::with_capacity(survey.goroutines.len());
+    for entry in &survey.goroutines {
+        let names = &survey.names;
+        let holds = match filter {
+            Some(filter) => filter
+                .holds(&Asked { entry, names })
+                .with_context(|| format!("goroutine {}", entry.goid))?,
+            None => true,
+        };
+        if holds {
+            chosen.push(entry);
+        }
+    }
+    // The one that crashed on top, as the runtime has it.
+    if let Some(at) = chosen.iter().position(|e| Some(e.goid) == survey.crashed) {
+        let crashed = chosen.remove(at);
+        chosen.insert(0, crashed);
+    }
+    Ok(chosen)
+}
+
+fn differences(
+    args: &GoroutinesArgs,
+    sources: &[Source],
+    apart: Duration,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let wanted = args.wanted();
+    let first: Vec<Survey> = sources
+        .iter()
+        .map(|s| look(s, &wanted))
+        .collect::<Result<_, _>>()?;
+    std::thread::sleep(apart);
+    for (source, before) in sources.iter().zip(&first) {
+        let after = look(source, &wanted)?;
+        let sites = growth(before, &after);
+        match args.output {
+            Output::Json => json::growth(out, before, &after, &sites)?,
+            Output::Text => {
+                writeln!(
+                    out,
+                    "{} goroutines, then {}: {:+}",
+                    before.total(),
+                    after.total(),
+                    after.total() as i64 - before.total() as i64
+                )?;
+                writeln!(out)?;
+                table::growth(out, &sites, args.top)?;
+            }
+            Output::Text2 | Output::Pprof => bail!("--diff prints text or json"),
+        }
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// Runs `gotap stack`.
+pub fn stack(args: &StackArgs, out: &mut dyn Write) -> anyhow::Result<()> {
+    let source = match (&args.core, args.pid) {
+        (Some(core), _) => Source::core(core, args.program.as_deref())?,
+        (None, Some(pid)) => Source::process(pid)?,
+        (None, None) => bail!("which process? use -p PID, or --core FILE"),
+    };
+    let wanted = Wanted {
+        all_stacks: true,
+        args: true,
+        details: true,
+        only: Some(args.goid),
+    };
+    let survey = look(&source, &wanted)?;
+    let Some(one) = survey.goroutines.first() else {
+        bail!(
+            "there is no goroutine {}; `gotap goroutines --list` shows all",
+            args.goid
+        );
+    };
+    let minor = source.target.image.go_version().minor();
+    match args.output {
+        Output::Text => table::stack(out, &survey, one)?,
+        Output::Text2 => traceback::write(out, &survey, minor, &[one])?,
+        Output::Pprof => profile::write(out, &survey, &[one])?,
+        Output::Json => json::one_line(out, &survey, one)?,
+    }
+    out.flush()?;
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! Arguments as a traceback prints them: words in hex, aggregates in braces
+//! (runtime/traceback.go: printArgs).
+
+use std::fmt::Write;
+
+use crate::addr::{ImageAddr, LiveAddr};
+use crate::image::{ArgShape, FUNCDATA_ARG_LIVE_INFO, Function, Image};
+
+/// `internal/abi.PCDATA_ArgLiveIndex`
+const PCDATA_ARG_LIVE_INDEX: u32 = 3;
+/// Aggregates inside aggregates that are followed.
+const MAX_DEPTH: usize = 8;
+
+/// The arguments of `function` at `pc` (as lines are looked up), whose area
+/// begins at `args`; `word` reads the stack. A `?` marks what may be stale, as
+/// the runtime marks it.
+pub fn render(
+    image: &Image,
+    function: &Function<'_>,
+    pc: ImageAddr,
+    args: LiveAddr,
+    word: &dyn Fn(LiveAddr) -> Option<u64>,
+) -> String {
+    let mut printer = Printer {
+        text: String::new(),
+        args,
+        word,
+        liveness: Liveness::of(image, function, pc),
+        slot: 0,
+    };
+    if let Some(info) = function.arg_info() {
+        printer.list(&info.args, 0);
+    }
+    printer.text
+}
+
+struct Liveness<'a> {
+    image: &'a Image,
+    info: Option<ImageAddr>,
+    index: i32,
+    start: u8,
+}
+
+impl<'a> Liveness<'a> {
+    fn of(image: &'a Image, function: &Function<'_>, pc: ImageAddr) -> Liveness<'a> {
+        let info = function.funcdata(FUNCDATA_ARG_LIVE_INFO);
+        let first = info.and_then(|at| image.bytes(at, 1)?.first().copied());
+        Liveness {
+            image,
+            info,
+            index: function.pcdata_at(PCDATA_ARG_LIVE_INDEX, pc),
+            start: first.unwrap_or(0xff),
+        }
+    }
+
+    fn is_live(&self, offset: u8, slot: u8) -> bool {
+        let (Some(info), Ok(index)) = (self.info, u64::try_from(self.index)) else {
+            return true;
+        };
+        if index == 0 || offset < self.start {
+            return true;
+        }
+        let at = info.offset(index).offset(u64::from(slot / 8));
+        let bits = self
+            .image
+            .bytes(at, 1)
+            .and_then(|b| b.first().copied())
+            .unwrap_or(0xff);
+        bits & (1 << (slot % 8)) != 0
+    }
+}
+
+struct Printer<'a> {
+    text: String,
+    args: LiveAddr,
+    word: &'a dyn Fn(LiveAddr) -> Option<u64>,
+    liveness: Liveness<'a>,
+    slot: u8,
+}
+
+impl Printer<'_> {
+    fn list(&mut self, shapes: &[ArgShape], depth: usize) {
+        for (i, shape) in shapes.iter().enumerate() {
+            if i > 0 {
+                self.text.push_str(", ");
+            }
+            match shape {
+                ArgShape::Scalar { offset, size } => self.scalar(*offset, *size),
+                ArgShape::FarScalar => self.text.push('_'),
+                ArgShape::More => self.text.push_str("..."),
+                ArgShape::Aggregate(parts) if depth < MAX_DEPTH => {
+                    self.text.push('{');
+                    self.list(parts, depth + 1);
+                    self.text.push('}');
+                }
+                ArgShape::Aggregate(_) => self.text.push_str("{...}"),
+            }
+        }
+    }
+
+    fn scalar(&mut self, offset: u8, size: u8) {
+        match (self.word)(self.args.offset(u64::from(offset))) {
+            Some(word) => {
+                let bits = u32::from(size.min(8)) * 8;
+                let mask = u64::MAX.checked_shr(64 - bits).unwrap_or(0);
+                let _ = write!(self.text, "{:#x}", word & mask);
+            }
+            None => self.text.push('_'),
+        }
+        if !self.liveness.is_live(offset, self.slot) {
+            self.text.push('?');
+        }
+        if offset >= self.liveness.start {
+            self.slot = self.slot.wrapping_add(1);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Whose stop is looked at next, at a price that does not grow with the number
+//! of threads.
+//!
+//! waitid(2) for any one of a thousand tracees looks at all of them, once before
+//! it sleeps and once after (kernel/exit.c, do_wait). So threads that hit lately
+//! are asked by name first, and the sleep is in sigtimedwait(2): SIGCHLD names
+//! the thread. It is not queued twice, so a name may be missing; a look at all
+//! comes soon after each SIGCHLD, and now and then in any case.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use crate::sys::signals::{ChildSignals, Heard};
+use crate::sys::wait::{self, Wait, Whom};
+
+/// Up to so many tracees, waiting for any costs a few microseconds at most, and
+/// is never late.
+const FEW: usize = 128;
+/// Every so many looks it is another thread's turn.
+const TURN: u32 = 8;
+/// How many threads are asked by name.
+const HOT: usize = 8;
+/// After a SIGCHLD, all are looked at again once this has passed for each tracee
+/// there is: such looks take 2 % of the time then.
+const SOON: Duration = Duration::from_micros(1);
+/// A thread whose SIGCHLD fell together with the last of many waits at most this
+/// long. A timer that is due before the kernel's own tick would have to be set
+/// at each sleep, which costs as much as the rest of it.
+const DOUBT: Duration = Duration::from_millis(4);
+/// How long nobody looks at all of them when nothing was heard.
+const RARELY: Duration = Duration::from_millis(20);
+
+/// What the tracer remembers between two looks.
+#[derive(Debug)]
+pub(super) struct Watch {
+    hot: Vec<i32>,
+    next: usize,
+    signals: Option<ChildSignals>,
+    /// The last look at all that found nothing.
+    looked: Instant,
+    /// A SIGCHLD was taken since: it may have stood for more than one thread.
+    heard: bool,
+    looks: u32,
+    /// Threads whose turn is still to come.
+    turns: Vec<i32>,
+}
+
+impl Watch {
+    /// For the calling thread.
+    pub(super) fn new() -> Watch {
+        Watch {
+            hot: Vec::with_capacity(HOT),
+            next: 0,
+            signals: ChildSignals::claim(),
+            looked: Instant::now(),
+            heard: true,
+            looks: 0,
+            turns: Vec::new(),
+        }
+    }
+
+    /// A thread hit a site.
+    pub(super) fn saw(&mut self, tid: i32) {
+        if self.hot.contains(&tid) {
+            return;
+        }
+        if self.hot.len() < HOT {
+            self.hot.push(tid);
+        } else if let Some(slot) = self.hot.get_mut(self.next % HOT) {
+            *slot = tid;
+            self.next = self.next.wrapping_add(1);
+        }
+    }
+
+    /// A thread is gone.
+    pub(super) fn forget(&mut self, tid: i32) {
+        self.hot.retain(|t| *t != tid);
+    }
+
+    /// All threads but one are gone.
+    pub(super) fn forget_all(&mut self) {
+        self.hot.clear();
+        self.turns.clear();
+    }
+
+    /// Sleeps until one of these tracees has something to report; nothing is
+    /// consumed. The kernel tells of the first that has something to say, so
+    /// those that hit all the time would hide the others: one after another is
+    /// asked in between.
+    pub(super) fn look(&mut self, threads: &HashSet<i32>) -> Wait {
+        self.looks = self.looks.wrapping_add(1);
+        if self.looks.is_multiple_of(TURN) {
+            // Everybody's turn comes within a thousand looks.
+            for _ in 0..=threads.len() / FEW {
+                if let Some(found) = self.turn(threads).and_then(ask) {
+                    return found;
+                }
+            }
+        }
+        if threads.len() <= FEW {
+            return wait::peek(Whom::Any, false);
+        }
+        if let Some(found) = self.ask_hot() {
+            return found;
+        }
+        let Some(signals) = &self.signals else {
+            return wait::peek(Whom::Any, false);
+        };
+        let tracees = u32::try_from(threads.len()).unwrap_or(u32::MAX);
+        let soon = SOON.saturating_mul(tracees);
+        loop {
+            let (due, longest) = if self.heard {
+                (soon.min(RARELY), DOUBT)
+            } else {
+                (RARELY, RARELY)
+            };
+            let now = Instant::now();
+            if now.saturating_duration_since(self.looked) >= due {
+                match wait::peek(Whom::Any, true) {
+                    Wait::Nothing => (self.looked, self.heard) = (now, false),
+                    found => return found,
+                }
+                continue;
+            }
+            match signals.wait(longest) {
+                Heard::Of(tid) => {
+                    self.heard = true;
+                    if let Some(found) = ask(tid) {
+                        return found;
+                    }
+                }
+                Heard::Nothing => {}
+                Heard::Interrupted => return Wait::Interrupted,
+            }
+        }
+    }
+
+    fn turn(&mut self, threads: &HashSet<i32>) -> Option<i32> {
+        if self.turns.is_empty() {
+            self.turns.extend(threads);
+        }
+        self.turns.pop()
+    }
+
+    /// In turn, so that none of them is asked last every time.
+    fn ask_hot(&mut self) -> Option<Wait> {
+        let count = self.hot.len();
+        (0..count).find_map(|_| {
+            self.next = self.next.wrapping_add(1);
+            ask(*self.hot.get(self.next % count)?)
+        })
+    }
+}
+
+fn ask(tid: i32) -> Option<Wait> {
+    match wait::peek(Whom::Tid(tid), true) {
+        Wait::Nothing | Wait::NoTracees | Wait::Interrupted => None,
+        found => Some(found),
+    }
+}

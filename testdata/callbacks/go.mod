@@ -1,0 +1,3 @@
+module gotap.test/callbacks
+
+go 1.19

@@ -1,0 +1,3 @@
+module gotap.test/memstats
+
+go 1.19

@@ -1,0 +1,7 @@
+//go:build !cgoprobe
+
+package main
+
+const hasC = false
+
+func parkC() {}
