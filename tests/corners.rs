@@ -157,7 +157,6 @@ fn it_runs_another_program_while_gotap_comes_and_goes() {
         if i % 3 == 1 {
             gotap.signal(Signal::SIGINT);
         }
-        eprintln!("{i}");
         target.expect_line("ready ");
         let end = Instant::now();
         gotap.signal(Signal::SIGINT);

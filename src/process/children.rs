@@ -10,7 +10,7 @@ use super::ProcessError;
 use super::leave::{PATIENCE, Settled};
 use super::memory::ProcessMemory;
 use super::procfs;
-use super::region::{Installed, move_to};
+use super::region::{INT3, Installed, move_to};
 use super::remote::{Remote, call_in_child};
 use super::tracer::Tracer;
 use crate::addr::LiveAddr;
@@ -161,8 +161,10 @@ impl Installed {
     /// Cleans a forked child's copy: bytes, action, mapping. The child is stopped.
     fn clean_copy(&self, child: i32, remote: &Remote) -> Result<(), ProcessError> {
         let memory = ProcessMemory::open(child)?;
-        for (slot, armed) in self.region.slots.iter().zip(&self.armed) {
-            if *armed {
+        // What is armed now is not what was when it was forked.
+        for slot in &self.region.slots {
+            let mut byte = [0];
+            if memory.read(LiveAddr(slot.site), &mut byte).is_ok() && byte == [INT3] {
                 memory.write(slot.site, &[slot.original])?;
             }
         }

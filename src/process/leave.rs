@@ -75,6 +75,7 @@ impl Tracer {
             note(Err(ProcessError::Stuck(self.pid)));
         }
         clear &= self.let_children_go();
+        tracing::debug!(?stuck, clear, "every thread was visited");
         die::here("leave:after-visit");
         if clear && !self.threads.is_empty() {
             note(self.take_out());
@@ -101,28 +102,29 @@ impl Tracer {
         let mut seen = HashSet::new();
         let mut slow = Vec::new();
         loop {
-            // Threads may have started meanwhile.
+            // Threads may have started meanwhile. None waits for one that sleeps
+            // in the kernel: that one is asked again, and again.
+            let mut ask = std::mem::take(&mut slow);
             let new: Vec<i32> = self.threads.difference(&seen).copied().collect();
-            for tid in new {
-                seen.insert(tid);
-                if seen.len().is_multiple_of(VISITS) {
+            seen.extend(&new);
+            ask.extend(new);
+            if ask.is_empty() {
+                return stuck;
+            }
+            let late = Instant::now() > deadline;
+            for (i, tid) in ask.into_iter().enumerate() {
+                if i % VISITS == VISITS - 1 {
                     self.serve_others(tid);
                 }
-                let brief = deadline.min(Instant::now() + BRIEFLY);
-                if self.visit(tid, brief) == Settled::Stuck {
+                if self.visit(tid, Instant::now() + BRIEFLY) != Settled::Stuck {
+                    continue;
+                }
+                if late {
+                    self.threads.remove(&tid);
+                    stuck.push(tid);
+                } else {
                     slow.push(tid);
                 }
-            }
-            // The others do not wait for one that sleeps in the kernel.
-            let Some(tid) = slow.pop() else {
-                if self.threads.is_subset(&seen) {
-                    return stuck;
-                }
-                continue;
-            };
-            if self.visit(tid, deadline) == Settled::Stuck {
-                self.threads.remove(&tid);
-                stuck.push(tid);
             }
         }
     }

@@ -27,7 +27,7 @@ use super::procfs::{self, Mapping};
 use super::tracer::Tracer;
 use crate::addr::LiveAddr;
 use crate::memory::Memory;
-use crate::sys::wait::{Stop, Wait};
+use crate::sys::wait::{Stop, Wait, Whom};
 use crate::sys::{Regs, ptrace, wait};
 
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
@@ -37,6 +37,9 @@ const PAGE: u64 = 4096;
 const ROUNDS: usize = 20;
 /// How many sleeping threads are tried in one round.
 const QUIET_ENOUGH: usize = 4;
+/// How often a thread is looked at before we sleep in between, and how long.
+const AWAKE: u32 = 32;
+const GLANCE: Duration = Duration::from_micros(50);
 /// How many threads are looked at to find them.
 const LOOKED_AT: usize = 256;
 
@@ -141,7 +144,7 @@ impl Borrowed {
         let mut begun = false;
         loop {
             ptrace::cont_to_syscall(self.tid, 0)?;
-            match wait::await_change(self.tid) {
+            match await_change(self.tid) {
                 Wait::Stopped {
                     stop: Stop::Syscall,
                     ..
@@ -203,7 +206,7 @@ impl Borrowed {
             };
         }
         let _ = ptrace::cont(self.tid, 0);
-        match wait::await_change(self.tid) {
+        match await_change(self.tid) {
             Wait::Stopped {
                 stop: Stop::Interrupt,
                 ..
@@ -490,6 +493,36 @@ impl Tracer {
         let unmapped = self.unmap(at, PAGE);
         let value = result?;
         unmapped.map(|()| value)
+    }
+}
+
+/// Waits for what a thread that runs a few instructions has to report. It may
+/// die instead, of an exec that another thread makes; the exec waits until all
+/// who died of it are seen, and the first thread until it is over (`de_thread`
+/// in fs/exec.c).
+fn await_change(tid: i32) -> Wait {
+    let mut glances = 0u32;
+    loop {
+        match wait::peek(Whom::Tid(tid), true) {
+            Wait::Nothing | Wait::Interrupted => {}
+            change => return change,
+        }
+        glances = glances.wrapping_add(1);
+        if glances < AWAKE {
+            std::thread::yield_now();
+            continue;
+        }
+        std::thread::sleep(GLANCE);
+        while let Wait::Exited { tid: other, .. } | Wait::Killed { tid: other, .. } =
+            wait::peek_end()
+            // How a process ended is for others to hear.
+            && procfs::status(other).is_ok_and(|s| s.tgid != other)
+        {
+            wait::consume_end(other);
+        }
+        if procfs::status(tid).is_ok_and(|s| "ZX".contains(s.state)) {
+            return Wait::NoTracees;
+        }
     }
 }
 
