@@ -9,13 +9,16 @@
 //! rdi, rsi, rdx; the saved rip lies at +168 of the ucontext, `REG_RIP` of
 //! glibc's sys/ucontext.h, `rip` of the kernel's sigcontext):
 //!
-//! 1. The saved rip lies in the region: the tracer had moved the thread on and
-//!    died before it consumed the signal. Return.
-//! 2. `si_code` is not `SI_KERNEL`: no int3 (`do_int3_user` in the kernel's
+//! 1. `si_code` is not `SI_KERNEL`: no int3 (`do_int3_user` in the kernel's
 //!    arch/x86/kernel/traps.c forces the signal without further information).
-//!    The old action's business.
+//!    The old action's business, wherever the thread stands.
+//! 2. The saved rip lies in the region: the tracer had moved the thread on and
+//!    died before it consumed the signal. Return.
 //! 3. rip-1 is in the site table: rip becomes the slot. Whether the int3 is
 //!    still there does not matter; the slot does what the instruction does.
+//!    A RET is done right here: signals that waited are then delivered in Go
+//!    code, where the runtime can preempt (isAsyncSafePoint, runtime/preempt.go).
+//!    In a loop over a traced function they would hardly ever be otherwise.
 //! 4. rip itself is a site: the tracer had moved the thread back to it. Return.
 //! 5. rip-1 does not hold an int3 (any more): one that somebody has taken out
 //!    since (a gotap that cleaned up after another). The instruction that it
@@ -43,6 +46,9 @@ use iced_x86::code_asm::{
 /// Offset of the saved rip in `ucontext_t` on x86-64 Linux.
 pub const UCONTEXT_RIP: i32 = 168;
 
+/// Offset of the saved rsp.
+pub const UCONTEXT_RSP: i32 = 160;
+
 /// Offset of `si_code` in `siginfo_t`.
 pub const SIGINFO_CODE: i32 = 8;
 
@@ -51,6 +57,9 @@ pub const SI_KERNEL: i32 = 0x80;
 
 /// Bytes of a site table entry: site, slot, lengths and original byte.
 pub const ENTRY_SIZE: u64 = 24;
+
+/// The whole of a near return; Go pads some, but writes no other.
+const RET: i32 = 0xc3;
 
 const SIGTRAP: i32 = 5;
 const SYS_RT_SIGACTION: i32 = 13;
@@ -98,6 +107,7 @@ pub fn assemble_handler(plan: &HandlerPlan) -> Result<Vec<u8>, IcedError> {
     let mut search = a.create_label();
     let mut lower = a.create_label();
     let mut hit = a.create_label();
+    let mut do_ret = a.create_label();
     let mut not_found = a.create_label();
     let mut restart = a.create_label();
     let mut done = a.create_label();
@@ -105,16 +115,16 @@ pub fn assemble_handler(plan: &HandlerPlan) -> Result<Vec<u8>, IcedError> {
     let saved_rip = qword_ptr(rdx + UCONTEXT_RIP);
 
     a.endbr64()?;
-    // 1: in the region?
+    // 1: an int3?
+    a.cmp(dword_ptr(rsi + SIGINFO_CODE), SI_KERNEL)?;
+    a.jne(chain)?;
+    // 2: in the region?
     a.mov(rax, saved_rip)?;
     a.mov(rcx, plan.region)?;
     a.mov(r8, rax)?;
     a.sub(r8, rcx)?;
     a.cmp(r8, i32::try_from(plan.region_len).unwrap_or(i32::MAX))?;
     a.jb(done)?;
-    // 2: an int3?
-    a.cmp(dword_ptr(rsi + SIGINFO_CODE), SI_KERNEL)?;
-    a.jne(chain)?;
     // 3 and 4: binary search for rax, which is rip-1 in the first round and rip
     // in the second; entries r8 up to r9 are still possible.
     a.dec(rax)?;
@@ -139,9 +149,18 @@ pub fn assemble_handler(plan: &HandlerPlan) -> Result<Vec<u8>, IcedError> {
     a.set_label(&mut hit)?;
     a.cmp(rax, saved_rip)?; // the second round?
     a.je(done)?;
+    a.cmp(byte_ptr(rcx + r11 * 8 + 16), RET)?;
+    a.je(do_ret)?;
     a.mov(rax, qword_ptr(rcx + r11 * 8 + 8))?;
     a.mov(saved_rip, rax)?;
     a.set_label(&mut done)?;
+    a.ret()?;
+    a.set_label(&mut do_ret)?;
+    a.mov(rax, qword_ptr(rdx + UCONTEXT_RSP))?;
+    a.mov(r8, qword_ptr(rax))?;
+    a.mov(saved_rip, r8)?;
+    a.add(rax, 8)?;
+    a.mov(qword_ptr(rdx + UCONTEXT_RSP), rax)?;
     a.ret()?;
     a.set_label(&mut not_found)?;
     a.cmp(rax, saved_rip)?;

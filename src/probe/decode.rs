@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::addr::LiveAddr;
-use crate::arch::abi::{self, Location, Reg};
+use crate::arch::abi::{self, INT_REGISTERS, Location, Reg};
 use crate::image::signature::locate;
 use crate::image::types::{Param, Signature, Source, TypeId, TypeKind, TypeTable};
 use crate::memory::Memory;
@@ -16,6 +16,10 @@ use crate::value::{Limits, Place, RuntimeTypes, Value, load_all, preload};
 /// The largest value that is gathered from registers, bytes: nine integer and
 /// fifteen float registers' worth.
 const MAX_GATHERED: usize = 24 * 8;
+
+/// Registers shown where nothing is known of the results: as many as
+/// `(n int, err error)` takes.
+const RAW_RESULTS: usize = 3;
 
 /// The registers that Go passes values in.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +49,8 @@ pub struct Decoder {
     pub from_dwarf: bool,
     /// Only shapes are known: aggregates are words without names.
     shapes_only: bool,
+    /// Nothing is known of the results: the first registers are shown as they are.
+    raw_results: bool,
     /// Where the receiver (or first argument) is spilled to, from argp.
     pub first_spill: Option<u64>,
 }
@@ -91,6 +97,7 @@ impl Decoder {
             results: results.map(|p| part(p, 'r')).collect::<Option<_>>()?,
             from_dwarf: signature.source == Source::Dwarf,
             shapes_only: signature.source == Source::ArgInfo,
+            raw_results: signature.results.is_none() && abi == abi::Abi::Internal,
             first_spill: layout.params.first().and_then(|slot| slot.spill),
         })
     }
@@ -136,6 +143,9 @@ impl Decoder {
 
     /// The results, at a RET. `argp` is RSP+8 there.
     pub fn results(&self, from: &Origin<'_>) -> Vec<(Arc<str>, Value)> {
+        if self.raw_results {
+            return raw_registers(&from.registers);
+        }
         load_parts(&self.results, from)
     }
 
@@ -178,6 +188,17 @@ pub struct Origin<'a> {
     pub limits: &'a Limits,
     /// What the program's own type data tells.
     pub runtime: &'a dyn RuntimeTypes,
+}
+
+/// The registers that results begin in, by name: whether the function gives any
+/// at all is not known.
+fn raw_registers(registers: &Registers) -> Vec<(Arc<str>, Value)> {
+    INT_REGISTERS
+        .iter()
+        .zip(registers.ints)
+        .take(RAW_RESULTS)
+        .map(|(name, word)| (Arc::from(*name), Value::Raw(word)))
+        .collect()
 }
 
 /// A struct of which only the shape is known, as the list of words it is.
@@ -336,6 +357,20 @@ mod tests {
             shown,
             ["a0=42", "a1=\"hello\"", "a2=[2]int{7, 8}", "a3=1.5"]
         );
+    }
+
+    #[test]
+    fn unknown_results_are_the_first_registers_as_they_are() {
+        let unknown = Signature {
+            results: None,
+            source: Source::ArgInfo,
+            ..signature(&[0], &[])
+        };
+        let decoder = Decoder::new(&Table, &unknown, abi::Abi::Internal).expect("int is known");
+        let (memory, limits) = (Patchwork::default(), Limits::default());
+        let results = decoder.results(&origin(&memory, &limits, [1, 2, 3, 4, 0, 0, 0, 0, 0]));
+        let shown: Vec<String> = results.iter().map(|(n, v)| format!("{n}={v}")).collect();
+        assert_eq!(shown, ["rax=raw(0x1)", "rbx=raw(0x2)", "rcx=raw(0x3)"]);
     }
 
     #[test]

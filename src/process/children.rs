@@ -172,6 +172,7 @@ impl Installed {
         }
         let action = [libc::SIGTRAP as u64, self.old_action_at(), 0, 8, 0, 0];
         let mut calls = Vec::new();
+        // Both fail, and that is right, in a child forked after they were done.
         if self.handling {
             calls.push((libc::SYS_rt_sigaction, action));
         }

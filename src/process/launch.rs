@@ -10,6 +10,8 @@ use crate::sys::spawn::spawn_held;
 use crate::sys::wait::{Stop, Wait, Whom};
 use crate::sys::{ptrace, wait};
 
+/// How long the threads of a process that ends may take to be gone.
+const ENDING: Duration = Duration::from_secs(2);
 /// How long exec may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -120,12 +122,21 @@ impl Tracer {
         self.threads.clear();
     }
 
-    /// How a launched program ended, if it has: for after [`Tracer::leave`].
+    /// How a launched program ended, if it has: for after [`Tracer::leave`]. Its
+    /// first thread may have ended a moment before the others: they are waited for.
     pub fn try_reap(&self) -> Option<Ending> {
-        match wait::consume_end(self.pid) {
-            Wait::Exited { code, .. } => Some(Ending::Exited(code)),
-            Wait::Killed { signal, .. } => Some(Ending::Killed(signal)),
-            Wait::Stopped { .. } | Wait::Interrupted | Wait::Nothing | Wait::NoTracees => None,
+        let deadline = Instant::now() + ENDING;
+        loop {
+            match wait::consume_end(self.pid) {
+                Wait::Exited { code, .. } => return Some(Ending::Exited(code)),
+                Wait::Killed { signal, .. } => return Some(Ending::Killed(signal)),
+                Wait::Nothing if !self.is_alive() && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Wait::Stopped { .. } | Wait::Interrupted | Wait::Nothing | Wait::NoTracees => {
+                    return None;
+                }
+            }
         }
     }
 

@@ -17,10 +17,18 @@ use crate::sys::{ptrace, vm, wait};
 /// How long threads may take to stop before gotap gives up on them.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long one thread may keep the others waiting.
+const BRIEFLY: Duration = Duration::from_millis(20);
+
+/// Visits between which the threads that were visited are served.
+const VISITS: usize = 16;
+
 /// Between two looks at a thread that was asked to stop.
 const GLANCE: Duration = Duration::from_micros(20);
 /// Looks after which others are served: the thread may wait for them.
 const PATIENT_GLANCES: u32 = 16;
+/// How many others are served at a time.
+const SERVED: usize = 64;
 
 /// A Go handler's stack is 32 KiB (gsignal, runtime/os_linux.go).
 const HANDLER_STACK: usize = 32 << 10;
@@ -39,24 +47,6 @@ pub(super) enum Settled {
     Gone,
     /// It does not stop.
     Stuck,
-}
-
-/// Which threads stay traced when all are visited.
-#[derive(Debug)]
-pub(super) enum Keep {
-    /// Every one.
-    All,
-    /// A few.
-    These(Vec<i32>),
-}
-
-impl Keep {
-    fn has(&self, tid: i32) -> bool {
-        match self {
-            Keep::All => true,
-            Keep::These(tids) => tids.contains(&tid),
-        }
-    }
 }
 
 impl Tracer {
@@ -79,9 +69,7 @@ impl Tracer {
         }
         die::here("leave:after-restore");
         let deadline = Instant::now() + PATIENCE;
-        // Some stay until the calls are made; all others are let go at once.
-        let kept = Keep::These(self.kept_threads());
-        let stuck = self.visit_all(deadline, &kept);
+        let stuck = self.visit_all(deadline);
         let mut clear = stuck.iter().all(|tid| self.is_outside(*tid));
         if !stuck.is_empty() {
             note(Err(ProcessError::Stuck(self.pid)));
@@ -90,68 +78,73 @@ impl Tracer {
         die::here("leave:after-visit");
         if clear && !self.threads.is_empty() {
             note(self.take_out());
+            // Children that were forked until now have a copy of what was there.
+            self.serve_others(0);
+            self.let_children_go(deadline);
         }
-        self.give_back_for_good();
-        self.let_threads_go(deadline);
         self.installed = None;
+        self.give_back_for_good();
+        self.let_threads_go();
         match first_error {
             Some(e) => Err(e),
             None => Ok(()),
         }
     }
 
-    /// The threads that [`Tracer::take_out`] will choose from.
-    fn kept_threads(&self) -> Vec<i32> {
-        if self.installed.is_none() {
-            return Vec::new();
-        }
-        let asleep = self.sleeping_threads();
-        if asleep.is_empty() {
-            self.threads.iter().copied().take(1).collect()
-        } else {
-            asleep
-        }
-    }
-
-    /// Settles every thread once; lets all go but those to `keep`. Gives back
-    /// those that did not stop.
-    pub(super) fn visit_all(&mut self, deadline: Instant, keep: &Keep) -> Vec<i32> {
+    /// Settles every thread once, and lets it go on, traced. Gives back those
+    /// that did not stop.
+    pub(super) fn visit_all(&mut self, deadline: Instant) -> Vec<i32> {
         let mut stuck = Vec::new();
         if self.held {
             return stuck;
         }
         let mut seen = HashSet::new();
+        let mut slow = Vec::new();
         loop {
             // Threads may have started meanwhile.
             let new: Vec<i32> = self.threads.difference(&seen).copied().collect();
-            if new.is_empty() {
-                return stuck;
-            }
             for tid in new {
                 seen.insert(tid);
-                match self.settle(tid, deadline) {
-                    Settled::Gone => {
-                        self.threads.remove(&tid);
-                    }
-                    Settled::Stuck => {
-                        self.threads.remove(&tid);
-                        stuck.push(tid);
-                    }
-                    settled if keep.has(tid) => self.go_on(tid, settled),
-                    settled => {
-                        self.let_go(tid, settled);
-                        self.threads.remove(&tid);
-                    }
+                if seen.len().is_multiple_of(VISITS) {
+                    self.serve_others(tid);
                 }
+                let brief = deadline.min(Instant::now() + BRIEFLY);
+                if self.visit(tid, brief) == Settled::Stuck {
+                    slow.push(tid);
+                }
+            }
+            // The others do not wait for one that sleeps in the kernel.
+            let Some(tid) = slow.pop() else {
+                if self.threads.is_subset(&seen) {
+                    return stuck;
+                }
+                continue;
+            };
+            if self.visit(tid, deadline) == Settled::Stuck {
+                self.threads.remove(&tid);
+                stuck.push(tid);
             }
         }
     }
 
-    fn let_threads_go(&mut self, deadline: Instant) {
-        while let Some(tid) = self.threads.iter().next().copied() {
+    fn visit(&mut self, tid: i32, deadline: Instant) -> Settled {
+        if !self.threads.contains(&tid) {
+            return Settled::Gone;
+        }
+        let settled = self.settle(tid, deadline);
+        if settled == Settled::Gone {
             self.threads.remove(&tid);
+        }
+        self.go_on(tid, settled);
+        settled
+    }
+
+    fn let_threads_go(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while let Some(tid) = self.threads.iter().next().copied() {
             let settled = self.settle(tid, deadline);
             self.let_go(tid, settled);
+            self.threads.remove(&tid);
         }
     }
 
@@ -178,8 +171,7 @@ impl Tracer {
         }
         die::here("leave:after-sigaction");
         // An exec since then took everything along.
-        if let Some(installed) = &mut self.installed {
-            installed.handling = false;
+        if self.installed.is_some() {
             self.unmap(base, len)?;
         }
         Ok(())
@@ -245,7 +237,7 @@ impl Tracer {
                         if !self.is_there(tid) {
                             return Settled::Gone;
                         }
-                        self.serve_others();
+                        self.serve_others(tid);
                     }
                     std::thread::sleep(GLANCE);
                 }
@@ -276,18 +268,31 @@ impl Tracer {
     }
 
     /// What a thread may be waiting for while we wait for it: a vfork child that
-    /// waits for us, and threads whose end must be seen before an exec goes on.
-    fn serve_others(&mut self) {
-        loop {
-            match wait::peek_end() {
-                Wait::Exited { tid, .. } | Wait::Killed { tid, .. } if tid != self.pid => {
+    /// waits for us, threads whose end must be seen before an exec goes on. And
+    /// those that we have seen already run, and have signals to take.
+    fn serve_others(&mut self, waiting_for: i32) {
+        for _ in 0..SERVED {
+            match wait::peek(Whom::Any, true) {
+                Wait::Stopped { tid, stop } if tid != waiting_for => {
+                    // A hit is not lost: its stop is reported until it is passed.
+                    if self.on_stop(tid, stop).is_some() {
+                        return;
+                    }
+                }
+                Wait::Exited { tid, .. } | Wait::Killed { tid, .. }
+                    if tid != waiting_for && tid != self.pid =>
+                {
                     wait::consume_end(tid);
                     self.forget(tid);
                 }
-                _ => break,
+                Wait::Stopped { .. }
+                | Wait::Exited { .. }
+                | Wait::Killed { .. }
+                | Wait::Nothing
+                | Wait::NoTracees
+                | Wait::Interrupted => return,
             }
         }
-        self.serve_children();
     }
 
     /// Inside the handler, which has still to send its thread to a slot: that
@@ -301,16 +306,15 @@ impl Tracer {
     }
 
     fn settle_stop(&mut self, tid: i32, stop: Stop) -> Option<Settled> {
-        if self.in_handler(tid) {
+        if stop != Stop::Syscall && self.in_handler(tid) {
             let signal = if let Stop::Signal(signal) = stop {
                 signal
             } else {
                 wait::consume(tid);
                 0
             };
-            // A few instructions more; it stops again behind them.
-            let _ = ptrace::interrupt(tid);
-            let _ = ptrace::cont(tid, signal);
+            // On to its sigreturn. (An interrupt would stop it where it is.)
+            let _ = ptrace::cont_to_syscall(tid, signal);
             return None;
         }
         match stop {
@@ -350,6 +354,7 @@ impl Tracer {
             }
             Stop::Syscall | Stop::Other(_) => {
                 wait::consume(tid);
+                let _ = ptrace::interrupt(tid);
                 let _ = ptrace::cont(tid, 0);
                 None
             }

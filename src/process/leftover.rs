@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::ProcessError;
 use super::die;
-use super::leave::{Keep, PATIENCE};
+use super::leave::PATIENCE;
 use super::procfs::{self, Mapping};
 use super::region::{INT3, Installed, PAGE};
 use super::remote::Remote;
@@ -60,7 +60,7 @@ impl Tracer {
         die::here("clean:disarmed");
         // Every thread passes through a stop on clean ground before the region goes.
         let deadline = Instant::now() + PATIENCE;
-        let stuck = self.visit_all(deadline, &Keep::All);
+        let stuck = self.visit_all(deadline);
         if !stuck.is_empty() {
             return Err(ProcessError::Stuck(self.pid));
         }

@@ -68,6 +68,19 @@ impl ProcessMemory {
         }
     }
 
+    /// A process whose first thread has ended lives on, but only an open
+    /// `/proc/PID/mem` still reaches its memory.
+    fn read_file(&self, at: LiveAddr, into: &mut [u8]) -> Result<(), MemoryError> {
+        let len = into.len();
+        let file = self.file.as_ref().ok_or(MemoryError::Gone)?;
+        match file.read_at(into, at.0) {
+            Ok(n) if n == len => Ok(()),
+            // No memory any more (mem_rw in the kernel's fs/proc/base.c).
+            Ok(0) => Err(MemoryError::Gone),
+            Ok(_) | Err(_) => Err(MemoryError::Unmapped { at, len }),
+        }
+    }
+
     /// Writes all of `bytes`.
     pub fn write(&self, at: u64, bytes: &[u8]) -> Result<(), ProcessError> {
         let failed = |source| ProcessError::Write {
@@ -96,7 +109,7 @@ impl Memory for ProcessMemory {
         let len = into.len();
         match vm::read(self.pid, at.0, into) {
             Ok(n) if n == len => Ok(()),
-            Err(Errno::ESRCH) => Err(MemoryError::Gone),
+            Err(Errno::ESRCH) => self.read_file(at, into),
             Ok(_) | Err(_) => Err(MemoryError::Unmapped { at, len }),
         }
     }
@@ -117,7 +130,14 @@ impl Memory for ProcessMemory {
                     batch.iter_mut().map(|p| IoSliceMut::new(p.into)).collect();
                 match vm::read_many(self.pid, &mut local, &remote) {
                     Ok(n) => n,
-                    Err(Errno::ESRCH) => return Err(MemoryError::Gone),
+                    Err(Errno::ESRCH) if self.file.is_none() => return Err(MemoryError::Gone),
+                    Err(Errno::ESRCH) => {
+                        for piece in batch.iter_mut() {
+                            piece.ok = self.read_file(piece.at, piece.into).is_ok();
+                        }
+                        rest = rest.split_at_mut(taken).1;
+                        continue;
+                    }
                     Err(_) => 0,
                 }
             };

@@ -5,6 +5,7 @@
 //! Who lives here: everything that calls ptrace, on the one tracer thread.
 //! Nobody here knows symbols or Go. Allowed in: session (and ps, which only lists).
 
+mod by_hand;
 mod children;
 pub mod core;
 pub mod details;
@@ -14,7 +15,6 @@ mod leave;
 mod leftover;
 pub mod list;
 pub mod memory;
-mod preempt;
 pub mod procfs;
 pub mod region;
 mod remote;
@@ -101,6 +101,16 @@ pub enum ProcessError {
     /// A system call made in the target failed.
     #[error("the target could not {what}: {errno}")]
     Remote {
+        /// What was tried.
+        what: &'static str,
+        /// Why.
+        errno: nix::errno::Errno,
+    },
+    /// The same, and it filters its system calls.
+    #[error(
+        "the target could not {what}: {errno}; it filters its system calls (seccomp): run gotap with CAP_SYS_ADMIN, which may suspend that for its own"
+    )]
+    Filtered {
         /// What was tried.
         what: &'static str,
         /// Why.

@@ -219,6 +219,13 @@ pub fn check_traceable(pid: i32) -> Result<Status, ProcessError> {
             why: "is gotap itself",
         });
     }
+    let others = || threads(pid).is_ok_and(|all| all.iter().any(|t| *t != pid));
+    if status.state == 'Z' && others() {
+        return Err(ProcessError::NotTraceable {
+            pid,
+            why: "has lost its first thread; nothing under /proc tells of its memory any more",
+        });
+    }
     if status.state == 'Z' || status.state == 'X' {
         return Err(ProcessError::NotTraceable {
             pid,

@@ -76,15 +76,16 @@ impl Installed {
         self.region.slots.get(index).map(|s| s.at)
     }
 
-    /// The slot that a pc lies in.
-    pub(super) fn slot_at(&self, rip: u64) -> Option<&PlacedSlot> {
-        self.region.slot_at(rip)
-    }
-
     /// The original place of a pc inside a slot.
     pub fn home_of(&self, rip: u64) -> Option<Place> {
+        self.in_slot(rip).map(|(_, place)| place)
+    }
+
+    /// The slot that a pc is in, and its original place.
+    pub fn in_slot(&self, rip: u64) -> Option<(&PlacedSlot, Place)> {
         let placed = self.region.slot_at(rip)?;
-        placed.slot.place(usize::try_from(rip - placed.at).ok()?)
+        let offset = usize::try_from(rip - placed.at).ok()?;
+        Some((placed, placed.slot.place(offset)?))
     }
 
     /// Where `struct kernel_sigaction` of the action before lies in the target.

@@ -90,8 +90,8 @@ pub(super) struct Borrowed {
     used: bool,
     /// Belongs in a group stop.
     group: bool,
-    /// We switched its filters off.
-    seccomp: bool,
+    /// It has filters, and we switched them off.
+    seccomp: Option<bool>,
     /// Its blocked signals, where we have blocked all.
     mask: Option<u64>,
 }
@@ -113,7 +113,7 @@ impl Borrowed {
             used: false,
             group,
             // Not allowed to: then the filter decides what we may do.
-            seccomp: filtered && ptrace::suspend_seccomp(tid, true).is_ok(),
+            seccomp: filtered.then(|| ptrace::suspend_seccomp(tid, true).is_ok()),
             mask: None,
         }
     }
@@ -140,7 +140,7 @@ impl Borrowed {
         die::here("call:before");
         let mut begun = false;
         loop {
-            ptrace::cont_to_syscall(self.tid)?;
+            ptrace::cont_to_syscall(self.tid, 0)?;
             match wait::await_change(self.tid) {
                 Wait::Stopped {
                     stop: Stop::Syscall,
@@ -178,7 +178,7 @@ impl Borrowed {
 
     /// Gives the registers back, and the filters.
     fn restore(&self) -> Result<(), Errno> {
-        if self.seccomp {
+        if self.seccomp == Some(true) {
             let _ = ptrace::suspend_seccomp(self.tid, false);
         }
         if let Some(mask) = self.mask {
@@ -249,12 +249,16 @@ impl Tracer {
             let Some(borrowed) = &mut self.borrowed else {
                 return Err(ProcessError::Stuck(self.pid));
             };
-            let tid = borrowed.tid;
+            let (tid, filtered) = (borrowed.tid, borrowed.seccomp == Some(false));
             match borrowed.call(number, args) {
                 // The kernel returns -4095..-1 for errors.
                 Ok(Called::Done(value)) if value > u64::MAX - 4095 => {
                     let errno = Errno::from_raw(value.wrapping_neg() as i32);
-                    return Err(ProcessError::Remote { what, errno });
+                    return Err(if filtered {
+                        ProcessError::Filtered { what, errno }
+                    } else {
+                        ProcessError::Remote { what, errno }
+                    });
                 }
                 Ok(Called::Done(value)) => return Ok(value),
                 Ok(Called::Signal(signal)) => {
@@ -398,7 +402,7 @@ impl Tracer {
 
     /// A few threads that seem to sleep so: /proc/PID/task/TID/syscall begins
     /// with the number of the call (proc(5)).
-    pub(super) fn sleeping_threads(&self) -> Vec<i32> {
+    fn sleeping_threads(&self) -> Vec<i32> {
         let mut tids: Vec<i32> = self.threads.iter().copied().collect();
         // sysmon is among the first.
         tids.sort_unstable();

@@ -10,14 +10,16 @@ use std::collections::HashSet;
 use nix::errno::Errno;
 
 use super::ProcessError;
+use super::by_hand::done_by_hand;
 use super::children::Children;
 use super::die;
 use super::memory::ProcessMemory;
-use super::preempt::looks_at_pc;
 use super::procfs;
 use super::region::Installed;
 use super::remote::{Borrowed, Remote};
 use super::watch::Watch;
+use crate::addr::LiveAddr;
+use crate::memory::Memory;
 use crate::sys::wait::{Stop, Wait};
 use crate::sys::{Regs, ptrace, wait};
 
@@ -324,7 +326,7 @@ impl Tracer {
         // that somebody sent goes to the program.
         let ours = site.is_some() && ptrace::signal_code(tid) == Ok(libc::SI_KERNEL);
         let (Some((index, armed)), true) = (site, ours) else {
-            self.resume(tid, libc::SIGTRAP);
+            self.on_signal(tid, libc::SIGTRAP);
             return None;
         };
         regs.rip = at;
@@ -359,30 +361,41 @@ impl Tracer {
         die::here("hit:after-cont");
     }
 
-    /// Faults of a displaced instruction are shown at the instruction's own
-    /// place, where Go knows how to make a panic of them.
+    /// A signal is delivered at a place that the program knows, if there is one:
+    /// behind the displaced instruction, or, for a fault of that, before it. Go
+    /// makes a panic of such a fault, and preempts only where it knows the code.
     fn on_signal(&mut self, tid: i32, signal: i32) {
-        if matches!(
-            signal,
-            libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL
-        ) {
-            self.leave_slot(tid);
-        } else if looks_at_pc(signal) {
-            self.leave_slot_forwards(tid);
-        }
+        self.leave_slot(tid, signal);
         self.resume(tid, signal);
     }
 
-    /// Moves a stopped thread's pc out of the injected code, if it is there at
-    /// a point where it can be moved.
-    fn leave_slot(&self, tid: i32) {
+    fn leave_slot(&self, tid: i32, signal: i32) {
         let Some(installed) = &self.installed else {
             return;
         };
-        if let Ok(regs) = ptrace::registers(tid)
-            && let Some(home) = installed.home_of(regs.rip)
-        {
+        let Ok(regs) = ptrace::registers(tid) else {
+            return;
+        };
+        let Some((placed, home)) = installed.in_slot(regs.rip) else {
+            return;
+        };
+        let faulted = matches!(
+            signal,
+            libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL
+        );
+        if faulted || home.offset >= placed.slot.resume {
             super::region::move_to(tid, regs, home);
+        } else if home.offset == 0
+            && let Some(code) = placed.slot.bytes.get(..placed.slot.insn_len)
+            && let Some(after) = done_by_hand(
+                code,
+                placed.site,
+                &regs,
+                |at| self.memory.read_u64(LiveAddr(at)).ok(),
+                |at, word| self.memory.write(at, &word.to_le_bytes()).ok(),
+            )
+        {
+            let _ = ptrace::set_registers(tid, after);
         }
     }
 }

@@ -84,11 +84,12 @@ pub fn cont(tid: i32, signal: i32) -> Result<(), Errno> {
     request(libc::PTRACE_CONT, tid, i64::from(signal))
 }
 
-/// Lets a stopped tracee run to the beginning or end of a system call. Never
+/// Lets a stopped tracee run to the beginning or end of a system call,
+/// delivering `signal` unless 0. Never
 /// single steps: the kernel leaves the trap flag set when a tracer dies
 /// (`exit_ptrace` in kernel/ptrace.c), and the tracee dies of it.
-pub fn cont_to_syscall(tid: i32) -> Result<(), Errno> {
-    request(libc::PTRACE_SYSCALL, tid, 0)
+pub fn cont_to_syscall(tid: i32, signal: i32) -> Result<(), Errno> {
+    request(libc::PTRACE_SYSCALL, tid, i64::from(signal))
 }
 
 /// Switches a stopped tracee's seccomp filters off or on again, as long as we

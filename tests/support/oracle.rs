@@ -198,6 +198,26 @@ fn asleep(pid: i32) -> Option<Vec<Vec<String>>> {
     Some(all)
 }
 
+/// The state letters of its threads.
+pub fn thread_states(pid: i32) -> Vec<char> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("read /proc/PID/task");
+    tasks
+        .flatten()
+        .filter_map(|task| {
+            let stat = fs::read_to_string(task.path().join("stat")).ok()?;
+            stat.rsplit_once(") ")?.1.chars().next()
+        })
+        .collect()
+}
+
+/// Processor time that a process has used: fields 14 and 15 of /proc/PID/stat.
+pub fn cpu_ticks(pid: i32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("read /proc/PID/stat");
+    let (_, rest) = stat.rsplit_once(") ").expect("a name in parentheses");
+    let field = |i: usize| rest.split(' ').nth(i).and_then(|w| w.parse::<u64>().ok());
+    field(11).expect("utime") + field(12).expect("stime")
+}
+
 /// A TCP socket of a process.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Socket {

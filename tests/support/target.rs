@@ -193,6 +193,11 @@ impl Drop for Target {
     }
 }
 
+/// Sends a signal to a process by pid.
+pub fn send(pid: i32, signal: Signal) {
+    kill(Pid::from_raw(pid), signal).unwrap_or_else(|e| panic!("cannot send {signal}: {e}"));
+}
+
 /// `word JSON` → JSON.
 pub fn parse_rest(line: &str, word: &str) -> Value {
     let rest = line[word.len()..].trim();
