@@ -1,3 +1,0 @@
-module gotap.test/corners
-
-go 1.19
