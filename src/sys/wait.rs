@@ -124,28 +124,14 @@ pub fn peek(whom: Whom, nohang: bool) -> Wait {
     wait(whom, CHANGES | libc::WNOWAIT | hang)
 }
 
-/// [`peek`] for one tracee, until it has something to report. Other threads whose
-/// end is reported meanwhile are taken off: one that execs waits until they are
-/// (de_thread in the kernel's fs/exec.c), and the one asked about may wait for it.
+/// [`peek`] for one tracee, until it has something to report.
 pub fn await_change(tid: i32) -> Wait {
-    const AT_ONCE: u32 = 64;
-    for looks in 0u32.. {
-        match peek(Whom::Tid(tid), true) {
+    loop {
+        match peek(Whom::Tid(tid), false) {
             Wait::Interrupted => {}
-            Wait::Nothing => {
-                let ended = wait(Whom::Any, libc::WEXITED | libc::WNOWAIT | libc::WNOHANG);
-                if let Wait::Exited { tid: other, .. } | Wait::Killed { tid: other, .. } = ended
-                    && other != tid
-                {
-                    consume_end(other);
-                } else if looks > AT_ONCE {
-                    std::thread::sleep(std::time::Duration::from_micros(50));
-                }
-            }
             other => return other,
         }
     }
-    Wait::Nothing
 }
 
 /// Takes a reported stop off, so that it is not reported again. Never for a
