@@ -20,6 +20,8 @@ const FEW: usize = 128;
 const TURN: u32 = 8;
 /// How many threads are asked by name.
 const HOT: usize = 8;
+/// For how many looks a thread that hit counts among them.
+const LATELY: u32 = 256;
 /// After a SIGCHLD, all are looked at again once this has passed for each tracee
 /// there is: such looks take 2 % of the time then.
 const SOON: Duration = Duration::from_micros(1);
@@ -33,8 +35,11 @@ const RARELY: Duration = Duration::from_millis(20);
 /// What the tracer remembers between two looks.
 #[derive(Debug)]
 pub(super) struct Watch {
-    hot: Vec<i32>,
+    /// Who hit lately, and in which look.
+    hot: Vec<(i32, u32)>,
     next: usize,
+    /// Who hit last: it runs again, or SIGCHLD has named it since.
+    last: i32,
     signals: Option<ChildSignals>,
     /// The last look at all that found nothing.
     looked: Instant,
@@ -51,6 +56,7 @@ impl Watch {
         Watch {
             hot: Vec::with_capacity(HOT),
             next: 0,
+            last: 0,
             signals: ChildSignals::claim(),
             looked: Instant::now(),
             heard: true,
@@ -61,20 +67,24 @@ impl Watch {
 
     /// A thread hit a site.
     pub(super) fn saw(&mut self, tid: i32) {
-        if self.hot.contains(&tid) {
-            return;
-        }
-        if self.hot.len() < HOT {
-            self.hot.push(tid);
-        } else if let Some(slot) = self.hot.get_mut(self.next % HOT) {
-            *slot = tid;
-            self.next = self.next.wrapping_add(1);
+        let now = (tid, self.looks);
+        self.last = tid;
+        if let Some(known) = self.hot.iter_mut().find(|(t, _)| *t == tid) {
+            *known = now;
+        } else if self.hot.len() < HOT {
+            self.hot.push(now);
+        } else if let Some(oldest) = self
+            .hot
+            .iter_mut()
+            .max_by_key(|(_, look)| now.1.wrapping_sub(*look))
+        {
+            *oldest = now;
         }
     }
 
     /// A thread is gone.
     pub(super) fn forget(&mut self, tid: i32) {
-        self.hot.retain(|t| *t != tid);
+        self.hot.retain(|(t, _)| *t != tid);
     }
 
     /// All threads but one are gone.
@@ -90,8 +100,8 @@ impl Watch {
     pub(super) fn look(&mut self, threads: &HashSet<i32>) -> Wait {
         self.looks = self.looks.wrapping_add(1);
         if self.looks.is_multiple_of(TURN) {
-            // Everybody's turn comes within a thousand looks.
-            for _ in 0..=threads.len() / FEW {
+            // Everybody's turn comes within some two thousand looks.
+            for _ in 0..=threads.len() / (2 * FEW) {
                 if let Some(found) = self.turn(threads).and_then(ask) {
                     return found;
                 }
@@ -144,10 +154,14 @@ impl Watch {
 
     /// In turn, so that none of them is asked last every time.
     fn ask_hot(&mut self) -> Option<Wait> {
+        let now = self.looks;
+        self.hot
+            .retain(|(_, look)| now.wrapping_sub(*look) < LATELY);
         let count = self.hot.len();
         (0..count).find_map(|_| {
             self.next = self.next.wrapping_add(1);
-            ask(*self.hot.get(self.next % count)?)
+            let (tid, _) = *self.hot.get(self.next % count)?;
+            if tid == self.last { None } else { ask(tid) }
         })
     }
 }
