@@ -2,7 +2,8 @@
 //!
 //! `prologue`: Go's stack checks; `scan`: a whole function disassembled;
 //! `slot`: one instruction moved elsewhere; `handler`: the SIGTRAP handler's
-//! machine code; `region`: the injected page, built and read back;
+//! machine code; `region`: the injected page, built and read back; `unit`: what a
+//! jump replaces;
 //! `abi`: a signature's registers. Anybody below may come in.
 
 pub mod abi;
@@ -11,6 +12,7 @@ pub mod prologue;
 pub mod region;
 pub mod scan;
 pub mod slot;
+pub mod unit;
 
 #[cfg(test)]
 mod testing;
