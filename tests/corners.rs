@@ -25,6 +25,15 @@ fn corners(variants: &[Variant]) -> (Target, oracle::Footprint) {
     (target, before)
 }
 
+fn with_processors(count: &str) -> Target {
+    let fixture = Fixture::build("corners", &[]);
+    let mut command = support::program(&fixture.path);
+    command.env("GOMAXPROCS", count);
+    let mut target = Target::spawn(command, &fixture.label);
+    target.expect_line("ready ");
+    target
+}
+
 /// At work, and traced.
 fn traced(
     variants: &[Variant],
@@ -169,6 +178,57 @@ fn it_runs_another_program_while_gotap_comes_and_goes() {
     }
 }
 
+/// Exec right then: gotap is held up at one of its steps until the exec waits
+/// for it (`de_thread` in the kernel's fs/exec.c), and then goes on.
+#[test]
+fn it_runs_another_program_right_then() {
+    // While gotap is held up, so are threads that have a signal to take: let
+    // there be room for others.
+    let mut target = with_processors("8");
+    let calls = ["call:before", "call:continued", "call:begun", "call:ended"];
+    // The third sets the action; from the sixth on they are those of leaving.
+    let calls = calls.iter().flat_map(|p| [1, 3, 6, 10].map(|n| (*p, n)));
+    let steps = [
+        ("arm:after-map", 1),
+        ("arm:before-cont", 1),
+        ("arm:half-sites", 2),
+        ("leave:half-sites", 2),
+        ("leave:after-visit", 1),
+        ("leave:after-sigaction", 1),
+    ];
+    for (point, count) in calls.chain(steps) {
+        exec_at(&mut target, point, count);
+    }
+}
+
+fn exec_at(target: &mut Target, point: &str, count: u32) {
+    let at = format!("{point}:{count}");
+    let pid = target.pid();
+    target.ask("work 2");
+    let held = tempfile::tempdir().expect("a directory");
+    let held = held.path().join("held");
+    let text = pid.to_string();
+    let mut command = gotap::command(&["trace", TICK, "-n", "20", "-p", &text]);
+    command
+        .env("GOTAP_TEST_DIE_AT", &at)
+        .env("GOTAP_TEST_HOLD", &held);
+    let gotap = Gotap::spawn(command);
+    assert!(poll(SOON, || held.exists()), "{at}: never reached");
+    target.tell("again");
+    let dying = || oracle::thread_states(pid).contains(&'Z');
+    assert!(poll(SOON, dying), "{at}: no exec");
+    std::fs::remove_file(&held).expect("gotap has written it");
+    let end = Instant::now();
+    target.expect_line("ready ");
+    let outcome = gotap.finish(SOON);
+    println!("{at}: {}", outcome.errors());
+    assert!(end.elapsed() < AT_ONCE, "{at}: gotap was held up");
+    assert!(target.answers(), "{at}");
+    wait_untraced(pid);
+    let left = oracle::code_differences(pid);
+    assert!(left.is_empty(), "{at}: {left:?}");
+}
+
 /// A forked child gets clean code of its own.
 #[test]
 fn a_fork_without_exec() {
@@ -305,11 +365,7 @@ fn must_churn(target: &mut Target, when: &str) {
 /// Threads that hit all the time do not keep others waiting.
 #[test]
 fn every_thread_has_its_turn() {
-    let fixture = Fixture::build("corners", &[]);
-    let mut command = support::program(&fixture.path);
-    command.env("GOMAXPROCS", "40");
-    let mut target = Target::spawn(command, &fixture.label);
-    target.expect_line("ready ");
+    let mut target = with_processors("40");
     let before = oracle::footprint(target.pid());
     target.ask("work 32");
     let mut gotap = Gotap::trace_json(target.pid(), &[TICK], &[]);

@@ -57,7 +57,7 @@ impl Tracer {
         let mut first_error = None;
         let mut note = |r: Result<(), ProcessError>| {
             if let Err(e) = r
-                && !matches!(e, ProcessError::Gone(_))
+                && !matches!(e, ProcessError::Gone(_) | ProcessError::Replaced(_))
             {
                 first_error.get_or_insert(e);
             }
@@ -87,8 +87,9 @@ impl Tracer {
         self.give_back_for_good();
         self.let_threads_go();
         match first_error {
-            Some(e) => Err(e),
-            None => Ok(()),
+            // Of the program that gotap was in, nothing is left.
+            Some(e) if !self.replaced => Err(e),
+            _ => Ok(()),
         }
     }
 
@@ -272,7 +273,7 @@ impl Tracer {
     /// What a thread may be waiting for while we wait for it: a vfork child that
     /// waits for us, threads whose end must be seen before an exec goes on. And
     /// those that we have seen already run, and have signals to take.
-    fn serve_others(&mut self, waiting_for: i32) {
+    pub(super) fn serve_others(&mut self, waiting_for: i32) {
         for _ in 0..SERVED {
             match wait::peek(Whom::Any, true) {
                 Wait::Stopped { tid, stop } if tid != waiting_for => {

@@ -40,6 +40,9 @@ const QUIET_ENOUGH: usize = 4;
 /// How often a thread is looked at before we sleep in between, and how long.
 const AWAKE: u32 = 32;
 const GLANCE: Duration = Duration::from_micros(50);
+/// How long a process may take to end, or to run another program, once its
+/// threads have begun to die of it.
+const FATE: Duration = Duration::from_secs(2);
 /// How many threads are looked at to find them.
 const LOOKED_AT: usize = 256;
 
@@ -104,6 +107,8 @@ enum Called {
     Done(u64),
     /// A signal is to be delivered first; the thread has its own registers.
     Signal(i32),
+    /// The thread is gone; another program may stand in its place.
+    Gone,
 }
 
 impl Borrowed {
@@ -144,6 +149,7 @@ impl Borrowed {
         let mut begun = false;
         loop {
             ptrace::cont_to_syscall(self.tid, 0)?;
+            die::here("call:continued");
             match await_change(self.tid) {
                 Wait::Stopped {
                     stop: Stop::Syscall,
@@ -169,12 +175,16 @@ impl Borrowed {
                     self.restore()?;
                     return Ok(Called::Signal(signal));
                 }
+                // These registers are another program's: hands off.
+                Wait::Stopped {
+                    stop: Stop::Exec, ..
+                } => return Ok(Called::Gone),
                 Wait::Stopped { .. } => return Err(Errno::EBUSY),
                 Wait::Exited { .. }
                 | Wait::Killed { .. }
                 | Wait::NoTracees
                 | Wait::Nothing
-                | Wait::Interrupted => return Err(Errno::ESRCH),
+                | Wait::Interrupted => return Ok(Called::Gone),
             }
         }
     }
@@ -269,9 +279,9 @@ impl Tracer {
                     self.held = false;
                     let _ = ptrace::cont(tid, signal);
                 }
-                Err(Errno::ESRCH) => {
+                Ok(Called::Gone) | Err(Errno::ESRCH) => {
                     self.borrowed = None;
-                    return Err(ProcessError::Gone(self.pid));
+                    return Err(self.fate());
                 }
                 Err(errno) => {
                     return Err(ProcessError::Ptrace {
@@ -281,6 +291,25 @@ impl Tracer {
                     });
                 }
             }
+        }
+    }
+
+    /// A thread that we held is gone: its process ends, or runs another program.
+    fn fate(&mut self) -> ProcessError {
+        let deadline = Instant::now() + FATE;
+        loop {
+            self.serve_others(0);
+            if self.replaced {
+                return ProcessError::Replaced(self.pid);
+            }
+            let ended = matches!(
+                wait::peek(Whom::Tid(self.pid), true),
+                Wait::Exited { .. } | Wait::Killed { .. } | Wait::NoTracees
+            );
+            if ended || Instant::now() > deadline {
+                return ProcessError::Gone(self.pid);
+            }
+            std::thread::sleep(GLANCE);
         }
     }
 
@@ -331,6 +360,8 @@ impl Tracer {
         let short = Instant::now() + Duration::from_millis(200);
         let settled = self.settle(tid, deadline.min(short));
         let Some(remote) = self.remote else {
+            // The new program stands where it begins, until somebody lets it go.
+            self.held |= settled == Settled::Stopped;
             return Err(ProcessError::Replaced(self.pid));
         };
         let group = match settled {
@@ -513,14 +544,17 @@ fn await_change(tid: i32) -> Wait {
             continue;
         }
         std::thread::sleep(GLANCE);
+        let Ok(now) = procfs::status(tid) else {
+            return Wait::NoTracees;
+        };
         while let Wait::Exited { tid: other, .. } | Wait::Killed { tid: other, .. } =
             wait::peek_end()
-            // How a process ended is for others to hear.
-            && procfs::status(other).is_ok_and(|s| s.tgid != other)
+            // How the process ended is for others to hear.
+            && other != now.tgid
         {
             wait::consume_end(other);
         }
-        if procfs::status(tid).is_ok_and(|s| "ZX".contains(s.state)) {
+        if "ZX".contains(now.state) {
             return Wait::NoTracees;
         }
     }

@@ -91,6 +91,8 @@ pub struct Tracer {
     pub(super) held: bool,
     /// Launched, and not started: without us it would never run.
     pub(super) never_ran: bool,
+    /// It has run another program since it was seized.
+    pub(super) replaced: bool,
     ended: Option<Ending>,
 }
 
@@ -116,6 +118,7 @@ impl Tracer {
             watch: Watch::new(),
             held: false,
             never_ran: false,
+            replaced: false,
             ended: None,
         }
     }
@@ -163,6 +166,13 @@ impl Tracer {
                     }
                 }
             }
+            // A thread that was not seized yet may have run another program
+            // meanwhile: it has the first one's id then, and is not ours.
+            if self.threads.contains(&self.pid)
+                && procfs::status(self.pid).is_ok_and(|s| s.tracer == 0)
+            {
+                new = self.threads.remove(&self.pid);
+            }
             if !new {
                 break;
             }
@@ -209,6 +219,10 @@ impl Tracer {
         loop {
             if let Some(ending) = self.ended {
                 return Event::Ended(ending);
+            }
+            // Seen while we were at something else.
+            if self.replaced && self.held {
+                return Event::Exec;
             }
             match self.watch.look(&self.threads) {
                 Wait::Interrupted => return Event::Nudged,
@@ -261,6 +275,7 @@ impl Tracer {
         self.remote = None;
         self.borrowed = None;
         self.held = true;
+        self.replaced = true;
     }
 
     /// ESRCH on a tracee means that it was killed meanwhile: the wait tells.
