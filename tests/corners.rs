@@ -9,7 +9,7 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::scenario::wait_untraced;
-use support::{Fixture, Gotap, SOON, Target, Variant, gotap, oracle, poll, wait_for};
+use support::{Fixture, Gotap, SOON, Target, Toolchain, Variant, gotap, oracle, poll, wait_for};
 
 const TICK: &str = "main.tick";
 
@@ -214,7 +214,7 @@ fn exec_at(target: &mut Target, point: &str, count: u32) {
         .env("GOTAP_TEST_HOLD", &held);
     let gotap = Gotap::spawn(command);
     assert!(poll(SOON, || held.exists()), "{at}: never reached");
-    target.tell("again");
+    target.tell("execve");
     let dying = || oracle::thread_states(pid).contains(&'Z');
     assert!(poll(SOON, dying), "{at}: no exec");
     std::fs::remove_file(&held).expect("gotap has written it");
@@ -433,8 +433,22 @@ fn sent_sigtraps_reach_the_program() {
 /// would have been, also when nobody traces any more.
 #[test]
 fn a_displaced_instruction_faults() {
+    for toolchain in Toolchain::under_test() {
+        for variants in [&[][..], &[Variant::Cgo]] {
+            let fixture = Fixture::build_with("corners", variants, &toolchain);
+            println!("{}", fixture.label);
+            faults(&fixture);
+        }
+    }
+}
+
+fn faults(fixture: &Fixture) {
     let get = "main.(*point).get";
-    let (mut target, gotap, before) = traced(&[], &[get, TICK], &[]);
+    let mut target = Target::start(fixture, &[]);
+    target.expect_line("ready ");
+    let before = oracle::footprint(target.pid());
+    assert_eq!(target.ask("faults 100"), 100, "the program itself");
+    let gotap = Gotap::trace_json(target.pid(), &[get, TICK], &[]);
     assert_eq!(target.ask("faults 100"), 100);
     gotap.signal(Signal::SIGKILL);
     gotap.finish(SOON);

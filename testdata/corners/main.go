@@ -9,7 +9,8 @@
 //	churn N     N goroutines start and end threads without end
 //	churned     how many threads that were
 //	traps       SIGTRAPs received
-//	faults N    N nil dereferences in main.(*point).get: how many were recovered
+//	faults N    N nil dereferences in main.(*point).get, which is reached in many
+//	            ways (fault.go): how many were recovered
 //	fork        a child with its own copy of everything: its pid
 //	reap        lets that child end: its exit status
 //	share       (cgo) a child with CLONE_VM: its pid
@@ -17,7 +18,9 @@
 //	vfork       (cgo) a vfork child that does not exec, its parent waits: "vfork"
 //	unvfork     lets that child end: its exit status
 //	leave       the first thread ends, the others go on
-//	again       this program again, by execve
+//	again       this program again, by syscall.Exec
+//	execve      the same by the bare system call: syscall.Exec waits for threads
+//	            that are just being started, and a tracer may hold those
 //	filter      mmap with PROT_EXEC fails from now on (seccomp)
 package main
 
@@ -97,7 +100,7 @@ func run(word, rest string) {
 	case "faults":
 		recovered := 0
 		for i := 0; i < n; i++ {
-			recovered += fault(nil)
+			recovered += fault(ways[i%len(ways)], i < len(ways))
 		}
 		say("faults", recovered)
 	case "fork":
@@ -118,6 +121,8 @@ func run(word, rest string) {
 	case "again":
 		err := syscall.Exec("/proc/self/exe", os.Args, os.Environ())
 		say("again", err.Error())
+	case "execve":
+		say("execve", execve().Error())
 	case "filter":
 		say("filter", filter())
 	case "ping":
@@ -176,21 +181,4 @@ func churn() {
 		done.Wait()
 		churned.Add(1)
 	}
-}
-
-type point struct{ x, y int }
-
-// get has no frame: its first instruction is the one that faults.
-//
-//go:noinline
-func (p *point) get() int { return p.y }
-
-//go:noinline
-func fault(p *point) (recovered int) {
-	defer func() {
-		if err, ok := recover().(runtime.Error); ok && strings.Contains(err.Error(), "nil pointer") {
-			recovered = 1
-		}
-	}()
-	return p.get()
 }
