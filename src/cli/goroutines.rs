@@ -57,6 +57,9 @@ pub struct GoroutinesArgs {
     /// the process goes on.
     #[arg(long, conflicts_with = "core")]
     pub consistent: bool,
+    /// Take debug information from this file: the program before it was stripped
+    #[arg(long, value_name = "FILE")]
+    pub symbols: Option<PathBuf>,
     /// What to put goroutines together by
     #[arg(long, value_enum, default_value_t = Grouping::All, hide_default_value = true)]
     pub by: Grouping,
@@ -96,6 +99,9 @@ pub struct StackArgs {
     /// Stop the process for the time of the look: a running goroutine has a stack
     #[arg(long, conflicts_with = "core")]
     pub consistent: bool,
+    /// Take debug information from this file: the program before it was stripped
+    #[arg(long, value_name = "FILE")]
+    pub symbols: Option<PathBuf>,
     /// How to print
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Text)]
     pub output: Output,
@@ -263,13 +269,14 @@ impl GoroutinesArgs {
 
     fn open(&self) -> anyhow::Result<Vec<Watched>> {
         let bare = subject::bare_pid(self.program.as_deref());
+        let symbols = self.symbols.as_deref();
         let views: Vec<Viewed> = match &self.core {
-            Some(core) => vec![Viewed::core(core, self.program.as_deref())?],
+            Some(core) => vec![Viewed::core(core, self.program.as_deref(), symbols)?],
             None => self
                 .pid
                 .iter()
                 .chain(&bare)
-                .map(|pid| Viewed::process(*pid, self.consistent))
+                .map(|pid| Viewed::process(*pid, self.consistent, symbols))
                 .collect::<Result<_, _>>()?,
         };
         let watched = views.into_iter().map(|view| Watched {
@@ -399,9 +406,10 @@ fn differences(
 
 /// Runs `gotap stack`.
 pub fn stack(args: &StackArgs, out: &mut dyn Write) -> anyhow::Result<()> {
+    let symbols = args.symbols.as_deref();
     let mut view = match (&args.subject.core, args.subject.pid()) {
-        (Some(core), _) => Viewed::core(core, args.subject.binary.as_deref())?,
-        (None, Some(pid)) => Viewed::process(pid, args.consistent)?,
+        (Some(core), _) => Viewed::core(core, args.subject.binary.as_deref(), symbols)?,
+        (None, Some(pid)) => Viewed::process(pid, args.consistent, symbols)?,
         (None, None) => bail!("which process? use -p PID, or --core FILE"),
     };
     let wanted = Wanted {

@@ -17,26 +17,33 @@ pub(super) enum Viewed {
 
 impl Viewed {
     /// A process.
-    pub fn process(pid: i32, consistent: bool) -> anyhow::Result<Viewed> {
+    pub fn process(pid: i32, consistent: bool, symbols: Option<&Path>) -> anyhow::Result<Viewed> {
         let viewed = if consistent {
             Viewed::Stoppable(Box::new(Stoppable::process(pid)?))
         } else {
             Viewed::Source(Box::new(Source::process(pid)?))
         };
-        Ok(viewed.remarked())
+        viewed.made_ready(symbols)
     }
 
     /// A core file, and its executable.
-    pub fn core(core: &Path, program: Option<&Path>) -> anyhow::Result<Viewed> {
+    pub fn core(
+        core: &Path,
+        program: Option<&Path>,
+        symbols: Option<&Path>,
+    ) -> anyhow::Result<Viewed> {
         let source = Source::core(core, program)?;
-        Ok(Viewed::Source(Box::new(source)).remarked())
+        Viewed::Source(Box::new(source)).made_ready(symbols)
     }
 
-    fn remarked(self) -> Viewed {
+    fn made_ready(self, symbols: Option<&Path>) -> anyhow::Result<Viewed> {
+        if let Some(symbols) = symbols {
+            self.source().target.image.add_symbols(symbols)?;
+        }
         for remark in &self.source().remarks {
             super::messages::print(remark);
         }
-        self
+        Ok(self)
     }
 
     /// The program.

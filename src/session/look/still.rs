@@ -47,12 +47,10 @@ impl Stoppable {
             self.rehearsed = true;
         }
         let stopped = self.gather(wanted)?;
+        // It stays so until the next look: who asks more of the source is told
+        // of the same moment.
         self.memory.replay();
-        let found = look(&self.source, wanted);
-        self.memory.forget();
-        self.source.threads.clear();
-        self.source.moment = None;
-        let mut survey = found?;
+        let mut survey = look(&self.source, wanted)?;
         survey.stopped_ns = Some(u64::try_from(stopped.as_nanos()).unwrap_or(u64::MAX));
         Ok(survey)
     }
