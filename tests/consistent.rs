@@ -97,6 +97,7 @@ fn running_goroutines_have_their_stacks() {
                         "syscall.",
                         "internal/",
                         "main.raw",
+                        "racecall",
                         "sync/",
                     ]
                     .iter()
