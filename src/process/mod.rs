@@ -20,11 +20,13 @@ pub mod region;
 mod remote;
 mod room;
 pub mod sockets;
+mod still;
 pub mod tracer;
 mod watch;
 
 pub use core::{Core, CoreError};
 pub use memory::ProcessMemory;
+pub use still::{Still, StillThread};
 pub use tracer::{Event, Tracer};
 
 use std::path::PathBuf;

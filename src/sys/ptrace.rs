@@ -25,6 +25,12 @@ pub fn seize(tid: i32) -> Result<(), Errno> {
     ptrace::seize(Pid::from_raw(tid), options())
 }
 
+/// The same, and no more is reported than stops: new threads and children are
+/// left alone.
+pub fn seize_quietly(tid: i32) -> Result<(), Errno> {
+    ptrace::seize(Pid::from_raw(tid), Options::empty())
+}
+
 /// Asks a running tracee to stop with `PTRACE_EVENT_STOP`.
 pub fn interrupt(tid: i32) -> Result<(), Errno> {
     ptrace::interrupt(Pid::from_raw(tid))

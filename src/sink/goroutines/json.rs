@@ -303,6 +303,8 @@ pub fn one_line(to: &mut dyn Write, survey: &Survey, entry: &Entry) -> io::Resul
 
 #[derive(Serialize)]
 struct Diff<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<i32>,
     before: usize,
     after: usize,
     sites: Vec<Site<'a>>,
@@ -321,11 +323,13 @@ struct Site<'a> {
 /// Writes what changed between two looks as a line.
 pub fn growth(
     to: &mut dyn Write,
+    pid: Option<i32>,
     before: &Survey,
     after: &Survey,
     sites: &[Growth],
 ) -> io::Result<()> {
     let diff = Diff {
+        pid,
         before: before.total(),
         after: after.total(),
         sites: sites
