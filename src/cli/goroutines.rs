@@ -291,6 +291,11 @@ impl GoroutinesArgs {
         Wanted {
             all_stacks: self.all_stacks || whole || self.by == Grouping::Stack,
             args: self.output == Output::Text2,
+            each: self.list
+                || self.filter.is_some()
+                || self.every.is_some()
+                || self.diff.is_some()
+                || self.output == Output::Text2,
             details: self.list || self.filter.is_some(),
             only: None,
         }
@@ -414,6 +419,7 @@ pub fn stack(args: &StackArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     };
     let wanted = Wanted {
         all_stacks: true,
+        each: true,
         args: true,
         details: true,
         only: Some(args.goid),

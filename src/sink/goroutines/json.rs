@@ -46,7 +46,7 @@ struct Row<'a> {
     created_func: Option<&'a str>,
     created_file: Option<&'a str>,
     created_line: Option<u32>,
-    peer: Option<&'a str>,
+    peer: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     labels: Option<BTreeMap<&'a str, &'a str>>,
 }
@@ -190,7 +190,11 @@ fn row<'a>(survey: &'a Survey, group: &'a Group) -> Row<'a> {
         created_func: created.map(|p| &*p.func),
         created_file: created.map(|p| &*p.file),
         created_line: created.map(|p| p.line),
-        peer: group.peer.get().and_then(|p| p.as_deref()),
+        peer: group
+            .peer
+            .get()
+            .and_then(|p| p.as_ref())
+            .map(ToString::to_string),
         labels: group
             .labels
             .get()

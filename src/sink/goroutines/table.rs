@@ -145,7 +145,7 @@ pub fn groups(
         ];
         if peers {
             row.push(match group.peer.get() {
-                Some(Some(peer)) => escaped(peer),
+                Some(Some(peer)) => escaped(&peer.to_string()),
                 Some(None) => "-".to_owned(),
                 None => "…".to_owned(),
             });
