@@ -16,6 +16,7 @@ mod leftover;
 pub mod list;
 pub mod memory;
 pub mod procfs;
+pub mod quiet;
 pub mod region;
 mod remote;
 mod room;
