@@ -478,7 +478,7 @@ fn listed(candidates: &[String]) -> String {
 
 /// The candidate that needs the fewest changes, when that is at most half of
 /// the name; among equals one with the same first letter.
-pub(super) fn nearest<'c>(name: &str, candidates: &'c [String]) -> Option<&'c str> {
+pub(crate) fn nearest<'c>(name: &str, candidates: &'c [String]) -> Option<&'c str> {
     let most = name.chars().count().max(2) / 2;
     candidates
         .iter()

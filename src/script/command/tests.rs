@@ -241,7 +241,7 @@ fn every_error_is_told() {
     assert_eq!(
         errors(source),
         [
-            "1:12 the expression ends too early",
+            "1:13 the expression ends too early",
             "2:3 unknown command `prnt`; did you mean `print`?",
             "4:1 unknown command `summry`; did you mean `summary`?"
         ]
