@@ -10,6 +10,7 @@ mod children;
 pub mod core;
 pub mod details;
 mod die;
+mod extend;
 mod launch;
 mod leave;
 mod leftover;

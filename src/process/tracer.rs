@@ -84,6 +84,8 @@ pub struct Tracer {
     /// A thread that makes system calls for us.
     pub(super) borrowed: Option<Borrowed>,
     pub(super) installed: Option<Installed>,
+    /// Regions that a later one took the place of: threads may be in them.
+    pub(super) retired: Vec<Installed>,
     /// Whom to ask for news.
     watch: Watch,
     /// The only thread is stopped, by nothing that is still to be reported:
@@ -115,6 +117,7 @@ impl Tracer {
             children: Children::default(),
             borrowed: None,
             installed: None,
+            retired: Vec::new(),
             watch: Watch::new(),
             held: false,
             never_ran: false,
@@ -272,6 +275,7 @@ impl Tracer {
         self.threads = HashSet::from([self.pid]);
         self.watch.forget_all();
         self.installed = None;
+        self.retired.clear();
         self.remote = None;
         self.borrowed = None;
         self.held = true;
@@ -385,13 +389,13 @@ impl Tracer {
     }
 
     fn leave_slot(&self, tid: i32, signal: i32) {
-        let Some(installed) = &self.installed else {
+        if self.installed.is_none() {
             return;
-        };
+        }
         let Ok(regs) = ptrace::registers(tid) else {
             return;
         };
-        let Some((placed, home)) = installed.in_slot(regs.rip) else {
+        let Some((placed, home)) = self.regions().find_map(|i| i.in_slot(regs.rip)) else {
             return;
         };
         let faulted = matches!(
