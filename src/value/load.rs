@@ -6,7 +6,7 @@
 //! map's entries cost one level of depth; strings and byte slices are loaded
 //! wherever they are met; an interface costs nothing but a hop.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use super::Value;
@@ -46,6 +46,7 @@ pub fn load_all(
         limits: limits.bounded(),
         rt,
         nodes: Cell::new(0),
+        path: RefCell::default(),
     };
     let run = || -> Vec<Value> {
         items
@@ -174,6 +175,8 @@ pub(super) struct Loader<'a> {
     pub(super) limits: Limits,
     pub(super) rt: &'a dyn RuntimeTypes,
     nodes: Cell<u32>,
+    /// Pointers that are being followed.
+    path: RefCell<Vec<(TypeId, u64)>>,
 }
 
 impl Loader<'_> {
@@ -323,7 +326,15 @@ impl Loader<'_> {
             None if text => ctx,
             None => return unfollowed(),
         };
-        match self.load_at(elem, LiveAddr(addr), inner) {
+        // A ring is shown once around.
+        let step = (elem, addr);
+        if self.path.borrow().contains(&step) {
+            return unfollowed();
+        }
+        self.path.borrow_mut().push(step);
+        let loaded = self.load_at(elem, LiveAddr(addr), inner);
+        self.path.borrow_mut().pop();
+        match loaded {
             Value::Elided => unfollowed(),
             value @ (Value::Unreadable(_) | Value::Text(_)) => value,
             value => Value::Ref(Box::new(value)),

@@ -1,11 +1,14 @@
 //! One look at every goroutine of a program, from outside.
 //!
 //! Who lives here: where the bytes come from ([`Source`]), the look itself
-//! ([`look`]), stacks and the frames in them (`stacks`), what is waited for
-//! (`waits`). Nothing is stopped, nothing written. Allowed in: cli.
+//! ([`look`]), stacks and the frames in them (`stacks`), the variables of a
+//! goroutine's frames (`locals`), what is waited for (`waits`). Nothing is stopped, nothing written. Allowed in: cli.
 
+mod locals;
 mod stacks;
 mod waits;
+
+pub use locals::FullStack;
 
 use std::collections::HashMap;
 use std::path::Path;
