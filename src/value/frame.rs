@@ -7,7 +7,7 @@ use super::held::{Held, gather};
 use super::{Limits, RuntimeTypes, Value};
 use crate::addr::{Bias, ImageAddr, LiveAddr};
 use crate::golang::stack::Frame;
-use crate::image::dwarf::{Dwarf, Expression, Local, MachineFrame, PackageName, Role};
+use crate::image::dwarf::{Dwarf, Expression, Local, MachineFrame, PackageName, Role, ScopePc};
 use crate::image::types::{TypeId, TypeKind, TypeTable};
 use crate::image::{Image, SourceFrame};
 use crate::memory::Memory;
@@ -62,8 +62,8 @@ pub struct FrameVariables {
 /// Where a frame stands and what its registers hold.
 #[derive(Clone, Copy)]
 pub struct Standing<'a> {
-    /// The pc to look things up with: inside the instruction that runs.
-    pub pc: ImageAddr,
+    /// Its place in the function.
+    pub pc: ScopePc,
     /// The function's first instruction.
     pub entry: ImageAddr,
     /// Above its return address.
@@ -82,7 +82,10 @@ impl Variables<'_> {
     pub fn of_frame(&self, frame: &Frame) -> Vec<FrameVariables> {
         let sp = frame.sp.0;
         self.of(&Standing {
-            pc: frame.lookup(self.bias),
+            pc: match self.bias.image(frame.pc) {
+                pc if frame.exact => ScopePc::exact(pc),
+                pc => ScopePc::calling(pc),
+            },
             entry: frame.entry,
             cfa: frame.return_slot.offset(8),
             registers: &move |number| (number == RSP).then_some(sp),
@@ -102,7 +105,7 @@ impl Variables<'_> {
             registers: at.registers,
             memory: self.memory,
         };
-        let sources = self.image.frames_at(at.pc);
+        let sources = self.image.frames_at(at.pc.at);
         let whole = sources.len() == scopes.len();
         let mut out = Vec::new();
         for source in sources {
@@ -111,8 +114,8 @@ impl Variables<'_> {
                 .next_if(|scope| whole || *scope.function == *source.function || !source.inlined);
             let mut variables = Vec::new();
             if let Some(scope) = found {
-                let dictionary = scope.dictionary.as_ref();
-                let dictionary = dictionary.and_then(|d| self.word(d, &machine));
+                let dictionary = &scope.dictionary;
+                let dictionary = dictionary.iter().find_map(|d| self.word(d, &machine));
                 let mut seen = scope.visible(source.line);
                 // The compiler sorts by its own needs.
                 seen.sort_by_key(|(local, _)| match local.role {
@@ -195,8 +198,7 @@ impl Variables<'_> {
         machine: &MachineFrame<'_>,
     ) -> Variable {
         let ty = self.resolve(local.ty, dictionary);
-        let place = local.place.as_ref();
-        let held = place.map_or(Held::Nowhere, |place| self.held(place, ty, machine));
+        let held = self.held(&local.places, ty, machine);
         let (ty, held) = match (&self.dwarf.get(ty).kind, local.escaped) {
             (TypeKind::Pointer(to), true) => (*to, held.pointee(self.memory)),
             _ => (ty, held),
@@ -212,11 +214,23 @@ impl Variables<'_> {
         }
     }
 
-    fn held(&self, place: &Expression, ty: TypeId, machine: &MachineFrame<'_>) -> Held {
-        match self.dwarf.locate(place, machine) {
-            Ok(parts) => gather(&parts, self.dwarf.get(ty).size, self.memory),
-            Err(error) => Held::Unknown(error.to_string().into()),
+    /// At the first place that has all of it, else at the first that has some.
+    fn held(&self, places: &[Expression], ty: TypeId, machine: &MachineFrame<'_>) -> Held {
+        let size = self.dwarf.get(ty).size;
+        let mut best = Held::Nowhere;
+        for place in places {
+            let held = match self.dwarf.locate(place, machine) {
+                Ok(parts) => gather(&parts, size, self.memory),
+                Err(error) => Held::Unknown(error.to_string().into()),
+            };
+            if held.is_whole() {
+                return held;
+            }
+            if best == Held::Nowhere {
+                best = held;
+            }
         }
+        best
     }
 
     fn word(&self, place: &Expression, machine: &MachineFrame<'_>) -> Option<u64> {

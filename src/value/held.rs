@@ -112,6 +112,15 @@ impl Held {
         }
     }
 
+    /// No byte of it is missing.
+    pub fn is_whole(&self) -> bool {
+        match self {
+            Held::At(_) => true,
+            Held::Bytes { holes, .. } => holes.is_empty(),
+            Held::Nowhere | Held::Unknown(_) => false,
+        }
+    }
+
     /// A part of it: a field, an element.
     #[must_use]
     pub fn part(&self, offset: u64, size: u64) -> Held {

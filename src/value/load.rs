@@ -74,6 +74,35 @@ pub fn load_all(
     run()
 }
 
+/// Where the element of a key lies in a map, whose type's key and element are
+/// given and whose header is at `at`; `Ok(None)`: there is no such key. Keys
+/// are compared as they are loaded: integers, strings, bools, floats.
+pub fn find_key(
+    types_of: (TypeId, TypeId),
+    at: LiveAddr,
+    wanted: &Value,
+    types: &dyn TypeTable,
+    memory: &dyn Memory,
+    rt: &dyn RuntimeTypes,
+) -> Result<Option<LiveAddr>, &'static str> {
+    let staged = Staged::new(memory);
+    staged.stop_collecting();
+    let limits = Limits {
+        depth: 0,
+        string: 1 << 16,
+        ..Limits::default()
+    };
+    let loader = Loader {
+        memory: &staged,
+        errors: Cell::new(false),
+        nodes: Cell::new(limits.nodes),
+        limits: limits.bounded(),
+        rt,
+        path: RefCell::default(),
+    };
+    loader.find_key(types_of, at, wanted, types)
+}
+
 /// Reads the descriptions of the types that loading `ty` will need, so that
 /// none is parsed while a thread of the target waits.
 pub fn preload(ty: TypeId, types: &dyn TypeTable, limits: &Limits) {
@@ -125,7 +154,7 @@ pub(super) struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    fn new(types: &'a dyn TypeTable, limits: &Limits) -> Context<'a> {
+    pub(super) fn new(types: &'a dyn TypeTable, limits: &Limits) -> Context<'a> {
         Context {
             types,
             depth: limits.depth,
@@ -174,7 +203,7 @@ pub(super) struct Loader<'a> {
     errors: Cell<bool>,
     pub(super) limits: Limits,
     pub(super) rt: &'a dyn RuntimeTypes,
-    nodes: Cell<u32>,
+    pub(super) nodes: Cell<u32>,
     /// Pointers that are being followed.
     path: RefCell<Vec<(TypeId, u64)>>,
 }

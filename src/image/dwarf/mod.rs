@@ -38,7 +38,7 @@ use crate::image::types::{MapKind, Type, TypeId};
 pub use locate::{LocateError, MachineFrame, Part, Source};
 pub use names::short_type_name;
 pub use package::{Constant, PackageName};
-pub use scope::{Expression, Local, Role, ScopeFrame};
+pub use scope::{Expression, Local, Role, ScopeFrame, ScopePc};
 pub use signature::fits;
 
 /// gimli's view of a section.

@@ -70,8 +70,8 @@ pub struct Local {
     pub depth: u32,
     /// It lies on the heap: at its place is a pointer to it.
     pub escaped: bool,
-    /// Where it is at that pc; `None`: it was optimised away there.
-    pub place: Option<Expression>,
+    /// Where it is at that pc, the best first; none: it was optimised away there.
+    pub places: Vec<Expression>,
 }
 
 /// A DWARF expression, to be evaluated by [`Dwarf::locate`].
@@ -94,7 +94,33 @@ pub struct ScopeFrame {
     pub variables: Vec<Local>,
     /// Where the dictionary of an instance of a generic function is, where
     /// DWARF tells (unoptimised, and from Go 1.27).
-    pub dictionary: Option<Expression>,
+    pub dictionary: Vec<Expression>,
+}
+
+/// The places in a function that tell what is in scope, and where it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ScopePc {
+    /// Inside the instruction that runs: blocks and lines are looked up by it.
+    pub at: ImageAddr,
+    /// The next instruction. In a frame that has called another one, what is
+    /// in a register at the call is lost, and what will be on the stack when
+    /// it returns is there already.
+    pub next: ImageAddr,
+}
+
+impl ScopePc {
+    /// Of a frame that stands before the instruction at `pc`.
+    pub fn exact(pc: ImageAddr) -> ScopePc {
+        ScopePc { at: pc, next: pc }
+    }
+
+    /// Of a frame that will go on at `pc` when its call returns.
+    pub fn calling(pc: ImageAddr) -> ScopePc {
+        ScopePc {
+            at: ImageAddr(pc.0.wrapping_sub(1)),
+            next: pc,
+        }
+    }
 }
 
 impl ScopeFrame {
@@ -142,16 +168,16 @@ struct Entry<'a> {
 }
 
 impl Dwarf {
-    /// The variables in scope at `pc` of the function that begins at `entry`,
+    /// The variables in scope at a place of the function that begins at `entry`,
     /// innermost inlined body first, the function itself last. `name` is the
     /// function's as the pclntab has it. Empty when DWARF does not know it.
-    pub fn scope_at(&self, name: &str, entry: ImageAddr, pc: ImageAddr) -> Vec<ScopeFrame> {
+    pub fn scope_at(&self, name: &str, entry: ImageAddr, pc: ScopePc) -> Vec<ScopeFrame> {
         self.find_function(name, entry)
             .and_then(|at| self.read_scope(at as usize, pc))
             .unwrap_or_default()
     }
 
-    fn read_scope(&self, at: usize, pc: ImageAddr) -> Option<Vec<ScopeFrame>> {
+    fn read_scope(&self, at: usize, pc: ScopePc) -> Option<Vec<ScopeFrame>> {
         let unit = self.units.holding(at)?;
         let header = self
             .info()
@@ -202,7 +228,7 @@ impl Dwarf {
                 }
                 _ => {
                     let own = tag != gimli::DW_TAG_lexical_block;
-                    let holds = depth == 0 || self.holds(unit, &attributes, pc);
+                    let holds = depth == 0 || self.holds(unit, &attributes, pc.at);
                     let outer = open.last();
                     let (frame, blocks) = match outer {
                         Some(around) if !own => (around.frame, around.blocks.saturating_add(1)),
@@ -240,7 +266,7 @@ impl Dwarf {
         tag: gimli::DwTag,
         attributes: &[gimli::Attribute<Slice<'a>>],
         depth: u32,
-        pc: ImageAddr,
+        pc: ScopePc,
         frame: &mut ScopeFrame,
     ) {
         let entry = self.scope_entry(attributes);
@@ -250,9 +276,16 @@ impl Dwarf {
         let (Some(name), Some(ty)) = (entry.name.or(origin.name), entry.ty.or(origin.ty)) else {
             return;
         };
-        let place = entry.location.and_then(|l| self.place(unit, &l, pc));
+        let mut places = Vec::new();
+        if let Some(location) = &entry.location {
+            places.extend(self.place(unit, location, pc.next));
+            if pc.next != pc.at {
+                places.extend(self.place(unit, location, pc.at));
+            }
+            places.dedup();
+        }
         if &*name == ".dict" {
-            frame.dictionary = place;
+            frame.dictionary = places;
             return;
         }
         if name.starts_with('.') || &*name == "_" || frame.variables.len() >= MAX_VARIABLES {
@@ -277,7 +310,7 @@ impl Dwarf {
             line: entry.line.max(origin.line),
             depth,
             escaped,
-            place,
+            places,
         };
         // Where defers are compiled in, results are listed twice, and one of
         // them has a place; a parameter that was moved to the heap is listed
@@ -290,7 +323,7 @@ impl Dwarf {
         });
         match twin {
             Some(twin) => {
-                if twin.place.is_none() || local.escaped && local.place.is_some() {
+                if twin.places.is_empty() || local.escaped && !local.places.is_empty() {
                     let role = twin.role;
                     *twin = Local { role, ..local };
                 }
