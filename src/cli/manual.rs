@@ -86,6 +86,9 @@ pub(super) const GOROUTINES: &str = r#"Examples:
       a goroutine profile of a program that serves none
   gotap stack 34 -p 4242
       one goroutine's stack, with arguments
+  gotap stack 34 -p 4242 --full
+      with the variables of each frame, from the debug information: values as
+      Go writes them, (optimised away) where the compiler kept none
 
 Nothing is stopped: memory is read while the program runs. A stack that does
 not hold still while it is read is counted, not shown; of a running goroutine

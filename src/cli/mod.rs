@@ -75,7 +75,11 @@ impl Command {
             Command::Memstats(args) => args.subject.check().map_err(of("memstats")),
             Command::Stats(args) => args.subject.check().map_err(of("stats")),
             Command::Version(args) => args.subject.check().map_err(of("version")),
-            Command::Ps(_) | Command::Demo(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
+            Command::Ps(_)
+            | Command::Check(_)
+            | Command::Demo(_)
+            | Command::Completions(_)
+            | Command::Man(_) => Ok(()),
         }
     }
 }

@@ -3,15 +3,18 @@
 //! Who lives here: where the bytes come from ([`Source`]), the look itself
 //! ([`look`]), who is kept, folded and sampled of many (`crowd`), what structs
 //! tell (`entries`), stacks and the frames in them (`stacks`), what is waited
-//! for (`waits`). Nothing is written, and nothing is stopped but for a
-//! [`Stoppable`] (`still`). Allowed in: cli.
+//! for (`waits`), the variables of a goroutine's frames (`locals`). Nothing is
+//! written, and nothing is stopped but for a [`Stoppable`] (`still`).
+//! Allowed in: cli.
 
 mod crowd;
 mod entries;
+mod locals;
 mod stacks;
 mod still;
 mod waits;
 
+pub use locals::FullStack;
 pub use still::Stoppable;
 
 use std::collections::HashMap;
