@@ -370,6 +370,27 @@ impl Tracer {
         Ok(())
     }
 
+    /// Borrows a thread, if none is borrowed.
+    pub(super) fn borrow(&mut self, deadline: Instant) -> Result<(), ProcessError> {
+        if self.borrowed.is_none() {
+            self.borrow_thread(deadline)?;
+        }
+        Ok(())
+    }
+
+    /// The borrowed thread, which is about to run code of ours: its own
+    /// registers, and whether a filter watches its calls that cannot be
+    /// switched off.
+    pub(super) fn borrowed_thread(&mut self) -> Option<(i32, Regs, bool)> {
+        let borrowed = self.borrowed.as_mut()?;
+        borrowed.used = true;
+        Some((
+            borrowed.tid,
+            borrowed.saved,
+            borrowed.seccomp == Some(false),
+        ))
+    }
+
     /// Borrows the thread of a hit: it is to go on from `rip`, its slot.
     pub(super) fn borrow_hit(&mut self, tid: i32, rip: u64) -> Result<(), ProcessError> {
         let Some(remote) = self.remote else {

@@ -17,6 +17,7 @@ use super::memory::ProcessMemory;
 use super::procfs;
 use super::region::Installed;
 use super::remote::{Borrowed, Remote};
+use super::snapshot::Copies;
 use super::watch::Watch;
 use crate::addr::LiveAddr;
 use crate::memory::Memory;
@@ -84,6 +85,8 @@ pub struct Tracer {
     /// A thread that makes system calls for us.
     pub(super) borrowed: Option<Borrowed>,
     pub(super) installed: Option<Installed>,
+    /// Frozen copies of it, and the page they are made with.
+    pub(super) copies: Copies,
     /// Whom to ask for news.
     watch: Watch,
     /// The only thread is stopped, by nothing that is still to be reported:
@@ -113,6 +116,7 @@ impl Tracer {
             children: Children::default(),
             borrowed: None,
             installed: None,
+            copies: Copies::default(),
             watch: Watch::new(),
             held: false,
             never_ran: false,
@@ -249,6 +253,7 @@ impl Tracer {
     pub(super) fn forget(&mut self, tid: i32) -> bool {
         self.watch.forget(tid);
         self.children.forget(tid);
+        self.copies.forget(tid);
         self.threads.remove(&tid)
     }
 
@@ -260,6 +265,7 @@ impl Tracer {
         self.installed = None;
         self.remote = None;
         self.borrowed = None;
+        self.copies.page = None;
         self.held = true;
     }
 
@@ -271,6 +277,11 @@ impl Tracer {
     }
 
     pub(super) fn on_stop(&mut self, tid: i32, stop: Stop) -> Option<Event> {
+        if self.copies.has(tid) {
+            // It stays where it is.
+            wait::consume(tid);
+            return None;
+        }
         match stop {
             Stop::Signal(libc::SIGTRAP) => self.on_trap(tid),
             Stop::Signal(signal) => {
