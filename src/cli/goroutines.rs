@@ -7,7 +7,7 @@
 //! gotap goroutines -p 4242 --diff 30s
 //! gotap goroutines -p 4242 -o pprof > g.pb.gz
 //! gotap goroutines --core core.4242 ./server
-//! gotap stack 34 -p 4242
+//! gotap stack 34 -p 4242 --full
 //! ```
 //!
 //! Nothing is stopped and nothing is written: the program's memory is read
@@ -24,15 +24,17 @@ use anyhow::{Context, bail};
 use super::messages;
 use super::subject::{self, Misuse, SubjectArgs};
 use super::viewed::{Viewed, say_stopped};
+use crate::image::dwarf::Dwarf;
 use crate::script::{Checked, compile_condition};
 use crate::session::look::{Source, Wanted};
-use crate::sink::goroutines::{json, profile, table, traceback};
+use crate::sink::goroutines::{full, json, profile, table, traceback};
 use crate::survey::compare::{Sightings, growth};
 use crate::survey::facts::{Asked, GoroutineNames};
 use crate::survey::group::{self, By};
 use crate::survey::verdict::verdict;
 use crate::survey::{Entry, Survey};
 use crate::sys::{is_terminal, terminal_rows};
+use crate::value::Limits;
 
 /// Arguments of `gotap goroutines`.
 #[derive(clap::Args, Debug, Clone)]
@@ -102,6 +104,9 @@ pub struct StackArgs {
     /// Take debug information from this file: the program before it was stripped
     #[arg(long, value_name = "FILE")]
     pub symbols: Option<PathBuf>,
+    /// Print the variables of each frame, too (needs the debug information)
+    #[arg(long)]
+    pub full: bool,
     /// How to print
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Text)]
     pub output: Output,
@@ -291,6 +296,11 @@ impl GoroutinesArgs {
         Wanted {
             all_stacks: self.all_stacks || whole || self.by == Grouping::Stack,
             args: self.output == Output::Text2,
+            each: self.list
+                || self.filter.is_some()
+                || self.every.is_some()
+                || self.diff.is_some()
+                || self.output == Output::Text2,
             details: self.list || self.filter.is_some(),
             only: None,
         }
@@ -414,6 +424,7 @@ pub fn stack(args: &StackArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     };
     let wanted = Wanted {
         all_stacks: true,
+        each: true,
         args: true,
         details: true,
         only: Some(args.goid),
@@ -425,13 +436,47 @@ pub fn stack(args: &StackArgs, out: &mut dyn Write) -> anyhow::Result<()> {
             args.goid
         );
     };
-    let minor = view.source().target.image.go_version().minor();
     say_stopped(&survey);
+    if args.full {
+        match (view.source().dwarf()?, args.output) {
+            (_, Output::Text2 | Output::Pprof) => bail!("--full prints text or json"),
+            (Some(dwarf), output) => return full(view.source(), &dwarf, &survey, one, output, out),
+            (None, _) => super::messages::print(
+                "the program has no debug information (go build -ldflags=-w, strip): its variables are not known; --symbols FILE takes it from the program before it was stripped",
+            ),
+        }
+    }
+    let minor = view.source().target.image.go_version().minor();
     match args.output {
         Output::Text => table::stack(out, &survey, one)?,
         Output::Text2 => traceback::write(out, &survey, minor, &[one])?,
         Output::Pprof => profile::write(out, &survey, &[one])?,
         Output::Json => json::one_line(out, &survey, one)?,
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// One goroutine with the variables of its frames.
+fn full(
+    source: &Source,
+    dwarf: &Dwarf,
+    survey: &Survey,
+    one: &Entry,
+    output: Output,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let stack = source.full_stack(dwarf, one.goid, &Limits::default())?;
+    let Some(stack) = stack else {
+        bail!("goroutine {} ended while it was looked at", one.goid);
+    };
+    if output == Output::Json {
+        json::full_line(out, survey, one, &stack.frames)?;
+    } else {
+        table::list(out, survey, &[one])?;
+        writeln!(out)?;
+        full::frames(out, &stack.frames)?;
+        table::stack_end(out, stack.state)?;
     }
     out.flush()?;
     Ok(())

@@ -31,6 +31,8 @@ pub(super) const TRACE: &str = r#"Examples:
       a program that is started, from its first instruction
   gotap trace 'tls.*Handshake' --list -p 4242
       what matches and how it would be armed; nothing is touched
+  gotap trace --preset conn --plan -p 4242
+      site by site: the bytes that a jump can replace, or why it has to trap
 
 Patterns:
   Tried as an exact name first, so that net.(*conn).Read needs no escapes; else
@@ -84,6 +86,9 @@ pub(super) const GOROUTINES: &str = r#"Examples:
       a goroutine profile of a program that serves none
   gotap stack 34 -p 4242
       one goroutine's stack, with arguments
+  gotap stack 34 -p 4242 --full
+      with the variables of each frame, from the debug information: values as
+      Go writes them, (optimised away) where the compiler kept none
 
 Nothing is stopped: memory is read while the program runs. A stack that does
 not hold still while it is read is counted, not shown; of a running goroutine

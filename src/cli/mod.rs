@@ -5,6 +5,7 @@
 //! Exit codes: 0 done, 1 it went wrong, 2 wrong usage. Nobody may come in but
 //! `main`.
 
+mod check;
 mod demo;
 mod extras;
 mod gops;
@@ -53,6 +54,8 @@ enum Command {
     Stats(gops::GopsArgs),
     /// Print the Go version that built a process's or a core's program
     Version(gops::GopsArgs),
+    /// Find what is wrong with a script, without touching a process
+    Check(check::CheckArgs),
     /// Build and run a small Go server and client, and trace their connections
     Demo(demo::DemoArgs),
     /// Print a completion script for a shell
@@ -72,7 +75,11 @@ impl Command {
             Command::Memstats(args) => args.subject.check().map_err(of("memstats")),
             Command::Stats(args) => args.subject.check().map_err(of("stats")),
             Command::Version(args) => args.subject.check().map_err(of("version")),
-            Command::Ps(_) | Command::Demo(_) | Command::Completions(_) | Command::Man(_) => Ok(()),
+            Command::Ps(_)
+            | Command::Check(_)
+            | Command::Demo(_)
+            | Command::Completions(_)
+            | Command::Man(_) => Ok(()),
         }
     }
 }
@@ -96,6 +103,7 @@ pub fn run() -> ExitCode {
         Command::Goroutines(args) => goroutines::run(args, &mut std::io::stdout().lock()),
         Command::Stack(args) => goroutines::stack(args, &mut std::io::stdout().lock()),
         Command::Ps(args) => ps::run(args, &mut std::io::stdout().lock()),
+        Command::Check(args) => check::run(args, &mut std::io::stdout().lock()),
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => extras::completions(args),
         Command::Man(args) => extras::man(args),

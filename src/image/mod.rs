@@ -20,7 +20,7 @@ mod function;
 mod goversion;
 mod inline;
 mod moduledata;
-mod nearest;
+pub(crate) mod nearest;
 mod open;
 pub mod pattern;
 mod pclntab;

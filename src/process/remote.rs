@@ -27,7 +27,7 @@ use super::procfs::{self, Mapping};
 use super::tracer::Tracer;
 use crate::addr::LiveAddr;
 use crate::memory::Memory;
-use crate::sys::wait::{Stop, Wait};
+use crate::sys::wait::{Stop, Wait, Whom};
 use crate::sys::{Regs, ptrace, wait};
 
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
@@ -37,6 +37,12 @@ const PAGE: u64 = 4096;
 const ROUNDS: usize = 20;
 /// How many sleeping threads are tried in one round.
 const QUIET_ENOUGH: usize = 4;
+/// How often a thread is looked at before we sleep in between, and how long.
+const AWAKE: u32 = 32;
+const GLANCE: Duration = Duration::from_micros(50);
+/// How long a process may take to end, or to run another program, once its
+/// threads have begun to die of it.
+const FATE: Duration = Duration::from_secs(2);
 /// How many threads are looked at to find them.
 const LOOKED_AT: usize = 256;
 
@@ -101,6 +107,8 @@ enum Called {
     Done(u64),
     /// A signal is to be delivered first; the thread has its own registers.
     Signal(i32),
+    /// The thread is gone; another program may stand in its place.
+    Gone,
 }
 
 impl Borrowed {
@@ -141,7 +149,8 @@ impl Borrowed {
         let mut begun = false;
         loop {
             ptrace::cont_to_syscall(self.tid, 0)?;
-            match wait::await_change(self.tid) {
+            die::here("call:continued");
+            match await_change(self.tid) {
                 Wait::Stopped {
                     stop: Stop::Syscall,
                     ..
@@ -166,12 +175,16 @@ impl Borrowed {
                     self.restore()?;
                     return Ok(Called::Signal(signal));
                 }
+                // These registers are another program's: hands off.
+                Wait::Stopped {
+                    stop: Stop::Exec, ..
+                } => return Ok(Called::Gone),
                 Wait::Stopped { .. } => return Err(Errno::EBUSY),
                 Wait::Exited { .. }
                 | Wait::Killed { .. }
                 | Wait::NoTracees
                 | Wait::Nothing
-                | Wait::Interrupted => return Err(Errno::ESRCH),
+                | Wait::Interrupted => return Ok(Called::Gone),
             }
         }
     }
@@ -203,7 +216,7 @@ impl Borrowed {
             };
         }
         let _ = ptrace::cont(self.tid, 0);
-        match wait::await_change(self.tid) {
+        match await_change(self.tid) {
             Wait::Stopped {
                 stop: Stop::Interrupt,
                 ..
@@ -266,9 +279,9 @@ impl Tracer {
                     self.held = false;
                     let _ = ptrace::cont(tid, signal);
                 }
-                Err(Errno::ESRCH) => {
+                Ok(Called::Gone) | Err(Errno::ESRCH) => {
                     self.borrowed = None;
-                    return Err(ProcessError::Gone(self.pid));
+                    return Err(self.fate());
                 }
                 Err(errno) => {
                     return Err(ProcessError::Ptrace {
@@ -278,6 +291,25 @@ impl Tracer {
                     });
                 }
             }
+        }
+    }
+
+    /// A thread that we held is gone: its process ends, or runs another program.
+    fn fate(&mut self) -> ProcessError {
+        let deadline = Instant::now() + FATE;
+        loop {
+            self.serve_others(0);
+            if self.replaced {
+                return ProcessError::Replaced(self.pid);
+            }
+            let ended = matches!(
+                wait::peek(Whom::Tid(self.pid), true),
+                Wait::Exited { .. } | Wait::Killed { .. } | Wait::NoTracees
+            );
+            if ended || Instant::now() > deadline {
+                return ProcessError::Gone(self.pid);
+            }
+            std::thread::sleep(GLANCE);
         }
     }
 
@@ -328,6 +360,8 @@ impl Tracer {
         let short = Instant::now() + Duration::from_millis(200);
         let settled = self.settle(tid, deadline.min(short));
         let Some(remote) = self.remote else {
+            // The new program stands where it begins, until somebody lets it go.
+            self.held |= settled == Settled::Stopped;
             return Err(ProcessError::Replaced(self.pid));
         };
         let group = match settled {
@@ -490,6 +524,39 @@ impl Tracer {
         let unmapped = self.unmap(at, PAGE);
         let value = result?;
         unmapped.map(|()| value)
+    }
+}
+
+/// Waits for what a thread that runs a few instructions has to report. It may
+/// die instead, of an exec that another thread makes; the exec waits until all
+/// who died of it are seen, and the first thread until it is over (`de_thread`
+/// in fs/exec.c).
+fn await_change(tid: i32) -> Wait {
+    let mut glances = 0u32;
+    loop {
+        match wait::peek(Whom::Tid(tid), true) {
+            Wait::Nothing | Wait::Interrupted => {}
+            change => return change,
+        }
+        glances = glances.wrapping_add(1);
+        if glances < AWAKE {
+            std::thread::yield_now();
+            continue;
+        }
+        std::thread::sleep(GLANCE);
+        let Ok(now) = procfs::status(tid) else {
+            return Wait::NoTracees;
+        };
+        while let Wait::Exited { tid: other, .. } | Wait::Killed { tid: other, .. } =
+            wait::peek_end()
+            // How the process ended is for others to hear.
+            && other != now.tgid
+        {
+            wait::consume_end(other);
+        }
+        if "ZX".contains(now.state) {
+            return Wait::NoTracees;
+        }
     }
 }
 

@@ -1,14 +1,20 @@
 //! One look at every goroutine of a program, from outside.
 //!
 //! Who lives here: where the bytes come from ([`Source`]), the look itself
-//! ([`look`]), stacks and the frames in them (`stacks`), what is waited for
-//! (`waits`). Nothing is written, and nothing is stopped but for a
-//! [`Stoppable`] (`still`). Allowed in: cli.
+//! ([`look`]), who is kept, folded and sampled of many (`crowd`), what structs
+//! tell (`entries`), stacks and the frames in them (`stacks`), what is waited
+//! for (`waits`), the variables of a goroutine's frames (`locals`). Nothing is
+//! written, and nothing is stopped but for a [`Stoppable`] (`still`).
+//! Allowed in: cli.
 
+mod crowd;
+mod entries;
+mod locals;
 mod stacks;
 mod still;
 mod waits;
 
+pub use locals::FullStack;
 pub use still::Stoppable;
 
 use std::collections::HashMap;
@@ -18,14 +24,14 @@ use std::sync::Arc;
 use super::SessionError;
 use super::target::Target;
 use crate::addr::LiveAddr;
-use crate::golang::census::{self, Census, Resident};
+use crate::golang::census::{self, Resident};
 use crate::golang::globals::Globals;
 use crate::golang::gs::{self, GsError, Status, Thread};
-use crate::golang::labels::{Labels, read_labels};
 use crate::memory::{Memory, MemoryError};
 use crate::process::ProcessMemory;
 use crate::process::core::Core;
-use crate::survey::{Class, Entry, PlaceId, StackState, Survey, Wait, verdict::busiest_lock};
+use crate::survey::Survey;
+use crowd::Crowd;
 
 /// A program to look at: running, or as it was.
 pub struct Source {
@@ -140,16 +146,13 @@ impl Source {
         }
     }
 
-    /// Why a goroutine waits.
-    fn reason(&self, r: &Resident) -> Arc<str> {
-        match r.g.status {
-            Status::Waiting | Status::Leaked => self
+    /// It is parked in the network poller.
+    fn waits_for_descriptor(&self, r: &Resident) -> bool {
+        r.g.status == Status::Waiting
+            && self
                 .reasons
                 .get(usize::from(r.g.wait_reason))
-                .cloned()
-                .unwrap_or_else(|| "unknown wait reason".into()),
-            _ => "".into(),
-        }
+                .is_some_and(|reason| &**reason == "IO wait")
     }
 
     /// CLOCK_MONOTONIC, which runtime.nanotime reads as well; a core has
@@ -199,6 +202,9 @@ fn monotonic() -> Option<i64> {
 pub struct Wanted {
     /// Every stack, else of a large program a sample.
     pub all_stacks: bool,
+    /// Every goroutine by itself, else in a large program those that do the
+    /// same are one entry.
+    pub each: bool,
     /// Arguments of every frame.
     pub args: bool,
     /// Channels, sleeps and system calls.
@@ -212,184 +218,30 @@ pub fn look(source: &Source, wanted: &Wanted) -> Result<Survey, SessionError> {
     let now = source.nanotime();
     let time_ns = source.calendar();
     let target = &source.target;
-    let mut census = census::take(
+    let mut crowd = Crowd::new(source, *wanted, now);
+    let others = census::walk::<SessionError>(
         &target.image,
         &*source.memory,
         &target.layouts,
         &source.globals,
         target.bias,
+        &mut |one, system| match wanted.only {
+            Some(goid) if goid == one.g.goid => crowd.add(one),
+            None if !system => crowd.add(one),
+            _ => Ok(()),
+        },
     )?;
-    if let Some(goid) = wanted.only {
-        let all = census.own.drain(..).chain(census.system.drain(..));
-        census.own = all.filter(|r| r.g.goid == goid).collect();
-    }
-    let Census {
-        mut own,
-        system,
-        dead,
-        idle,
-        unreadable,
-    } = census;
-    let mut survey = Survey {
-        time_ns,
-        go_version: target.image.go_version().text().to_owned(),
-        gomaxprocs: source.gomaxprocs(),
-        system: system.len(),
-        dead,
-        idle,
-        unreadable,
-        ..Survey::default()
-    };
-    let threads = source.runtime_threads()?;
-    let mut seen = stacks::read(source, wanted, &threads, &mut own, &mut survey)?;
-    let mut entries = Entries::new(source, now, &threads);
-    for (i, r) in own.iter().enumerate() {
-        let stack = seen.take(i);
-        entries.add(r, stack, &mut survey)?;
-    }
-    let crashed = |e: &&Entry| e.tid.is_some() && e.tid == source.crashed;
-    survey.crashed = survey.goroutines.iter().find(crashed).map(|e| e.goid);
-    waits::connections(source, now, &own, &mut survey)?;
-    if wanted.details {
-        waits::details(source, now, &own, &mut survey)?;
-    }
-    if let Some((_, at, count)) = busiest_lock(&survey)
-        && count > 1
-    {
-        survey.candidates = stacks::holders(source, &own, &survey, at)?;
-    }
+    let mut survey = crowd.finish()?;
+    survey.time_ns = time_ns;
+    target
+        .image
+        .go_version()
+        .text()
+        .clone_into(&mut survey.go_version);
+    survey.gomaxprocs = source.gomaxprocs();
+    survey.system = others.system;
+    survey.dead = others.dead;
+    survey.idle = others.idle;
+    survey.unreadable += others.unreadable;
     Ok(survey)
-}
-
-/// Makes entries of residents.
-struct Entries<'a> {
-    source: &'a Source,
-    now: Option<i64>,
-    tids: HashMap<LiveAddr, u64>,
-    places: HashMap<(u64, bool), Option<PlaceId>>,
-    labels: HashMap<LiveAddr, Option<Arc<Labels>>>,
-}
-
-impl<'a> Entries<'a> {
-    fn new(source: &'a Source, now: Option<i64>, threads: &HashMap<LiveAddr, Thread>) -> Self {
-        Entries {
-            source,
-            now,
-            tids: threads.iter().map(|(m, t)| (*m, t.tid)).collect(),
-            places: HashMap::new(),
-            labels: HashMap::new(),
-        }
-    }
-
-    fn add(
-        &mut self,
-        r: &Resident,
-        stack: stacks::Seen,
-        survey: &mut Survey,
-    ) -> Result<(), SessionError> {
-        let reason = self.source.reason(r);
-        match stack.state {
-            StackState::Unstable => survey.unstable += 1,
-            StackState::Unreadable => survey.unreadable += 1,
-            _ => {}
-        }
-        // Nobody's statement made the first (runtime/traceback.go: printcreatedby).
-        let created = match r.g.goid {
-            1 => None,
-            _ => self.place(r.g.gopc, true, survey),
-        };
-        let start = self.place(r.g.startpc, false, survey);
-        survey.goroutines.push(Entry {
-            goid: r.g.goid,
-            status: r.g.status,
-            scanned: r.scanned,
-            class: Class::of(r.g.status, &reason),
-            wait: self.wait(r),
-            created,
-            created_offset: self.offset(r.g.gopc),
-            start,
-            parent: Some(r.parent).filter(|p| *p != 0),
-            tid: self.tids.get(&r.g.m).copied(),
-            locked: r.locked,
-            labels: self.labels(r.labels)?,
-            net: None,
-            blocked_on: stack.lock,
-            stack_state: stack.state,
-            stack: stack.id,
-            args: stack.args,
-            user: stack.user,
-            func: stack.func,
-            at: (r.g.sched_pc.0, r.g.sched_sp.0),
-            reason,
-        });
-        Ok(())
-    }
-
-    /// runtime/traceback.go: goroutineheader says it of the same states.
-    fn wait(&self, r: &Resident) -> Option<Wait> {
-        if !matches!(
-            r.g.status,
-            Status::Waiting | Status::Syscall | Status::Leaked
-        ) || r.wait_since <= 0
-        {
-            return None;
-        }
-        let ns = self.now?.checked_sub(r.wait_since)?;
-        u64::try_from(ns).ok().map(Wait::AtLeast)
-    }
-
-    /// A `go` statement (runtime/traceback.go: printcreatedby1), or where a
-    /// function begins.
-    fn place(&mut self, pc: LiveAddr, call: bool, survey: &mut Survey) -> Option<PlaceId> {
-        if pc.is_null() || self.source.gathering {
-            return None;
-        }
-        if let Some(known) = self.places.get(&(pc.0, call)) {
-            return *known;
-        }
-        let target = &self.source.target;
-        let at = target.bias.image(pc);
-        let found = target.image.functions().find(at).map(|function| {
-            let back = if call && at > function.entry() {
-                crate::addr::ImageAddr(at.0.wrapping_sub(1))
-            } else {
-                at
-            };
-            let line = if call {
-                function.line_at(back)
-            } else {
-                function.start_line()
-            };
-            survey.names.place(
-                &function.name(),
-                function.file_at(back).unwrap_or_default(),
-                line.unwrap_or(0),
-            )
-        });
-        self.places.insert((pc.0, call), found);
-        found
-    }
-
-    /// Bytes from the entry of its function.
-    fn offset(&self, pc: LiveAddr) -> u32 {
-        let target = &self.source.target;
-        let at = target.bias.image(pc);
-        let function = target.image.functions().find(at);
-        let offset = function.map(|f| at.0.saturating_sub(f.entry().0));
-        u32::try_from(offset.unwrap_or(0)).unwrap_or(0)
-    }
-
-    fn labels(&mut self, at: LiveAddr) -> Result<Option<Arc<Labels>>, SessionError> {
-        if at.is_null() {
-            return Ok(None);
-        }
-        if let Some(known) = self.labels.get(&at) {
-            return Ok(known.clone());
-        }
-        let minor = self.source.target.image.go_version().minor();
-        let labels = read_labels(&*self.source.memory, minor, at)?;
-        let labels = (!labels.is_empty()).then(|| Arc::new(labels));
-        self.labels.insert(at, labels.clone());
-        Ok(labels)
-    }
 }
