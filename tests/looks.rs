@@ -373,6 +373,7 @@ fn garbage_is_counted_and_harms_nobody() {
     let wanted = Wanted {
         all_stacks: true,
         args: true,
+        each: true,
         details: true,
         only: None,
     };
