@@ -239,8 +239,7 @@ fn print(
         Output::Pprof => return Ok(profile::write(out, survey, &chosen)?),
         Output::Text | Output::Json => {}
     }
-    let numbers: std::collections::HashSet<u64> = chosen.iter().map(|e| e.goid).collect();
-    let groups = group::groups(survey, args.by.by(), &|e| numbers.contains(&e.goid));
+    let groups = group::groups(survey, args.by.by(), chosen.iter().copied());
     let verdict = verdict(survey);
     if args.output == Output::Json {
         let beside = json::Beside {

@@ -19,8 +19,9 @@ use crate::golang::census::{self, Resident};
 use crate::golang::gs::{Status, Thread};
 use crate::golang::labels::Labels;
 use crate::session::SessionError;
+use crate::survey::group::Shared;
 use crate::survey::verdict::busiest_lock;
-use crate::survey::{BlockedOn, Entry, PlaceId, StackId, StackState, Survey};
+use crate::survey::{BlockedOn, Entry, Kind, StackState, Survey, Wait};
 
 /// A program with more goroutines is large: so many stacks are read of it at
 /// most, unless all are wanted.
@@ -58,13 +59,13 @@ pub(super) struct Cell {
     pub since: i64,
     samples: Vec<Sample>,
     /// What those whose stacks were read have in common.
-    tops: Option<Option<Tops>>,
+    tops: Shared<Tops>,
 }
 
 impl Cell {
     /// The frames that people look for, where all that were read agree.
     pub(super) fn top(&self) -> Tops {
-        self.tops.flatten().unwrap_or_default()
+        self.tops.get().copied().unwrap_or_default()
     }
 
     fn note(&mut self, r: &Resident) {
@@ -88,13 +89,7 @@ struct Sample {
 /// read.
 #[derive(PartialEq, Eq, Hash)]
 struct Same {
-    status: Status,
-    reason: Arc<str>,
-    created: Option<PlaceId>,
-    tops: Tops,
-    stack: Option<StackId>,
-    stack_state: StackState,
-    labels: Option<Arc<Labels>>,
+    kind: Arc<Kind>,
     lock: Option<(Lock, u64)>,
 }
 
@@ -110,13 +105,7 @@ impl Same {
             Some(_) => return None,
         };
         Some(Same {
-            status: e.status,
-            reason: e.reason.clone(),
-            created: e.created,
-            tops: (e.user, e.func),
-            stack: e.stack,
-            stack_state: e.stack_state,
-            labels: e.labels.clone(),
+            kind: e.kind.clone(),
             lock,
         })
     }
@@ -231,23 +220,7 @@ impl<'a> Crowd<'a> {
             || self.source.waits_for_descriptor(r)
             || (self.source.crashed.is_some() && !r.g.m.is_null());
         let most = if spot.pc == 0 { PER_STATE } else { PER_SPOT };
-        let index = match self.by_spot.get(&spot) {
-            Some(index) => *index,
-            None => {
-                let index = self.cells.len();
-                self.by_spot.insert(spot.clone(), index);
-                self.cells.push(Cell {
-                    spot,
-                    rest: 0,
-                    count: 0,
-                    first: r.g.goid,
-                    since: 0,
-                    samples: Vec::new(),
-                    tops: None,
-                });
-                index
-            }
-        };
+        let index = self.cell(spot, r);
         let Some(cell) = self.cells.get_mut(index) else {
             return Ok(());
         };
@@ -271,6 +244,25 @@ impl<'a> Crowd<'a> {
             cell.note(r);
         }
         Ok(())
+    }
+
+    /// Index of the cell of a spot.
+    fn cell(&mut self, spot: Spot, r: &Resident) -> usize {
+        if let Some(index) = self.by_spot.get(&spot) {
+            return *index;
+        }
+        let index = self.cells.len();
+        self.by_spot.insert(spot.clone(), index);
+        self.cells.push(Cell {
+            spot,
+            rest: 0,
+            count: 0,
+            first: r.g.goid,
+            since: 0,
+            samples: Vec::new(),
+            tops: Shared::Empty,
+        });
+        index
     }
 
     fn spot(&mut self, r: &Resident) -> Result<Spot, SessionError> {
@@ -334,7 +326,7 @@ impl<'a> Crowd<'a> {
             if let Some(known) = self.survey.goroutines.get_mut(at) {
                 known.goid = known.goid.min(entry.goid);
                 known.count += entry.count;
-                if entry.wait.map_or(0, |w| w.ns()) > known.wait.map_or(0, |w| w.ns()) {
+                if entry.wait.map_or(0, Wait::ns) > known.wait.map_or(0, Wait::ns) {
                     known.wait = entry.wait;
                 }
                 if known.count <= PER_SPOT {
@@ -409,7 +401,7 @@ impl<'a> Crowd<'a> {
             if entry.stack_state == StackState::Unread
                 && let Some(cell) = self.cells.get(*index)
             {
-                (entry.user, entry.func) = cell.top();
+                self.entries.like_others(entry, cell.top());
             }
         }
         Ok(())
@@ -421,11 +413,7 @@ impl<'a> Crowd<'a> {
             return;
         };
         if cell.spot == *spot {
-            let top = (seen.user, seen.func);
-            cell.tops = match cell.tops {
-                None => Some(Some(top)),
-                Some(known) => Some(known.filter(|known| *known == top)),
-            };
+            cell.tops.add((seen.user, seen.func));
         }
         if let Some(at) = sample.entry {
             if let Some(known) = self.survey.goroutines.get_mut(at) {

@@ -5,17 +5,22 @@ use std::collections::HashMap;
 use super::{Registers, Source};
 use crate::addr::LiveAddr;
 use crate::golang::args;
-use crate::golang::blocked::{Named, lock_of};
+use crate::golang::blocked::{Lock, Named, lock_of};
 use crate::golang::census::Resident;
 use crate::golang::gs::{Status, Thread, word_at};
 use crate::golang::parked::{Outcome, Parked, read_stacks};
-use crate::golang::stack::{Ended, Frame, StackCopy, Unwinder};
+use crate::golang::stack::{Ended, Frame, Stack, StackCopy, Unwinder};
 use crate::memory::{MemoryError, Patchwork};
 use crate::survey::names::{is_standard, package};
 use crate::survey::{BlockedOn, Line, PlaceId, StackId, StackState, Survey};
 
 /// Bytes of the stack of a goroutine on a thread.
 const MAX_STACK: u64 = 4 << 20;
+/// Shapes of stacks that are remembered, and stacks of each.
+const MAX_SHAPES: usize = 4096;
+const MOLDS: usize = 8;
+/// Frames of such a stack.
+const MAX_MOLD: usize = 256;
 /// Frames of one stack.
 const MAX_FRAMES: usize = 1 << 17;
 
@@ -42,6 +47,74 @@ pub(super) const UNREAD: Seen = Seen {
 /// The innermost frame of the program's own code, and outside of runtime.
 pub(super) type Tops = (Option<PlaceId>, Option<PlaceId>);
 
+/// What stacks have in common that may be one and the same.
+#[derive(PartialEq, Eq, Hash)]
+struct Shape {
+    pc: u64,
+    len: usize,
+    exact: bool,
+    status: Status,
+}
+
+/// A stack that was unwound: one with these words unwinds in the same way.
+struct Mold {
+    /// Return addresses, by their distance from the stack pointer.
+    words: Vec<(u64, u64)>,
+    seen: Seen,
+    /// Where the address of the lock's semaphore lies, and how far it is from
+    /// the lock.
+    lock: Option<(Lock, u64, u64)>,
+}
+
+impl Mold {
+    fn of(stack: &Stack, parked: &Parked<'_>, seen: &Seen, lies: Option<LiveAddr>) -> Option<Mold> {
+        // Arguments are each goroutine's own.
+        if seen.args.is_some() || stack.frames.len() > MAX_MOLD {
+            return None;
+        }
+        let returns = match stack.ended {
+            Ended::Top => stack.frames.len().saturating_sub(1),
+            _ => stack.frames.len(),
+        };
+        let lock = match (seen.lock.as_deref(), lies) {
+            (None, _) => None,
+            // Which of two semaphores it is tells how far the lock is.
+            (Some(BlockedOn::Lock(Lock::PollFd, _)), _) => return None,
+            (Some(BlockedOn::Lock(lock, at)), Some(lies)) => {
+                let from = word(parked, lies)?.wrapping_sub(*at);
+                Some((*lock, lies.0.wrapping_sub(parked.sp.0), from))
+            }
+            (Some(_), _) => return None,
+        };
+        let slots = stack.frames.iter().take(returns).map(|f| f.return_slot);
+        let words = slots
+            .map(|slot| Some((slot.0.wrapping_sub(parked.sp.0), word(parked, slot)?)))
+            .collect::<Option<Vec<_>>>()?;
+        Some(Mold {
+            words,
+            seen: Seen {
+                lock: None,
+                ..seen.clone()
+            },
+            lock,
+        })
+    }
+
+    /// What such a stack tells, if it is one.
+    fn seen(&self, parked: &Parked<'_>) -> Option<Seen> {
+        let same = |(at, value): &(u64, u64)| word_at(parked.bytes, *at) == *value;
+        if !self.words.iter().all(same) {
+            return None;
+        }
+        let mut seen = self.seen.clone();
+        if let Some((lock, at, from)) = self.lock {
+            let address = word_at(parked.bytes, at).wrapping_sub(from);
+            seen.lock = Some(Box::new(BlockedOn::Lock(lock, address)));
+        }
+        Some(seen)
+    }
+}
+
 /// Unwinds, remembering what each pc stands for.
 pub(super) struct Reader<'a> {
     source: &'a Source,
@@ -53,6 +126,8 @@ pub(super) struct Reader<'a> {
     /// Of each stack, the frames that people look for.
     tops: HashMap<StackId, Tops>,
     standard: HashMap<PlaceId, bool>,
+    /// Stacks that were unwound, the last first.
+    molds: HashMap<Shape, Vec<Mold>>,
 }
 
 impl<'a> Reader<'a> {
@@ -67,6 +142,7 @@ impl<'a> Reader<'a> {
             lines: HashMap::new(),
             tops: HashMap::new(),
             standard: HashMap::new(),
+            molds: HashMap::new(),
         }
     }
 
@@ -222,9 +298,39 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Unwinds a stack; `exact` when its pc is the next instruction, not a
+    /// Unwinds a stack, unless one with the same return addresses at the same
+    /// places is known; `exact` when its pc is the next instruction, not a
     /// return address.
     fn unwind(&mut self, parked: &Parked<'_>, exact: bool, survey: &mut Survey) -> Seen {
+        let shape = Shape {
+            pc: parked.pc.0,
+            len: parked.bytes.len(),
+            exact,
+            status: parked.now.g.status,
+        };
+        if let Some(known) = self.molds.get(&shape)
+            && let Some(seen) = known.iter().find_map(|mold| mold.seen(parked))
+        {
+            return seen;
+        }
+        let (seen, mold) = self.unwind_anew(parked, exact, survey);
+        if let Some(mold) = mold {
+            if self.molds.len() >= MAX_SHAPES {
+                self.molds.clear();
+            }
+            let known = self.molds.entry(shape).or_default();
+            known.truncate(MOLDS - 1);
+            known.insert(0, mold);
+        }
+        seen
+    }
+
+    fn unwind_anew(
+        &mut self,
+        parked: &Parked<'_>,
+        exact: bool,
+        survey: &mut Survey,
+    ) -> (Seen, Option<Mold>) {
         let target = &self.source.target;
         let nothing = Patchwork::default();
         let copy = StackCopy {
@@ -238,10 +344,11 @@ impl<'a> Reader<'a> {
             .unwinder
             .unwind(image, target.bias, &copy, from, MAX_FRAMES)
         else {
-            return Seen {
+            let seen = Seen {
                 state: StackState::Unreadable,
                 ..UNREAD
             };
+            return (seen, None);
         };
         if let Some(frame) = stack.frames.first_mut() {
             // What a parked goroutine saved is a return address, unless it has
@@ -257,11 +364,11 @@ impl<'a> Reader<'a> {
             }
             lines.extend(found);
         }
-        let lock = Self::lock(&stack.frames, &lines, parked, survey);
+        let (lock, lies) = Self::lock(&stack.frames, &lines, parked, survey).unzip();
         let id = survey.names.stack(lines);
         let (user, func) = self.top(id, survey);
         let whole = stack.ended == Ended::Top && !parked.cut;
-        Seen {
+        let seen = Seen {
             state: if whole {
                 StackState::Whole
             } else {
@@ -271,8 +378,10 @@ impl<'a> Reader<'a> {
             user,
             func,
             args: texts,
-            lock,
-        }
+            lock: lock.map(|(lock, at)| Box::new(BlockedOn::Lock(lock, at.0))),
+        };
+        let mold = Mold::of(&stack, parked, &seen, lies);
+        (seen, mold)
     }
 
     /// The frames that one frame of the machine stands for.
@@ -334,13 +443,13 @@ impl<'a> Reader<'a> {
         args::render(&target.image, &function, at, args, &|a| word(parked, a))
     }
 
-    /// The lock that it waits for.
+    /// The lock that it waits for, and where on the stack that is said.
     fn lock(
         frames: &[Frame],
         lines: &[Line],
         parked: &Parked<'_>,
         survey: &Survey,
-    ) -> Option<Box<BlockedOn>> {
+    ) -> Option<((Lock, LiveAddr), LiveAddr)> {
         /// Between the park and sync's own function stand fewer frames.
         const NEAR: usize = 16;
         if parked.now.g.status != Status::Waiting {
@@ -360,8 +469,12 @@ impl<'a> Reader<'a> {
                 Some(Named { function, args })
             })
             .collect();
-        let (lock, at) = lock_of(&named, &|a| word(parked, a))?;
-        Some(Box::new(BlockedOn::Lock(lock, at.0)))
+        let lies = std::cell::Cell::new(LiveAddr(0));
+        let lock = lock_of(&named, &|a| {
+            lies.set(a);
+            word(parked, a)
+        })?;
+        Some((lock, lies.get()))
     }
 
     /// The innermost frame of the program's own code, and outside of runtime.
