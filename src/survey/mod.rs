@@ -1,13 +1,15 @@
 //! What every goroutine of a program is doing, as plain data.
 //!
 //! Who lives here: one look at a program ([`Survey`]), a goroutine of it
-//! ([`Entry`]), the frames and places it names ([`names`]), groups ([`group`]), the facts that filters ask for
-//! ([`facts`]) and the sentence that sums it up ([`verdict`]). Pure: nobody
+//! ([`Entry`]), those put together that do the same ([`fold`]), the frames and
+//! places they name ([`names`]), groups ([`group`]), the facts that filters ask
+//! for ([`facts`]) and the sentence that sums it up ([`verdict`]). Pure: nobody
 //! here reads a target. Allowed in: sink, session, cli.
 
 pub mod compare;
 mod entry;
 pub mod facts;
+pub mod fold;
 pub mod group;
 pub mod names;
 #[cfg(test)]

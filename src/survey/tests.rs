@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::compare::{Sightings, growth};
 use super::facts::{Asked, GOROUTINE_FACTS, GoroutineNames};
+use super::fold::Fold;
 use super::group::{By, groups};
 use super::names::{is_standard, package};
 use super::verdict::{short, span, thousands, verdict};
@@ -244,4 +245,75 @@ fn words_for_people() {
     assert_eq!(span(14 * 60_000_000_000), "14 min");
     assert_eq!(span(1_500_000_000), "1.5 s");
     assert_eq!(Arc::<str>::from("x").len(), 1);
+}
+
+/// A made-up program: every goroutine by itself.
+fn made_up(seed: u64) -> Survey {
+    let mut state = seed;
+    let mut next = |below: u64| {
+        // Knuth's MMIX generator; its high bits are good.
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let mut looked = survey(Vec::new());
+    let places: Vec<PlaceId> = (1..6)
+        .map(|line| looked.names.place("main.f", "/src/m.go", line))
+        .collect();
+    let many = 200 + next(400);
+    for goid in 1..=many {
+        let place = |at: u64| places.get(at as usize).copied();
+        let mut one = match next(5 + seed % 3) {
+            0 => reader(goid, &format!("10.0.0.{}:5432", next(2)), 0),
+            1 => entry(goid, Status::Runnable, ""),
+            2 => entry(goid, Status::Waiting, "select"),
+            _ => entry(goid, Status::Waiting, "sync.Mutex.Lock"),
+        };
+        if &*one.reason == "sync.Mutex.Lock" {
+            let lock = BlockedOn::Lock(Lock::Mutex, 0xc000_0000 + 8 * next(2));
+            one.blocked_on = Some(Box::new(lock));
+        }
+        one.created = place(next(6));
+        one.user = place(next(6));
+        // No two are equal.
+        one.wait = (next(3) > 0).then(|| Wait::AtLeast(next(1 << 20) << 12 | goid));
+        looked.goroutines.push(one);
+    }
+    looked
+}
+
+#[test]
+fn folded_goroutines_say_what_they_say_one_by_one() {
+    for seed in 0..300 {
+        let single = made_up(seed);
+        let mut folded = Survey {
+            goroutines: Vec::new(),
+            ..single.clone()
+        };
+        let mut fold = Fold::default();
+        for one in &single.goroutines {
+            fold.add(&mut folded.goroutines, one.clone());
+        }
+        assert!(folded.goroutines.len() < single.goroutines.len());
+        assert_eq!(folded.total(), single.total());
+        assert_eq!(folded.counts(), single.counts());
+        assert_eq!(folded.descriptors(), single.descriptors());
+        assert_eq!(verdict(&folded), verdict(&single), "seed {seed}");
+        let all = [
+            By::All,
+            By::Created,
+            By::State,
+            By::Reason,
+            By::Func,
+            By::User,
+            By::Stack,
+            By::Label,
+            By::Peer,
+        ];
+        for by in all {
+            let told = |survey: &Survey| format!("{:?}", groups(survey, by, &survey.goroutines));
+            assert_eq!(told(&folded), told(&single), "seed {seed}, {by:?}");
+        }
+    }
 }

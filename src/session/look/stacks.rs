@@ -33,6 +33,17 @@ pub(super) struct Seen {
     pub func: Option<PlaceId>,
     pub args: Option<Vec<String>>,
     pub lock: Option<Box<BlockedOn>>,
+    pub said: Option<Said>,
+}
+
+/// Where a stack says which lock is waited for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Said {
+    pub lock: Lock,
+    /// Bytes from the stack pointer to the address of a semaphore.
+    pub at: u64,
+    /// Bytes from the lock to that semaphore.
+    pub from: u64,
 }
 
 pub(super) const UNREAD: Seen = Seen {
@@ -42,6 +53,7 @@ pub(super) const UNREAD: Seen = Seen {
     func: None,
     args: None,
     lock: None,
+    said: None,
 };
 
 /// The innermost frame of the program's own code, and outside of runtime.
@@ -61,30 +73,20 @@ struct Mold {
     /// Return addresses, by their distance from the stack pointer.
     words: Vec<(u64, u64)>,
     seen: Seen,
-    /// Where the address of the lock's semaphore lies, and how far it is from
-    /// the lock.
-    lock: Option<(Lock, u64, u64)>,
 }
 
 impl Mold {
-    fn of(stack: &Stack, parked: &Parked<'_>, seen: &Seen, lies: Option<LiveAddr>) -> Option<Mold> {
+    fn of(stack: &Stack, parked: &Parked<'_>, seen: &Seen) -> Option<Mold> {
         // Arguments are each goroutine's own.
         if seen.args.is_some() || stack.frames.len() > MAX_MOLD {
+            return None;
+        }
+        if seen.lock.is_some() && seen.said.is_none() {
             return None;
         }
         let returns = match stack.ended {
             Ended::Top => stack.frames.len().saturating_sub(1),
             _ => stack.frames.len(),
-        };
-        let lock = match (seen.lock.as_deref(), lies) {
-            (None, _) => None,
-            // Which of two semaphores it is tells how far the lock is.
-            (Some(BlockedOn::Lock(Lock::PollFd, _)), _) => return None,
-            (Some(BlockedOn::Lock(lock, at)), Some(lies)) => {
-                let from = word(parked, lies)?.wrapping_sub(*at);
-                Some((*lock, lies.0.wrapping_sub(parked.sp.0), from))
-            }
-            (Some(_), _) => return None,
         };
         let slots = stack.frames.iter().take(returns).map(|f| f.return_slot);
         let words = slots
@@ -96,7 +98,6 @@ impl Mold {
                 lock: None,
                 ..seen.clone()
             },
-            lock,
         })
     }
 
@@ -107,9 +108,9 @@ impl Mold {
             return None;
         }
         let mut seen = self.seen.clone();
-        if let Some((lock, at, from)) = self.lock {
-            let address = word_at(parked.bytes, at).wrapping_sub(from);
-            seen.lock = Some(Box::new(BlockedOn::Lock(lock, address)));
+        if let Some(said) = seen.said {
+            let address = word_at(parked.bytes, said.at).wrapping_sub(said.from);
+            seen.lock = Some(Box::new(BlockedOn::Lock(said.lock, address)));
         }
         Some(seen)
     }
@@ -364,7 +365,7 @@ impl<'a> Reader<'a> {
             }
             lines.extend(found);
         }
-        let (lock, lies) = Self::lock(&stack.frames, &lines, parked, survey).unzip();
+        let (lock, said) = Self::lock(&stack.frames, &lines, parked, survey).unzip();
         let id = survey.names.stack(lines);
         let (user, func) = self.top(id, survey);
         let whole = stack.ended == Ended::Top && !parked.cut;
@@ -378,9 +379,10 @@ impl<'a> Reader<'a> {
             user,
             func,
             args: texts,
-            lock: lock.map(|(lock, at)| Box::new(BlockedOn::Lock(lock, at.0))),
+            lock: lock.map(Box::new),
+            said: said.flatten(),
         };
-        let mold = Mold::of(&stack, parked, &seen, lies);
+        let mold = Mold::of(&stack, parked, &seen);
         (seen, mold)
     }
 
@@ -449,7 +451,7 @@ impl<'a> Reader<'a> {
         lines: &[Line],
         parked: &Parked<'_>,
         survey: &Survey,
-    ) -> Option<((Lock, LiveAddr), LiveAddr)> {
+    ) -> Option<(BlockedOn, Option<Said>)> {
         /// Between the park and sync's own function stand fewer frames.
         const NEAR: usize = 16;
         if parked.now.g.status != Status::Waiting {
@@ -470,11 +472,20 @@ impl<'a> Reader<'a> {
             })
             .collect();
         let lies = std::cell::Cell::new(LiveAddr(0));
-        let lock = lock_of(&named, &|a| {
+        let (lock, at) = lock_of(&named, &|a| {
             lies.set(a);
             word(parked, a)
         })?;
-        Some((lock, lies.get()))
+        // Of a descriptor's two semaphores the address itself tells which it is.
+        let said = match lock {
+            Lock::PollFd => None,
+            _ => word(parked, lies.get()).map(|semaphore| Said {
+                lock,
+                at: lies.get().0.wrapping_sub(parked.sp.0),
+                from: semaphore.wrapping_sub(at.0),
+            }),
+        };
+        Some((BlockedOn::Lock(lock, at.0), said))
     }
 
     /// The innermost frame of the program's own code, and outside of runtime.
