@@ -1,9 +1,10 @@
-//! The expression language of filters, conditions and `print`.
+//! The language of filters, conditions and `print`, and that of commands.
 //!
 //! Who lives here: `lexer`, `parser` and the tree ([`ast`]), the table of
-//! facts ([`facts`]), the checker ([`mod@check`]) and the evaluator ([`eval`]).
+//! facts ([`facts`]), the checker ([`mod@check`]), the evaluator ([`eval`]) and
+//! the commands around the expressions ([`command`]).
 //! Pure: nobody here reads a target; an environment is asked for facts
-//! ([`Facts`]). Allowed in: probe, record, sink, session, cli.
+//! ([`Facts`]). Allowed in: probe, record, sink, session, repl, cli.
 //!
 //! # The language
 //!
@@ -40,6 +41,7 @@
 
 pub mod ast;
 pub mod check;
+pub mod command;
 pub mod error;
 pub mod eval;
 pub mod facts;

@@ -155,7 +155,7 @@ impl<'a> Entries<'a> {
     /// A `go` statement (runtime/traceback.go: printcreatedby1), or where a
     /// function begins; and how far from the function's entry the pc is.
     fn place(&mut self, pc: LiveAddr, call: bool, names: &mut Names) -> (Option<PlaceId>, u32) {
-        if pc.is_null() {
+        if pc.is_null() || self.source.gathering {
             return (None, 0);
         }
         if let Some(known) = self.places.get(&(pc.0, call)) {

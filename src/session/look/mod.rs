@@ -3,13 +3,20 @@
 //! Who lives here: where the bytes come from ([`Source`]), the look itself
 //! ([`look`]), who is kept, folded and sampled of many (`crowd`), what structs
 //! tell (`entries`), stacks and the frames in them (`stacks`), what is waited
-//! for (`waits`, and of many `locks`). Nothing is stopped, nothing written. Allowed in: cli.
+//! for (`waits`, and of many `locks`), the variables of a goroutine's frames
+//! (`locals`). Nothing is written, and nothing is stopped but for a [`Stoppable`]
+//! (`still`). Allowed in: cli.
 
 mod crowd;
 mod entries;
+mod locals;
 mod locks;
 mod stacks;
+mod still;
 mod waits;
+
+pub use locals::FullStack;
+pub use still::Stoppable;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -35,6 +42,8 @@ pub struct Source {
     pub memory: Box<dyn Memory>,
     /// The process, when there still is one.
     pub pid: Option<i32>,
+    /// What its user should know.
+    pub remarks: Vec<String>,
     globals: Globals,
     reasons: Vec<Arc<str>>,
     /// Threads whose registers are known: all of a core, those of a process
@@ -42,6 +51,10 @@ pub struct Source {
     threads: Vec<Registers>,
     /// The thread that crashed, of a core.
     crashed: Option<u64>,
+    /// When it stood still, if it did: by CLOCK_MONOTONIC, and by the calendar.
+    moment: Option<(i64, jiff::Timestamp)>,
+    /// What is read now will be looked at later.
+    gathering: bool,
 }
 
 /// Where a thread stood.
@@ -53,22 +66,22 @@ pub struct Registers {
     pub pc: LiveAddr,
     /// RSP
     pub sp: LiveAddr,
+    /// The system call it was in, and that one's first argument.
+    pub syscall: Option<(i64, u64)>,
 }
 
 impl Source {
     /// A running process.
     pub fn process(pid: i32) -> Result<Source, SessionError> {
         let target = Target::of_process(pid)?;
-        let memory = Box::new(ProcessMemory::read_only(pid));
-        Source::new(target, memory, Some(pid))
+        let memory = readable(&target, pid)?;
+        Source::new(target, Box::new(memory), Some(pid))
     }
 
     /// A core file, and the executable that it is of, unless the core names it.
     pub fn core(core: &Path, program: Option<&Path>) -> Result<Source, SessionError> {
         let core = Core::open(core, program)?;
-        for remark in core.remarks() {
-            tracing::warn!("{remark}");
-        }
+        let remarks = core.remarks().to_vec();
         let threads: Vec<Registers> = core
             .threads()
             .iter()
@@ -76,6 +89,9 @@ impl Source {
                 tid: u64::try_from(t.tid).unwrap_or(0),
                 pc: LiveAddr(t.regs.rip),
                 sp: LiveAddr(t.regs.rsp),
+                syscall: i64::try_from(t.regs.orig_rax)
+                    .ok()
+                    .map(|number| (number, t.regs.rdi)),
             })
             .collect();
         let target = Target::of_core(&core);
@@ -84,6 +100,7 @@ impl Source {
         let mut source = Source::new(target, Box::new(core), None)?;
         source.threads = threads;
         source.crashed = crashed;
+        source.remarks.extend(remarks);
         Ok(source)
     }
 
@@ -99,6 +116,7 @@ impl Source {
             .map(Arc::from)
             .collect();
         Ok(Source {
+            remarks: target.notes().to_vec(),
             target,
             memory,
             pid,
@@ -106,6 +124,8 @@ impl Source {
             reasons,
             threads: Vec::new(),
             crashed: None,
+            moment: None,
+            gathering: false,
         })
     }
 
@@ -150,13 +170,31 @@ impl Source {
     /// none: what it says of time is left out.
     fn nanotime(&self) -> Option<i64> {
         self.pid?;
-        monotonic()
+        match self.moment {
+            Some((then, _)) => Some(then),
+            None => monotonic(),
+        }
+    }
+
+    /// Nanoseconds since 1970; of a core unknown.
+    fn calendar(&self) -> Option<i64> {
+        self.pid?;
+        let time = self.moment.map_or_else(jiff::Timestamp::now, |(_, t)| t);
+        i64::try_from(time.as_nanosecond()).ok()
     }
 
     fn gomaxprocs(&self) -> Option<u32> {
         let at = self.target.bias.live(self.globals.gomaxprocs?);
         self.memory.read_u32(at).ok().filter(|n| *n <= 1 << 16)
     }
+}
+
+/// A process's memory, when it may be read: opening its executable takes less
+/// permission.
+fn readable(target: &Target, pid: i32) -> Result<ProcessMemory, SessionError> {
+    let memory = ProcessMemory::read_only(pid);
+    memory.check(target.text().0)?;
+    Ok(memory)
 }
 
 /// CLOCK_MONOTONIC in nanoseconds.
@@ -189,9 +227,7 @@ pub struct Wanted {
 /// Looks once.
 pub fn look(source: &Source, wanted: &Wanted) -> Result<Survey, SessionError> {
     let now = source.nanotime();
-    let time_ns = source
-        .pid
-        .map(|_| jiff::Timestamp::now().as_nanosecond() as i64);
+    let time_ns = source.calendar();
     let target = &source.target;
     let mut crowd = Crowd::new(source, *wanted, now);
     let others = census::walk::<SessionError>(

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
-use super::{Registers, Source};
+use super::Source;
 use crate::addr::LiveAddr;
 use crate::golang::args;
 use crate::golang::blocked::{Lock, Named, lock_of};
 use crate::golang::census::Resident;
 use crate::golang::gs::{Status, Thread, word_at};
+use crate::golang::onthread::{OnThread, Position};
 use crate::golang::parked::{Outcome, Parked, read_stacks};
 use crate::golang::stack::{Ended, Frame, Stack, StackCopy, Unwinder};
 use crate::memory::{MemoryError, Patchwork};
@@ -122,6 +123,8 @@ pub(super) struct Reader<'a> {
     unwinder: Unwinder,
     modules: Vec<String>,
     args: bool,
+    /// Built with a sanitizer.
+    sanitized: bool,
     /// By pc as it is looked up: its frames, innermost first.
     lines: HashMap<u64, Vec<Line>>,
     /// Of each stack, the frames that people look for.
@@ -140,6 +143,9 @@ impl<'a> Reader<'a> {
             unwinder: Unwinder::new(),
             modules: modules.map(|m| m.path.clone()).collect(),
             args,
+            sanitized: ["-race", "-msan", "-asan"]
+                .iter()
+                .any(|flag| build.setting(flag) == Some("true")),
             lines: HashMap::new(),
             tops: HashMap::new(),
             standard: HashMap::new(),
@@ -214,28 +220,19 @@ impl<'a> Reader<'a> {
             return Ok(None);
         };
         let found = self.source.threads.iter().find(|t| t.tid == thread.tid);
-        let Some(mut regs) = found.copied() else {
+        let Some(regs) = found else {
             return Ok(None);
         };
-        let on_own = |sp: LiveAddr| r.g.stack_lo <= sp && sp < r.g.stack_hi;
-        let go = |pc: LiveAddr| {
-            let at = self.source.target.bias.image(pc);
-            self.source.target.image.functions().find(at).is_some()
+        let target = &self.source.target;
+        let on_thread = OnThread {
+            image: &target.image,
+            bias: target.bias,
+            layouts: &target.layouts,
+            memory: &*self.source.memory,
+            sanitized: self.sanitized,
         };
-        if !on_own(regs.sp)
-            && let Some((pc, sp)) = self.interrupted(&regs)?
-        {
-            (regs.pc, regs.sp) = (pc, sp);
-        }
-        // In the vDSO: where it was called. On the system or the signal stack,
-        // or in C: where it left its own (runtime/traceback.go).
-        let (pc, sp, exact) = if thread.vdso_sp.0 != 0 && on_own(thread.vdso_sp) && !go(regs.pc) {
-            (thread.vdso_pc, thread.vdso_sp, false)
-        } else if on_own(regs.sp) && go(regs.pc) {
-            (regs.pc, regs.sp, true)
-        } else if on_own(r.g.sched_sp) {
-            (r.g.sched_pc, r.g.sched_sp, false)
-        } else {
+        let at = on_thread.find(&mut self.unwinder, r, thread, (regs.pc, regs.sp))?;
+        let Some(Position { pc, sp, exact }) = at else {
             return Ok(None);
         };
         let len = r.g.stack_hi.0.saturating_sub(sp.0).min(MAX_STACK);
@@ -264,45 +261,13 @@ impl<'a> Reader<'a> {
         Ok(Some(self.unwind(&parked, exact, survey)))
     }
 
-    /// Where a thread was that is in a signal handler: above the frame of
-    /// runtime.sigtramp lies what the kernel saved (rt_sigframe and ucontext of
-    /// linux/arch/x86/include/asm/sigframe.h and uapi/asm/sigcontext.h).
-    fn interrupted(
-        &mut self,
-        regs: &Registers,
-    ) -> Result<Option<(LiveAddr, LiveAddr)>, MemoryError> {
-        /// From ucontext to its rsp and rip.
-        const RSP: u64 = 40 + 15 * 8;
-        const RIP: u64 = 40 + 16 * 8;
-        let target = &self.source.target;
-        let memory = &*self.source.memory;
-        let from = (regs.pc, regs.sp);
-        let stack = self
-            .unwinder
-            .unwind(&target.image, target.bias, memory, from, 64)?;
-        let Some(last) = stack.frames.last() else {
-            return Ok(None);
-        };
-        let outer = target.image.functions().find(last.entry);
-        if outer.is_none_or(|f| f.name() != "runtime.sigtramp") {
-            return Ok(None);
-        }
-        let context = last.return_slot.offset(8);
-        let saved = (
-            memory.read_addr(context.offset(RIP)),
-            memory.read_addr(context.offset(RSP)),
-        );
-        match saved {
-            (Ok(pc), Ok(sp)) => Ok(Some((pc, sp))),
-            (Err(MemoryError::Gone), _) | (_, Err(MemoryError::Gone)) => Err(MemoryError::Gone),
-            _ => Ok(None),
-        }
-    }
-
     /// Unwinds a stack, unless one with the same return addresses at the same
     /// places is known; `exact` when its pc is the next instruction, not a
     /// return address.
     fn unwind(&mut self, parked: &Parked<'_>, exact: bool, survey: &mut Survey) -> Seen {
+        if self.source.gathering {
+            return UNREAD;
+        }
         let shape = Shape {
             pc: parked.pc.0,
             len: parked.bytes.len(),

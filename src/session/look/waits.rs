@@ -141,21 +141,29 @@ pub(super) fn details(
             entry.blocked_on = left.map(|ns| Box::new(BlockedOn::Sleep(ns)));
         }
         if entry.status == Status::Syscall
-            && let (Some(pid), Some(tid)) = (source.pid, entry.tid)
-            && let Some((number, first)) = procfs::syscall(pid, tid)
+            && let Some(tid) = entry.tid
+            && let Some((number, first)) = syscall(source, tid)
         {
             entry.blocked_on = Some(Box::new(BlockedOn::Syscall(number)));
             if OF_DESCRIPTORS.contains(&number) {
                 let fd = i64::from(first as u32 as i32);
                 entry.net = Some(Box::new(Net {
                     fd: Some(fd),
-                    network: kind_of(pid, fd),
+                    network: source.pid.and_then(|pid| kind_of(pid, fd)),
                     ..Net::default()
                 }));
             }
         }
     }
     queued(source, entries)
+}
+
+/// The system call that a thread is in, and its first argument.
+fn syscall(source: &Source, tid: u64) -> Option<(i64, u64)> {
+    match source.threads.iter().find(|t| t.tid == tid) {
+        Some(thread) => thread.syscall,
+        None => procfs::syscall(source.pid?, tid),
+    }
 }
 
 fn on_channels(

@@ -302,7 +302,12 @@ pub fn stack(to: &mut dyn Write, survey: &Survey, one: &Entry) -> io::Result<()>
             frame(to, survey, line, args.get(i).copied().unwrap_or("..."))?;
         }
     }
-    match one.stack_state {
+    stack_end(to, one.stack_state)
+}
+
+/// Says what a stack lacks.
+pub fn stack_end(to: &mut dyn Write, state: StackState) -> io::Result<()> {
+    match state {
         StackState::Whole => Ok(()),
         StackState::Partial => writeln!(to, "(the frames above these are not known)"),
         StackState::Running => writeln!(
