@@ -100,8 +100,8 @@ pub fn run() -> ExitCode {
         Command::Memstats(args) => gops::memstats(args, &mut std::io::stdout().lock()),
         Command::Stats(args) => gops::stats(args, &mut std::io::stdout().lock()),
         Command::Version(args) => gops::version(args, &mut std::io::stdout().lock()),
-        Command::Goroutines(args) => goroutines::run(args, &mut std::io::stdout().lock()),
-        Command::Stack(args) => goroutines::stack(args, &mut std::io::stdout().lock()),
+        Command::Goroutines(args) => goroutines::run(args, &mut buffered()),
+        Command::Stack(args) => goroutines::stack(args, &mut buffered()),
         Command::Ps(args) => ps::run(args, &mut std::io::stdout().lock()),
         Command::Check(args) => check::run(args, &mut std::io::stdout().lock()),
         Command::Demo(args) => demo::run(args),
@@ -116,6 +116,12 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// stdout for much text: by itself it is written line by line. The command
+/// flushes it.
+fn buffered() -> impl std::io::Write {
+    std::io::BufWriter::with_capacity(1 << 16, std::io::stdout().lock())
 }
 
 /// An error and what caused it; causes that were already named are left out.
