@@ -26,7 +26,7 @@ use crate::survey::{Class, Entry, PlaceId, StackState, Survey, Wait, verdict::bu
 /// A program to look at: running, or as it was.
 pub struct Source {
     /// The program.
-    pub target: Target,
+    pub target: Arc<Target>,
     /// Its bytes.
     pub memory: Box<dyn Memory>,
     /// The process, when there still is one.
@@ -95,7 +95,7 @@ impl Source {
             .map(Arc::from)
             .collect();
         Ok(Source {
-            target,
+            target: Arc::new(target),
             memory,
             pid,
             globals,
@@ -103,6 +103,11 @@ impl Source {
             threads: Vec::new(),
             crashed: None,
         })
+    }
+
+    /// Threads whose registers are known.
+    pub fn thread_ids(&self) -> Vec<u64> {
+        self.threads.iter().map(|t| t.tid).collect()
     }
 
     /// The thread that a `m` is, and where it was last in the vDSO.
