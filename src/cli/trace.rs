@@ -344,6 +344,7 @@ impl<'a> Tracing<'a> {
         let pid = tracer.pid();
         let mut options = Options {
             stack: self.args.stack,
+            stacks: Vec::new(),
             payload: self.args.payload.unwrap_or(0),
             slow: self.args.slow,
             limit: self.args.time,

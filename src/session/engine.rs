@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::SessionError;
 use super::clock::Clock;
 use super::control::{Control, StopReason};
+use super::replan::Changes;
 use super::report::Reporter;
 use super::target::Target;
 use crate::probe::join::{Ended, Entry, EntrySite, Join, Stack};
@@ -23,13 +24,15 @@ use crate::sink::queue::Sender;
 /// With more goroutines than this, those that are parked in traced functions
 /// are looked for before the traps are there; one that returns in between is
 /// taken for running until its next call shows that it is not.
-const MANY: u64 = 20_000;
+pub(super) const MANY: u64 = 20_000;
 
 /// What the user wants of each call.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Frames of the caller's stack.
     pub stack: usize,
+    /// The same for each function of the plan, where they differ.
+    pub stacks: Vec<usize>,
     /// Bytes of what is read or written.
     pub payload: usize,
     /// Report calls that are open longer than this.
@@ -80,33 +83,35 @@ pub struct Stats {
     pub unattributed: u64,
 }
 
-/// One function's counter for `--max-rate`.
+/// One function's counter for `--max-rate`, and whether it is watched at all.
 #[derive(Debug, Default, Clone, Copy)]
-struct Rate {
-    entries: u64,
-    disarmed: bool,
+pub(super) struct Rate {
+    pub(super) entries: u64,
+    pub(super) disarmed: bool,
 }
 
 /// One session on one target.
 pub struct Engine {
-    tracer: Tracer,
+    pub(super) tracer: Tracer,
     pub(super) reporter: Reporter,
-    plan: Arc<Plan>,
-    options: Options,
-    join: Join<Begun>,
+    pub(super) plan: Arc<Plan>,
+    pub(super) options: Options,
+    pub(super) join: Join<Begun>,
     ended: Vec<Ended<Begun>>,
     /// By the region's numbering: index into [`Plan::sites`].
-    sites: Vec<usize>,
-    rates: Vec<Rate>,
+    pub(super) sites: Vec<usize>,
+    pub(super) rates: Vec<Rate>,
     /// Goexits under way: while there are any, `runtime.goexit1` is armed.
-    goexits: usize,
-    goexit_done: Option<usize>,
-    clock: Clock,
-    second_began: u64,
+    pub(super) goexits: usize,
+    pub(super) goexit_done: Option<usize>,
+    pub(super) clock: Clock,
+    pub(super) second_began: u64,
     sender: Arc<Sender>,
     control: Control,
     stats: Stats,
-    messages: Vec<String>,
+    pub(super) messages: Vec<String>,
+    /// Changes of the plan that another thread asks for.
+    pub(super) changes: Option<Changes>,
 }
 
 impl Engine {
@@ -153,17 +158,18 @@ impl Engine {
             sender,
             control,
             messages,
+            changes: None,
         };
         // Once the traps are there, threads that enter wait until they are
         // attended to: whoever is found inside began before. But looking at very
         // many goroutines takes longer than those threads may wait.
         let many = engine.reporter.goroutines(target, engine.tracer.memory()) > MANY;
         if start == Start::Attached && many {
-            engine.find_running(target, true);
+            engine.find_running(target, true, &|_| true);
         }
         engine.arm_sites(target, &outcomes)?;
         if start == Start::Attached && !many {
-            engine.find_running(target, false);
+            engine.find_running(target, false, &|_| true);
         }
         Ok(engine)
     }
@@ -217,7 +223,7 @@ impl Engine {
         Ok(())
     }
 
-    fn names_at(&self, site: usize) -> String {
+    pub(super) fn names_at(&self, site: usize) -> String {
         let Some(site) = self.plan.sites.get(site) else {
             return String::new();
         };
@@ -235,10 +241,16 @@ impl Engine {
     }
 
     /// Calls that were running before the traps were there.
-    fn find_running(&mut self, target: &Target, doubtful: bool) {
+    pub(super) fn find_running(
+        &mut self,
+        target: &Target,
+        doubtful: bool,
+        of: &dyn Fn(usize) -> bool,
+    ) {
         let wall = self.clock.wall(self.clock.now());
         let plan = self.plan.clone();
-        for found in self.reporter.running(target, &plan, self.tracer.memory()) {
+        let running = self.reporter.running(target, &plan, self.tracer.memory());
+        for found in running.into_iter().filter(|found| of(found.func)) {
             let mut call = self.reporter.blank(found.func, 0);
             call.goid = Some(found.goid);
             call.time_ns = wall;
@@ -315,6 +327,9 @@ impl Engine {
             if self.control.take_tick() {
                 self.tick();
             }
+            if self.control.take_change() {
+                self.serve_changes();
+            }
             for message in self.messages.drain(..) {
                 tell(message);
             }
@@ -390,7 +405,7 @@ impl Engine {
                 self.reporter
                     .returned(func, call, &hit.regs, hit.tid, memory);
                 if call.since_attach {
-                    self.reporter.add_stack(call, &hit.regs, &g, memory);
+                    self.reporter.add_stack(func, call, &hit.regs, &g, memory);
                 }
             }
         }
@@ -408,7 +423,8 @@ impl Engine {
             call.conn = self.reporter.spilled_conn(func, &hit.regs, memory);
             self.reporter
                 .returned(func, &mut call, &hit.regs, hit.tid, memory);
-            self.reporter.add_stack(&mut call, &hit.regs, &g, memory);
+            self.reporter
+                .add_stack(func, &mut call, &hit.regs, &g, memory);
             call.end = End::Return;
             self.send(call);
         }
@@ -480,7 +496,7 @@ impl Engine {
         self.ended = ended;
     }
 
-    fn emit(&mut self, ended: impl IntoIterator<Item = Ended<Begun>>) {
+    pub(super) fn emit(&mut self, ended: impl IntoIterator<Item = Ended<Begun>>) {
         for one in ended {
             // What `--slow` has told of is still as it was told.
             if one.end == End::Open && one.call.reported {
@@ -536,50 +552,6 @@ impl Engine {
         });
         for call in slow_calls {
             self.send(call);
-        }
-    }
-
-    fn check_rates(&mut self, now: u64) {
-        let seconds = now.saturating_sub(self.second_began) as f64 / 1e9;
-        self.second_began = now;
-        let max = self.options.max_rate;
-        for func in 0..self.rates.len() {
-            let Some(rate) = self.rates.get_mut(func) else {
-                continue;
-            };
-            let per_second = std::mem::take(&mut rate.entries) as f64 / seconds;
-            if let Some(max) = max
-                && per_second > max as f64
-                && !rate.disarmed
-            {
-                rate.disarmed = true;
-                self.disarm_function(func, per_second, max);
-            }
-        }
-    }
-
-    fn disarm_function(&mut self, func: usize, per_second: f64, max: u64) {
-        let plan = self.plan.clone();
-        for (slot, site) in self.sites.clone().into_iter().enumerate() {
-            let Some(site) = plan.sites.get(site) else {
-                continue;
-            };
-            let only_this = site
-                .roles
-                .iter()
-                .all(|r| matches!(r, Role::Entry(f) | Role::Return(Some(f)) if *f == func));
-            if only_this && let Err(error) = self.tracer.disarm(slot) {
-                tracing::debug!(%error, "a site stays armed");
-            }
-        }
-        // Nobody will see how they end, nor may they be mistaken for unwound.
-        let open = self.join.take_function(func, self.clock.now());
-        self.emit(open);
-        if let Some(f) = plan.functions.get(func) {
-            self.messages.push(format!(
-                "{} was called {per_second:.0} times a second, more than --max-rate {max}: disarmed",
-                f.name
-            ));
         }
     }
 }

@@ -2,13 +2,17 @@
 //!
 //! Who lives here: [`target`] (what is known of a process before it is touched),
 //! [`engine`] (the loop from hit to record), [`control`] (how other threads ask
-//! it to stop), the clock, and looks at goroutines without a tracer ([`look`]). Nobody here knows terminals. Allowed in: repl, cli.
+//! it to stop), an engine on a thread of its own ([`live`]) and changes of its
+//! plan while it runs (`replan`), the clock, and looks at goroutines without a tracer ([`look`]). Nobody here knows terminals. Allowed in: repl, cli.
 
 mod adapters;
 mod clock;
 pub mod control;
 pub mod engine;
+pub mod live;
 pub mod look;
+mod rates;
+mod replan;
 mod report;
 mod running;
 mod spill;
@@ -17,6 +21,8 @@ mod values;
 
 pub use control::{Control, StopReason};
 pub use engine::{Engine, Options, Outcome, Start, Stats};
+pub use live::{Ended, Live, Said};
+pub use replan::Armed;
 pub use target::Target;
 pub use values::value_names;
 

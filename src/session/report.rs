@@ -87,6 +87,7 @@ pub(super) struct Reporter {
     recovered_sp: Option<RecoveredSp>,
     payload: usize,
     frames: usize,
+    frames_of: Vec<usize>,
 }
 
 impl Reporter {
@@ -132,6 +133,7 @@ impl Reporter {
             recovered_sp,
             payload: options.payload,
             frames: options.stack,
+            frames_of: options.stacks.clone(),
         }
     }
 
@@ -245,7 +247,7 @@ impl Reporter {
             None => self.g(regs, memory)?,
         };
         call.goid = g.goid();
-        self.add_stack(&mut call, regs, &g, memory);
+        self.add_stack(func, &mut call, regs, &g, memory);
         let at = At {
             regs,
             tid,
@@ -275,11 +277,17 @@ impl Reporter {
 
     /// Fills in the stack, where one is wanted. The return address lies at the
     /// same place at a RET: it serves for calls whose entry was not seen.
-    pub fn add_stack(&mut self, call: &mut Call, regs: &Regs, g: &GInfo, memory: &ProcessMemory) {
-        if self.frames > 0 {
-            call.stack = self
-                .stacks
-                .at(memory, (regs.rip, regs.rsp, g.hi), self.frames);
+    pub fn add_stack(
+        &mut self,
+        func: usize,
+        call: &mut Call,
+        regs: &Regs,
+        g: &GInfo,
+        memory: &ProcessMemory,
+    ) {
+        let frames = self.frames_of.get(func).copied().unwrap_or(self.frames);
+        if frames > 0 {
+            call.stack = self.stacks.at(memory, (regs.rip, regs.rsp, g.hi), frames);
         }
     }
 
