@@ -2,12 +2,14 @@
 //!
 //! `prologue`: Go's stack checks; `scan`: a whole function disassembled;
 //! `slot`: one instruction moved elsewhere; `handler`: the SIGTRAP handler's
-//! machine code; `region`: the injected page, built and read back; `unit`: what a
+//! machine code; `region`: the injected page, built and read back; `jump`: trampolines and their
+//! ring; `unit`: what a
 //! jump replaces;
 //! `abi`: a signature's registers. Anybody below may come in.
 
 pub mod abi;
 pub mod handler;
+pub mod jump;
 pub mod prologue;
 pub mod region;
 pub mod scan;
