@@ -13,5 +13,5 @@ pub mod trampoline;
 
 pub use capture::{Capture, Int, Shape};
 pub use pages::{JumpPages, JumpSite, PagesError};
-pub use ring::{Reader, RingLayout};
+pub use ring::{Next, Reader, RingLayout};
 pub use trampoline::{CannotGenerate, GOffsets, Trampoline, generate};
