@@ -31,6 +31,8 @@ pub(super) const TRACE: &str = r#"Examples:
       a program that is started, from its first instruction
   gotap trace 'tls.*Handshake' --list -p 4242
       what matches and how it would be armed; nothing is touched
+  gotap trace --preset conn --plan -p 4242
+      site by site: the bytes that a jump can replace, or why it has to trap
 
 Patterns:
   Tried as an exact name first, so that net.(*conn).Read needs no escapes; else

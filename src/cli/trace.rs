@@ -30,6 +30,7 @@ use super::messages::{self, Messages};
 use crate::arch::scan::Disassembler;
 use crate::golang::family::preset_conn;
 use crate::image::pattern::{self, Limits};
+use crate::probe::jump::plan_jumps;
 use crate::probe::plan::{Event, Plan, Wanted, plan};
 use crate::process::ProcessError;
 use crate::process::tracer::{Ending, Tracer};
@@ -62,7 +63,7 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<()> {
         // Its names are checked once the functions are known; wrong syntax now.
         parse_condition(text)?;
     }
-    if args.list {
+    if args.list || args.plan {
         return list(args);
     }
     signals::prepare().context("cannot set up signal handling")?;
@@ -195,7 +196,7 @@ fn make_plan(args: &TraceArgs, target: &Target, start: Start) -> Result<Plan, Se
     };
     let disassembler = Disassembler::new()?;
     let plan = plan(image, &disassembler, &wanted, events);
-    if plan.armed() == 0 && !args.list {
+    if plan.armed() == 0 && !args.list && !args.plan {
         let what = if plan.functions.is_empty() {
             "the program has none of the functions of that preset".to_owned()
         } else {
@@ -206,6 +207,7 @@ fn make_plan(args: &TraceArgs, target: &Target, start: Start) -> Result<Plan, Se
     Ok(plan)
 }
 
+/// `--list` and `--plan`.
 fn list(args: &TraceArgs) -> anyhow::Result<()> {
     let target = if let Some(pid) = args.pid {
         Target::of_process(pid)?
@@ -217,7 +219,12 @@ fn list(args: &TraceArgs) -> anyhow::Result<()> {
         Target::of_file(&path)?
     };
     let plan = make_plan(args, &target, Start::Attached)?;
-    std::io::stdout().write_all(plan.explain().as_bytes())?;
+    let text = if args.plan {
+        plan_jumps(&target.image, &Disassembler::new()?, &plan).explain(&plan)
+    } else {
+        plan.explain()
+    };
+    std::io::stdout().write_all(text.as_bytes())?;
     Ok(())
 }
 
