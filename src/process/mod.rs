@@ -10,6 +10,7 @@ mod children;
 pub mod core;
 pub mod details;
 mod die;
+pub mod jump;
 mod launch;
 mod leave;
 mod leftover;
@@ -24,6 +25,7 @@ pub mod tracer;
 mod watch;
 
 pub use core::{Core, CoreError};
+pub use jump::{Jumped, Jumps};
 pub use memory::ProcessMemory;
 pub use tracer::{Event, Tracer};
 
