@@ -5,6 +5,7 @@
 //! it to stop), the clock, and looks at goroutines without a tracer ([`look`]). Nobody here knows terminals. Allowed in: cli.
 
 mod adapters;
+mod calls;
 mod clock;
 pub mod control;
 pub mod engine;
