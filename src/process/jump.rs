@@ -21,13 +21,14 @@ use super::procfs;
 use super::region::PAGE;
 use super::remote::Remote;
 use super::room::room_near;
-use super::tracer::Tracer;
+use super::tracer::{Ending, Tracer};
 use crate::addr::LiveAddr;
 use crate::arch::jump::pages::{JumpPages, PlacedJump};
 use crate::arch::jump::{GOffsets, JumpSite, RingLayout};
 use crate::arch::region::Owner;
 use crate::arch::unit::{Interiors, JUMP, MAX_UNIT};
 use crate::memory::Memory;
+use crate::sys::wait::{self, Wait};
 use crate::sys::{Shared, map_shared, ptrace, vm};
 
 /// A thread that does not stop within this sleeps in the kernel, and stops
@@ -97,18 +98,47 @@ impl Jumped {
         self.place.sites.len()
     }
 
-    /// False once the process has ended, or runs another program.
-    pub fn is_there(&self) -> bool {
+    /// Something once the process has ended (and how), or runs another program.
+    pub fn outcome(&self) -> Option<Option<Ending>> {
         let mut magic = [0; 8];
         let at = LiveAddr(self.place.base);
         let there = self.memory.read(at, &mut magic).is_ok();
-        there && magic == crate::arch::jump::pages::MAGIC
+        if there && magic == crate::arch::jump::pages::MAGIC {
+            return None;
+        }
+        if let Some(ending) = try_reap(self.pid) {
+            return Some(Some(ending));
+        }
+        let alive = procfs::status(self.pid).is_ok_and(|s| !"ZX".contains(s.state));
+        Some((!alive).then_some(Ending::Unknown))
     }
 
     /// Stops the target once, puts the bytes back, and unmaps what was put in.
-    pub fn leave(self) -> Result<(), ProcessError> {
-        let mut tracer = Tracer::attach(self.pid)?;
-        tracer.jump_out(&self.place)
+    pub fn leave(&self) -> Result<(), ProcessError> {
+        let attached = Tracer::attach(self.pid);
+        let mut tracer = match attached {
+            Ok(tracer) => tracer,
+            // It ended meanwhile, and everything with it.
+            Err(
+                ProcessError::NoSuchProcess(_)
+                | ProcessError::Gone(_)
+                | ProcessError::NotTraceable { .. },
+            ) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        match tracer.jump_out(&self.place) {
+            Err(ProcessError::Gone(_)) => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// How a child of ours ended that nobody traces, if it has.
+pub fn try_reap(pid: i32) -> Option<Ending> {
+    match wait::consume_end(pid) {
+        Wait::Exited { code, .. } => Some(Ending::Exited(code)),
+        Wait::Killed { signal, .. } => Some(Ending::Killed(signal)),
+        Wait::Stopped { .. } | Wait::Interrupted | Wait::Nothing | Wait::NoTracees => None,
     }
 }
 
@@ -118,6 +148,20 @@ impl Tracer {
     /// one of these addresses.
     pub fn jump_in(
         mut self,
+        jumps: &Jumps<'_>,
+        parked: &mut dyn FnMut(&ProcessMemory, &Interiors) -> bool,
+    ) -> Result<Jumped, Box<(Tracer, ProcessError)>> {
+        match self.try_jump_in(jumps, parked) {
+            Ok(jumped) => Ok(jumped),
+            Err(error) => {
+                self.give_back();
+                Err(Box::new((self, error)))
+            }
+        }
+    }
+
+    fn try_jump_in(
+        &mut self,
         jumps: &Jumps<'_>,
         parked: &mut dyn FnMut(&ProcessMemory, &Interiors) -> bool,
     ) -> Result<Jumped, ProcessError> {

@@ -1,7 +1,8 @@
 //! The engine: owns process, image and probes on one tracer thread.
 //!
 //! Who lives here: [`target`] (what is known of a process before it is touched),
-//! [`engine`] (the loop from hit to record), [`control`] (how other threads ask
+//! [`engine`] (the loop from hit to record), [`jump`] (the same by jumps into
+//! generated code), [`control`] (how other threads ask
 //! it to stop), the clock, and looks at goroutines without a tracer ([`look`]). Nobody here knows terminals. Allowed in: cli.
 
 mod adapters;
@@ -9,6 +10,7 @@ mod calls;
 mod clock;
 pub mod control;
 pub mod engine;
+pub mod jump;
 pub mod look;
 mod report;
 mod running;
@@ -17,6 +19,7 @@ pub mod target;
 mod values;
 
 pub use control::{Control, StopReason};
+pub use jump::{JumpEngine, NoJumps};
 pub use engine::{Engine, Options, Outcome, Start, Stats};
 pub use target::Target;
 pub use values::value_names;
@@ -46,6 +49,9 @@ pub enum SessionError {
     /// Everything that matched was refused.
     #[error("nothing that matches can be armed:\n{0}")]
     NothingArmed(String),
+    /// It cannot be done by jumps.
+    #[error("--fire jump is not possible: {0}")]
+    NoJumps(#[from] NoJumps),
     /// The goroutines.
     #[error(transparent)]
     Goroutines(#[from] crate::golang::gs::GsError),

@@ -13,12 +13,15 @@ use super::target::Target;
 use super::values::{At, Values, int_registers};
 use crate::addr::LiveAddr;
 use crate::arch::abi::Abi;
+use crate::arch::jump::Capture;
+use crate::arch::unit::Interiors;
 use crate::golang::errors::ErrorReader;
 use crate::golang::family::{Family, Flow, Receiver, family_of};
 use crate::golang::globals::Globals;
 use crate::golang::layout::Layouts;
 use crate::golang::net::{ConnFacts, ConnReader};
 use crate::memory::{Memory, Piece};
+use crate::probe::decode::Decoder;
 use crate::probe::join::Stack;
 use crate::probe::plan::Plan;
 use crate::process::ProcessMemory;
@@ -375,8 +378,7 @@ impl Reporter {
         let sp = match self.recovered_sp? {
             RecoveredSp::Sigcode { at: offset } => memory.read_u64(at.offset(offset)).ok(),
             RecoveredSp::Panic { sp } => {
-                // g._panic: the fifth word since Go 1.2 (runtime2.go).
-                let panic = memory.read_addr(at.offset(32)).ok()?;
+                let panic = memory.read_addr(at.offset(g.panic)).ok()?;
                 memory.read_u64(panic.offset(sp)).ok()
             }
         };
@@ -384,6 +386,51 @@ impl Reporter {
             .and_then(|sp| hi.checked_sub(sp))
             .filter(|d| *d < 1 << 32);
         Some((Stack::Goroutine(goid), below))
+    }
+
+    /// What [`Reporter::recovered`] reads, for those who must say so before.
+    pub fn recovery_reads(&self) -> Vec<Capture> {
+        let g = &self.layouts.g;
+        let near = |offset: u64| i32::try_from(offset).unwrap_or(0);
+        let chain = |hops: &[u64], fields: &[u64]| Capture::Chain {
+            from: 0,
+            hops: hops.iter().map(|o| near(*o)).collect(),
+            fields: fields.iter().map(|o| near(*o)).collect(),
+        };
+        match self.recovered_sp {
+            Some(RecoveredSp::Sigcode { at }) => vec![chain(&[], &[g.stack_hi, g.goid, at])],
+            Some(RecoveredSp::Panic { sp }) => {
+                vec![chain(&[], &[g.stack_hi, g.goid]), chain(&[g.panic], &[sp])]
+            }
+            None => vec![chain(&[], &[g.stack_hi, g.goid])],
+        }
+    }
+
+    /// What is known by name of a function, if it keeps Go's own convention.
+    pub fn family(&self, func: usize) -> Option<Family> {
+        let function = self.functions.get(func)?;
+        function.family.filter(|_| function.abi == Abi::Internal)
+    }
+
+    /// Where a function's own code has put its receiver, from argp.
+    pub fn spill(&self, func: usize) -> Option<u64> {
+        self.functions.get(func)?.spill
+    }
+
+    /// How a function's values are read.
+    pub fn decoder(&self, func: usize) -> Option<&Decoder> {
+        self.values.decoder(func)
+    }
+
+    /// Struct layouts.
+    pub fn layouts(&self) -> &Layouts {
+        &self.layouts
+    }
+
+    /// Some goroutine that does not run was stopped by a signal, and will go on
+    /// at one of these addresses. What cannot be read counts as such.
+    pub fn parked_in(&self, target: &Target, memory: &ProcessMemory, inside: &Interiors) -> bool {
+        self.stacks.parked_in(target, &self.globals, memory, inside)
     }
 
     /// How many goroutines there are or were.

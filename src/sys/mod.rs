@@ -20,6 +20,12 @@ pub use shared::{Shared, map_shared};
 /// General purpose registers of a stopped thread (`struct user_regs_struct`).
 pub type Regs = libc::user_regs_struct;
 
+/// Registers that are all 0.
+pub fn no_registers() -> Regs {
+    // SAFETY: user_regs_struct is a plain struct of integers, for which 0 is valid.
+    unsafe { std::mem::zeroed() }
+}
+
 /// The kernel's id of the calling thread (gettid(2)).
 pub fn thread_id() -> i32 {
     nix::unistd::gettid().as_raw()

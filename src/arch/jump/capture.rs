@@ -28,6 +28,9 @@ pub const MAX_RECORD: usize = 4096;
 /// sequence: RAX RBX RCX RDI RSI R8 R9 R10 R11 (cmd/compile/abi-internal.md).
 pub type Int = u8;
 
+/// R14, in which Go keeps g; as the beginning of a [`Capture::Chain`] only.
+pub const G: Int = 9;
+
 /// Something to be written down.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Capture {

@@ -29,7 +29,7 @@ use iced_x86::{
     MemoryOperand, Register,
 };
 
-use super::capture::{Capture, Shape};
+use super::capture::{Capture, G, Shape};
 use super::ring::RingLayout;
 use crate::arch::unit::{JUMP, Unit, UnitKind};
 
@@ -317,7 +317,8 @@ impl Writer<'_> {
         let a = &mut self.a;
         let mut nil = a.create_label();
         let mut done = a.create_label();
-        a.mov(r12, int(from)?)?;
+        let from = if from == G { r14 } else { int(from)? };
+        a.mov(r12, from)?;
         for hop in hops {
             a.cmp(r12, FIRST_PAGE)?;
             a.jb(nil)?;
