@@ -17,6 +17,7 @@ mod leftover;
 pub mod list;
 pub mod memory;
 pub mod procfs;
+pub mod quiet;
 pub mod region;
 mod remote;
 mod room;
