@@ -5,6 +5,7 @@
 //! Exit codes: 0 done, 1 it went wrong, 2 wrong usage. Nobody may come in but
 //! `main`.
 
+mod clean;
 mod demo;
 mod extras;
 mod gops;
@@ -52,6 +53,8 @@ enum Command {
     Stats(gops::GopsArgs),
     /// Print the Go version that built a process's or a core's program
     Version(gops::GopsArgs),
+    /// Take out what a gotap that was killed has left in a process
+    Clean(clean::CleanArgs),
     /// Build and run a small Go server and client, and trace their connections
     Demo(demo::DemoArgs),
     /// Print a completion script for a shell
@@ -81,6 +84,7 @@ pub fn run() -> ExitCode {
         Command::Goroutines(args) => goroutines::run(args, &mut std::io::stdout().lock()),
         Command::Stack(args) => goroutines::stack(args, &mut std::io::stdout().lock()),
         Command::Ps(args) => ps::run(args, &mut std::io::stdout().lock()),
+        Command::Clean(args) => clean::run(args, &mut std::io::stdout().lock()),
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => extras::completions(args),
         Command::Man(args) => extras::man(args),

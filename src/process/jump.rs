@@ -18,6 +18,7 @@ use super::die;
 use super::leave::{PATIENCE, Settled};
 use super::memory::ProcessMemory;
 use super::procfs;
+use super::quiet::{ThreadAt, busy_threads};
 use super::region::PAGE;
 use super::remote::Remote;
 use super::room::room_near;
@@ -29,7 +30,7 @@ use crate::arch::region::Owner;
 use crate::arch::unit::{Interiors, JUMP, MAX_UNIT};
 use crate::memory::Memory;
 use crate::sys::wait::{self, Wait};
-use crate::sys::{Shared, map_shared, ptrace, vm};
+use crate::sys::{Shared, map_shared, ptrace};
 
 /// A thread that does not stop within this sleeps in the kernel, and stops
 /// before it is back in the program.
@@ -37,10 +38,6 @@ const BRIEFLY: Duration = Duration::from_millis(20);
 
 /// How often it is tried to find nobody inside the bytes to be replaced.
 const TRIES: usize = 50;
-
-/// As much of a thread's stack as may hold the frame of a signal handler: all
-/// of gsignal (32 KiB, runtime/os_linux.go).
-const HANDLER_STACK: usize = 32 << 10;
 
 /// Jumps that are in a target, and the ring they lead to.
 #[derive(Debug)]
@@ -76,6 +73,11 @@ pub struct Jumps<'a> {
     /// Where g's fields lie.
     pub g: GOffsets,
 }
+
+/// Asked, while everybody is stopped, whether some goroutine that does not run
+/// rests at one of these addresses; the stack pointers of all threads,
+/// ascending, tell which run.
+pub type Parked<'a> = dyn FnMut(&ProcessMemory, &Interiors, &[u64]) -> bool + 'a;
 
 impl Jumped {
     /// The target.
@@ -143,13 +145,11 @@ pub fn try_reap(pid: i32) -> Option<Ending> {
 }
 
 impl Tracer {
-    /// Puts jumps into the target and lets go of it. `parked` is asked, while
-    /// everybody is stopped, whether some goroutine that does not run rests at
-    /// one of these addresses.
+    /// Puts jumps into the target and lets go of it.
     pub fn jump_in(
         mut self,
         jumps: &Jumps<'_>,
-        parked: &mut dyn FnMut(&ProcessMemory, &Interiors) -> bool,
+        parked: &mut Parked<'_>,
     ) -> Result<Jumped, Box<(Tracer, ProcessError)>> {
         match self.try_jump_in(jumps, parked) {
             Ok(jumped) => Ok(jumped),
@@ -163,7 +163,7 @@ impl Tracer {
     fn try_jump_in(
         &mut self,
         jumps: &Jumps<'_>,
-        parked: &mut dyn FnMut(&ProcessMemory, &Interiors) -> bool,
+        parked: &mut Parked<'_>,
     ) -> Result<Jumped, ProcessError> {
         for site in jumps.sites {
             self.check_unchanged(site)?;
@@ -309,15 +309,17 @@ impl Tracer {
     fn write_jumps(
         &mut self,
         place: &Place,
-        parked: &mut dyn FnMut(&ProcessMemory, &Interiors) -> bool,
+        parked: &mut Parked<'_>,
     ) -> Result<Duration, ProcessError> {
         let replaced = place.sites.iter().map(|s| s.site..s.site + JUMP as u64);
         let inside = Interiors::strictly(replaced);
         for _ in 0..TRIES {
             let began = Instant::now();
             let stopped = self.stop_all()?;
-            let busy = stopped.keys().any(|tid| self.is_in(*tid, &inside))
-                || parked(&self.memory, &inside);
+            let threads: Vec<ThreadAt> = stopped.keys().filter_map(|t| self.at(*t)).collect();
+            let mut pointers: Vec<u64> = threads.iter().map(|t| t.sp).collect();
+            pointers.sort_unstable();
+            let busy = self.any_in(&threads, &inside) || parked(&self.memory, &inside, &pointers);
             if busy {
                 self.all_go_on(stopped);
                 std::thread::sleep(Duration::from_millis(1));
@@ -415,26 +417,20 @@ impl Tracer {
         self.held = false;
     }
 
-    /// A thread stands at one of these addresses, or will come back to it: a
-    /// pc that is saved for it in a signal frame, or on its stack.
-    fn is_in(&self, tid: i32, inside: &Interiors) -> bool {
-        let Some((sp, pc)) = ptrace::registers(tid)
-            .map(|r| (r.rsp, r.rip))
-            .ok()
-            .or_else(|| procfs::sleeping_at(self.pid, tid))
-        else {
-            return false;
-        };
-        if inside.find(pc).is_some() {
-            return true;
+    /// Where a thread is that is stopped, or sleeps in the kernel.
+    fn at(&self, tid: i32) -> Option<ThreadAt> {
+        if let Ok(regs) = ptrace::registers(tid) {
+            let (pc, sp) = (regs.rip, regs.rsp);
+            return Some(ThreadAt { tid, pc, sp });
         }
-        let mut stack = vec![0; HANDLER_STACK];
-        let got = vm::read(tid, sp, &mut stack).unwrap_or(0);
-        let span = inside.span();
-        let words = stack.get(..got).unwrap_or_default().chunks_exact(8);
-        words
-            .map(|w| w.try_into().map_or(0, u64::from_le_bytes))
-            .any(|word| span.contains(&word) && inside.find(word).is_some())
+        let (sp, pc) = procfs::sleeping_at(self.pid, tid)?;
+        Some(ThreadAt { tid, pc, sp })
+    }
+
+    /// One of these threads is at one of these addresses, or will be again.
+    fn any_in(&self, threads: &[ThreadAt], inside: &Interiors) -> bool {
+        // What cannot be read is gone.
+        busy_threads(&self.memory, threads, inside).is_ok_and(|busy| !busy.is_empty())
     }
 
     /// Takes jumps out again, and what they lead to, and lets go of the target.
@@ -490,7 +486,8 @@ impl Tracer {
                 }
                 let asleep =
                     settled != Settled::Stuck || procfs::sleeping_at(self.pid, tid).is_some();
-                if asleep && !self.is_in(tid, &pages) {
+                let at: Vec<ThreadAt> = self.at(tid).into_iter().collect();
+                if asleep && !self.any_in(&at, &pages) {
                     seen.push(tid);
                 }
                 self.go_on(tid, settled);

@@ -20,6 +20,7 @@ use super::target::Target;
 use crate::arch::jump::{GOffsets, JumpSite, Next, Reader};
 use crate::arch::unit::{CannotJump, Interiors};
 use crate::golang::family::{Flow, family_of};
+use crate::golang::resting::{Resting, Stopped};
 use crate::probe::jump::JumpPlan;
 use crate::probe::plan::{Event, Plan, Role};
 use crate::process::tracer::Ending;
@@ -141,7 +142,10 @@ pub type Failed = Box<(Tracer, SessionError)>;
 
 impl JumpEngine {
     /// Puts the plan's sites into the target as jumps, and lets go of it.
-    #[allow(clippy::too_many_arguments, reason = "as for the engine of traps, and the jumps")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "as for the engine of traps, and the jumps"
+    )]
     pub fn arm(
         mut tracer: Tracer,
         target: &Target,
@@ -177,8 +181,23 @@ impl JumpEngine {
             ring: RING,
             g,
         };
-        let mut parked = |memory: &ProcessMemory, inside: &Interiors| {
-            calls.reporter.parked_in(target, memory, inside)
+        let resting = Resting::prepare(&target.image, target.bias);
+        // Most stack checks have no place where a goroutine could rest.
+        let anywhere = jumps.sites.iter().any(|s| !s.rests.is_empty());
+        let mut parked = |memory: &ProcessMemory, inside: &Interiors, pointers: &[u64]| {
+            let stopped = Stopped {
+                memory,
+                layouts: &target.layouts,
+                globals: calls.reporter.globals(),
+                bias: target.bias,
+                stack_pointers: pointers,
+            };
+            // Not to know is to try again.
+            anywhere
+                && start == Start::Attached
+                && resting
+                    .busy(stopped, inside)
+                    .map_or(true, |b| !b.is_empty())
         };
         let jumped = tracer
             .jump_in(&order, &mut parked)
@@ -188,7 +207,11 @@ impl JumpEngine {
             pid,
             pause: jumped.pause,
             sites: jumped.sites(),
-            live: plan.sites.iter().map(|s| target.bias.live(s.at).0).collect(),
+            live: plan
+                .sites
+                .iter()
+                .map(|s| target.bias.live(s.at).0)
+                .collect(),
             words: vec![0; layout.record as usize / 8],
             reader: Reader::new(layout),
             jumped: Some(jumped),
@@ -255,9 +278,8 @@ impl JumpEngine {
         };
         // What was written until the last jump was out.
         while self.drain(&jumped) > 0 {}
-        let left_over = self.reader.written(jumped.ring().0)
-            - self.reader.received()
-            - self.reader.lost();
+        let left_over =
+            self.reader.written(jumped.ring().0) - self.reader.received() - self.reader.lost();
         for _ in 0..left_over {
             self.reader.skip();
             while self.drain(&jumped) > 0 {}
@@ -385,7 +407,8 @@ impl JumpEngine {
 
     fn tell_lost(&mut self, jumped: &Jumped) {
         let lost = self.reader.dropped(jumped.ring().0) + self.reader.lost();
-        self.calls.gap(lost.saturating_sub(self.told_lost), "ring full");
+        self.calls
+            .gap(lost.saturating_sub(self.told_lost), "ring full");
         self.told_lost = lost;
     }
 }

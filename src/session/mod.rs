@@ -19,8 +19,8 @@ pub mod target;
 mod values;
 
 pub use control::{Control, StopReason};
-pub use jump::{JumpEngine, NoJumps};
 pub use engine::{Engine, Options, Outcome, Start, Stats};
+pub use jump::{JumpEngine, NoJumps};
 pub use target::Target;
 pub use values::value_names;
 

@@ -14,7 +14,6 @@ use super::values::{At, Values, int_registers};
 use crate::addr::LiveAddr;
 use crate::arch::abi::Abi;
 use crate::arch::jump::Capture;
-use crate::arch::unit::Interiors;
 use crate::golang::errors::ErrorReader;
 use crate::golang::family::{Family, Flow, Receiver, family_of};
 use crate::golang::globals::Globals;
@@ -427,10 +426,9 @@ impl Reporter {
         &self.layouts
     }
 
-    /// Some goroutine that does not run was stopped by a signal, and will go on
-    /// at one of these addresses. What cannot be read counts as such.
-    pub fn parked_in(&self, target: &Target, memory: &ProcessMemory, inside: &Interiors) -> bool {
-        self.stacks.parked_in(target, &self.globals, memory, inside)
+    /// Where the runtime's variables lie.
+    pub fn globals(&self) -> &Globals {
+        &self.globals
     }
 
     /// How many goroutines there are or were.

@@ -40,7 +40,12 @@ pub struct ConnFields {
 }
 
 /// The captures of one site. `None` when there is more than fits.
-pub fn of_site(reporter: &Reporter, plan: &Plan, roles: &[Role], payload: usize) -> Option<SiteRecord> {
+pub fn of_site(
+    reporter: &Reporter,
+    plan: &Plan,
+    roles: &[Role],
+    payload: usize,
+) -> Option<SiteRecord> {
     let layouts = reporter.layouts();
     let mut needs = Needs::default();
     let mut captures = Vec::new();
@@ -49,7 +54,11 @@ pub fn of_site(reporter: &Reporter, plan: &Plan, roles: &[Role], payload: usize)
     for role in roles {
         match *role {
             Role::Entry(func) => {
-                needs = needs.and(reporter.decoder(func).map_or(Needs::REGISTERS, |d| d.args_need()));
+                needs = needs.and(
+                    reporter
+                        .decoder(func)
+                        .map_or(Needs::REGISTERS, |d| d.args_need()),
+                );
                 let thread = Capture::Chain {
                     from: G,
                     hops: vec![near(layouts.g.m)?],
@@ -104,11 +113,18 @@ pub fn of_site(reporter: &Reporter, plan: &Plan, roles: &[Role], payload: usize)
             Role::Event(_) => {}
         }
     }
-    let registers = (0..9).filter(|i| needs.ints & (1 << i) != 0).map(Capture::Int);
-    let floats = (0..15).filter(|i| needs.floats & (1 << i) != 0).map(Capture::Float);
+    let registers = (0..9)
+        .filter(|i| needs.ints & (1 << i) != 0)
+        .map(Capture::Int);
+    let floats = (0..15)
+        .filter(|i| needs.floats & (1 << i) != 0)
+        .map(Capture::Float);
     let mut all: Vec<Capture> = registers.chain(floats).collect();
     if let Some((first, end)) = needs.stack {
-        let words = end.min(first.saturating_add(MAX_STACK)).saturating_sub(first).div_ceil(8);
+        let words = end
+            .min(first.saturating_add(MAX_STACK))
+            .saturating_sub(first)
+            .div_ceil(8);
         all.push(Capture::Stack {
             offset: u32::try_from(first & !7).ok()?,
             words: u32::try_from(words.saturating_add(1)).ok()?,
@@ -136,9 +152,9 @@ fn ends_here(plan: &Plan, own: Option<usize>) -> Vec<usize> {
     match own.and_then(trap) {
         Some(trap) => functions.extend(&trap.tail_callers),
         // Of somebody who is not traced: whoever ends elsewhere.
-        None => functions.extend((0..plan.functions.len()).filter(|f| {
-            trap(*f).is_some_and(|t| t.foreign_returns > 0)
-        })),
+        None => functions.extend(
+            (0..plan.functions.len()).filter(|f| trap(*f).is_some_and(|t| t.foreign_returns > 0)),
+        ),
     }
     functions
 }

@@ -101,7 +101,11 @@ impl<'a> Past<'a> {
                 }
             }
             Capture::Stack { offset, words: n } => {
-                let at = self.regs.rsp.wrapping_add(8).wrapping_add(u64::from(*offset));
+                let at = self
+                    .regs
+                    .rsp
+                    .wrapping_add(8)
+                    .wrapping_add(u64::from(*offset));
                 let n = (*n as usize).min(words.len());
                 self.know(at, words.get(..n).unwrap_or_default());
             }
@@ -124,7 +128,9 @@ impl<'a> Past<'a> {
             Capture::Bytes { ptr, len, max } => {
                 let at = int(&mut self.regs, *ptr).map_or(0, |r| *r);
                 let len = int(&mut self.regs, *len).map_or(0, |r| *r);
-                let take = usize::try_from(len).unwrap_or(usize::MAX).min(*max as usize);
+                let take = usize::try_from(len)
+                    .unwrap_or(usize::MAX)
+                    .min(*max as usize);
                 let mut bytes: Vec<u8> = words
                     .iter()
                     .take(take.div_ceil(8))

@@ -74,6 +74,9 @@ mod tests {
         let (before, stamp, after) = (clock.now(), tsc::now(), clock.now());
         let at = ticks.ns(stamp);
         // The rate over ten milliseconds is good to some ten microseconds a second.
-        assert!(at + 5_000 >= before && at <= after + 5_000, "{before} {at} {after}");
+        assert!(
+            at + 5_000 >= before && at <= after + 5_000,
+            "{before} {at} {after}"
+        );
     }
 }
