@@ -210,6 +210,11 @@ impl Calls {
         let _ = self.sender.send(Record::Call(Box::new(call)));
     }
 
+    /// For how many more records the writer has room.
+    pub fn room(&self) -> usize {
+        self.sender.room()
+    }
+
     /// Tells of records that were lost.
     pub fn gap(&self, lost: u64, why: &'static str) {
         if lost > 0 {

@@ -47,6 +47,13 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Records that are taken before anything else is looked at.
 const BATCH: usize = 4096;
 
+/// The writer must have room for so many calls before records are taken, as
+/// long as the ring has.
+const ROOM: usize = 2 * BATCH;
+
+/// How long a writer that makes no progress is waited for at the end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// Why a session cannot fire by jumps.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoJumps {
@@ -276,19 +283,43 @@ impl JumpEngine {
             Outcome::Stopped(_) | Outcome::Suspended => (End::Open, jumped.leave()),
             Outcome::Ended(_) | Outcome::Exec => (End::Exit, Ok(())),
         };
-        // What was written until the last jump was out.
-        while self.drain(&jumped) > 0 {}
-        let left_over =
-            self.reader.written(jumped.ring().0) - self.reader.received() - self.reader.lost();
-        for _ in 0..left_over {
-            self.reader.skip();
-            while self.drain(&jumped) > 0 {}
-        }
+        self.drain_all(&jumped);
         self.tell_lost(&jumped);
         let now = self.calls.clock.now();
         let open = self.calls.join.drain(end, now);
         self.calls.emit(open);
         (outcome, left)
+    }
+
+    /// Takes what was written until the last jump was out; nobody writes any more.
+    fn drain_all(&mut self, jumped: &Jumped) {
+        loop {
+            self.wait_for_room();
+            if self.drain(jumped) > 0 {
+                continue;
+            }
+            if self.unread(jumped) == 0 {
+                return;
+            }
+            self.reader.skip();
+        }
+    }
+
+    fn wait_for_room(&self) {
+        let (mut room, mut since) = (self.calls.room(), Instant::now());
+        while room < ROOM && since.elapsed() < LAST_WORDS {
+            std::thread::sleep(Duration::from_millis(1));
+            let now = self.calls.room();
+            if now > room {
+                (room, since) = (now, Instant::now());
+            }
+        }
+    }
+
+    /// How many records lie in the ring.
+    fn unread(&self, jumped: &Jumped) -> u64 {
+        let written = self.reader.written(jumped.ring().0);
+        written.wrapping_sub(self.reader.received().wrapping_add(self.reader.lost()))
     }
 
     fn follow(&mut self, jumped: &Jumped, tell: &mut dyn FnMut(String)) -> Outcome {
@@ -306,7 +337,10 @@ impl JumpEngine {
             for message in self.messages.drain(..) {
                 tell(message);
             }
-            let taken = self.drain(jumped);
+            // The ring is the larger buffer; a slow writer makes use of it.
+            let half = u64::from(jumped.ring().1.count) / 2;
+            let waits = self.calls.room() < ROOM && self.unread(jumped) < half;
+            let taken = if waits { 0 } else { self.drain(jumped) };
             if looked.elapsed() > LOOK {
                 looked = Instant::now();
                 if let Some(outcome) = jumped.outcome() {

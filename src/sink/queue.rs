@@ -118,6 +118,16 @@ impl Sender {
         true
     }
 
+    /// For how many records there is room now; for any number when the receiver
+    /// is gone.
+    pub fn room(&self) -> usize {
+        let state = self.shared.lock();
+        if state.receiver_gone {
+            return usize::MAX;
+        }
+        self.shared.capacity.saturating_sub(state.records.len())
+    }
+
     /// How many records were lost so far.
     pub fn lost(&self) -> u64 {
         self.shared.lost.load(Ordering::Relaxed)
