@@ -3,7 +3,9 @@
 
 mod support;
 
-use support::{Fixture, Variant, scenario};
+use nix::sys::signal::Signal;
+use support::scenario::{self, Busy, READ};
+use support::{Fixture, Gotap, LATER, SOON, Target, Variant, oracle, poll};
 
 fn reads(variants: &[Variant], (conns, calls): (usize, usize), connected: bool) {
     support::gotap::fire("jump");
@@ -13,4 +15,100 @@ fn reads(variants: &[Variant], (conns, calls): (usize, usize), connected: bool) 
 #[test]
 fn every_read_is_counted_once() {
     reads(&[], (64, 1600), false);
+}
+
+#[test]
+fn stripped() {
+    reads(&[Variant::Stripped], (64, 250), false);
+}
+
+#[test]
+fn pie() {
+    reads(&[Variant::Pie], (64, 250), true);
+}
+
+#[test]
+fn connections_that_were_there_before() {
+    reads(&[], (64, 250), true);
+}
+
+#[test]
+fn nobody_traces_meanwhile() {
+    support::gotap::fire("jump");
+    let echo = Fixture::build("echo", &[]);
+    let mut busy = Busy::start(&echo, &[]);
+    let pid = busy.server.pid();
+    let mut gotap = Gotap::trace_json(pid, &[READ], &[]);
+    gotap.wait_for_lines(1000, SOON);
+    for tid in oracle::threads(pid) {
+        assert_eq!(oracle::tracer(tid), 0, "thread {tid}");
+    }
+    // A second gotap is told whose the jumps are.
+    let owner = gotap.pid().to_string();
+    let second = support::gotap::run(&["trace", READ, "-p", &pid.to_string()]);
+    assert!(!second.status.success());
+    assert!(second.errors().contains(&owner), "{}", second.errors());
+    gotap.stop().must_succeed();
+    busy.must_be_clean("after jumps");
+}
+
+#[test]
+fn killed_with_all_its_jumps_in_place() {
+    support::gotap::fire("jump");
+    let echo = Fixture::build("echo", &[]);
+    let mut busy = Busy::start(&echo, &[]);
+    let pid = busy.server.pid();
+    for round in 0..5 {
+        let mut gotap = Gotap::trace_json(pid, &[READ], &[]);
+        gotap.wait_for_lines(500, SOON);
+        gotap.signal(Signal::SIGKILL);
+        let _ = gotap.finish(SOON);
+        // The ring fills up; the server goes on.
+        busy.must_go_on("after the kill");
+        assert!(busy.progresses(20_000));
+        if round % 2 == 0 {
+            let cleaned = support::gotap::run(&["clean", "-p", &pid.to_string()]);
+            cleaned.must_succeed();
+            assert!(cleaned.text().contains("took out"), "{}", cleaned.text());
+            busy.must_be_clean("after gotap clean");
+        }
+    }
+    busy.must_be_traceable("after five kills");
+    let nothing = support::gotap::run(&["clean", "-p", &pid.to_string()]);
+    assert!(nothing.must_succeed().text().contains("nothing"));
+}
+
+#[test]
+fn a_stalled_reader_loses_records_and_says_how_many() {
+    support::gotap::fire("jump");
+    let echo = Fixture::build("echo", &[]);
+    let (mut server, addr) = Target::echo_server(&echo, &[]);
+    let mut load = Target::echo_load(&echo, &addr, &["-conns", "16", "-calls", "20000", "-late"]);
+    let gotap = Gotap::trace_json(server.pid(), &[READ], &[]);
+    gotap.signal(Signal::SIGSTOP);
+    load.tell("go");
+    load.answer("done", LATER);
+    assert!(poll(SOON, || server.ask("counts")["open"] == 0));
+    let reads = server.ask("reads").as_u64().expect("a number");
+    gotap.signal(Signal::SIGCONT);
+    let outcome = gotap.stop();
+    outcome.must_succeed();
+    let line = outcome
+        .stderr
+        .iter()
+        .find(|l| l.contains(" records of the ring were read"));
+    let line = line.unwrap_or_else(|| panic!("{}", outcome.errors()));
+    let numbers: Vec<u64> = line
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|n| n.parse().ok())
+        .collect();
+    let [read, lost, ..] = numbers[..] else {
+        panic!("{line}")
+    };
+    assert!(lost > 0, "{line}");
+    // Two a call, and the goroutines' own ends.
+    let ended = outcome.calls().len() as u64;
+    assert!(ended <= reads);
+    assert!(read + lost >= 2 * reads, "{line}, {reads} reads");
+    assert!(server.answers());
 }

@@ -437,8 +437,11 @@ impl<'a> Tracing<'a> {
         }
         let Stats { hits, held_ns, .. } = engine.stats();
         let (hits_before, held_before) = self.held.get();
-        if engine.stops() {
-            self.held.set((hits_before + hits, held_before + held_ns));
+        match engine.ring() {
+            None => self.held.set((hits_before + hits, held_before + held_ns)),
+            Some((read, lost)) => self
+                .messages
+                .say(format!("{read} records of the ring were read, {lost} lost")),
         }
         Ok((outcome, engine))
     }

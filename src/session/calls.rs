@@ -210,9 +210,9 @@ impl Calls {
         let _ = self.sender.send(Record::Call(Box::new(call)));
     }
 
-    /// For how many more records the writer has room.
-    pub fn room(&self) -> usize {
-        self.sender.room()
+    /// How many records wait for the writer.
+    pub fn waiting(&self) -> usize {
+        self.sender.waiting()
     }
 
     /// Tells of records that were lost.

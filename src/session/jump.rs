@@ -8,6 +8,7 @@ mod captures;
 mod past;
 mod ticks;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,10 +23,10 @@ use crate::arch::unit::{CannotJump, Interiors};
 use crate::golang::family::{Flow, family_of};
 use crate::golang::resting::{Resting, Stopped};
 use crate::probe::jump::JumpPlan;
-use crate::probe::plan::{Event, Plan, Role};
+use crate::probe::plan::{Event, Plan, Role, Site};
 use crate::process::tracer::Ending;
 use crate::process::{Jumped, Jumps, ProcessError, ProcessMemory, Tracer};
-use crate::record::End;
+use crate::record::{Conn, End};
 use crate::sink::queue::Sender;
 use crate::sys::{Regs, tsc};
 use captures::{MAX_PAYLOAD, SiteRecord};
@@ -33,7 +34,7 @@ use past::Past;
 use ticks::Ticks;
 
 /// Bytes of the ring.
-const RING: u64 = 32 << 20;
+const RING: u64 = 64 << 20;
 
 /// How long the ring is left alone when nothing was in it.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -47,12 +48,12 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Records that are taken before anything else is looked at.
 const BATCH: usize = 4096;
 
-/// The writer must have room for so many calls before records are taken, as
-/// long as the ring has.
-const ROOM: usize = 2 * BATCH;
+/// With so many calls waiting for the writer, records stay in the ring as long
+/// as it has room: it is the larger buffer.
+const ENOUGH: usize = BATCH;
 
-/// How long a writer that makes no progress is waited for at the end.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long a writer that takes nothing is waited for at the end.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Why a session cannot fire by jumps.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -129,7 +130,7 @@ pub struct JumpEngine {
     pid: i32,
     calls: Calls,
     plan: Arc<Plan>,
-    records: Vec<SiteRecord>,
+    records: Arc<[SiteRecord]>,
     live: Vec<u64>,
     reader: Reader,
     words: Vec<u64>,
@@ -137,6 +138,8 @@ pub struct JumpEngine {
     no_regs: Regs,
     options: Options,
     control: Control,
+    /// Connections by the words written down of them, since the batch began.
+    conns: HashMap<Vec<u64>, Option<Conn>>,
     unfinished: Option<Instant>,
     told_lost: u64,
     messages: Vec<String>,
@@ -224,11 +227,12 @@ impl JumpEngine {
             jumped: Some(jumped),
             calls,
             plan,
-            records,
+            records: records.into(),
             ticks,
             no_regs,
             options,
             control,
+            conns: HashMap::new(),
             unfinished: None,
             told_lost: 0,
             messages,
@@ -259,6 +263,11 @@ impl JumpEngine {
     /// Numbers so far.
     pub fn stats(&self) -> Stats {
         self.calls.stats
+    }
+
+    /// Records that were taken out of the ring, and those that were lost.
+    pub fn ring(&self) -> (u64, u64) {
+        (self.reader.received(), self.told_lost)
     }
 
     /// How many ids calls have been given so far, by earlier sessions too.
@@ -294,7 +303,7 @@ impl JumpEngine {
     /// Takes what was written until the last jump was out; nobody writes any more.
     fn drain_all(&mut self, jumped: &Jumped) {
         loop {
-            self.wait_for_room();
+            self.wait_for_writer();
             if self.drain(jumped) > 0 {
                 continue;
             }
@@ -305,14 +314,10 @@ impl JumpEngine {
         }
     }
 
-    fn wait_for_room(&self) {
-        let (mut room, mut since) = (self.calls.room(), Instant::now());
-        while room < ROOM && since.elapsed() < LAST_WORDS {
+    fn wait_for_writer(&self) {
+        let since = Instant::now();
+        while self.calls.waiting() >= ENOUGH && since.elapsed() < LAST_WORDS {
             std::thread::sleep(Duration::from_millis(1));
-            let now = self.calls.room();
-            if now > room {
-                (room, since) = (now, Instant::now());
-            }
         }
     }
 
@@ -337,9 +342,8 @@ impl JumpEngine {
             for message in self.messages.drain(..) {
                 tell(message);
             }
-            // The ring is the larger buffer; a slow writer makes use of it.
             let half = u64::from(jumped.ring().1.count) / 2;
-            let waits = self.calls.room() < ROOM && self.unread(jumped) < half;
+            let waits = self.calls.waiting() >= ENOUGH && self.unread(jumped) < half;
             let taken = if waits { 0 } else { self.drain(jumped) };
             if looked.elapsed() > LOOK {
                 looked = Instant::now();
@@ -361,6 +365,7 @@ impl JumpEngine {
         let (ring, _) = jumped.ring();
         let mut words = std::mem::take(&mut self.words);
         let mut taken = 0;
+        self.conns.clear();
         while taken < BATCH {
             match self.reader.next(ring, &mut words) {
                 Next::Record => {
@@ -390,27 +395,25 @@ impl JumpEngine {
     }
 
     fn on_record(&mut self, words: &[u64], memory: &ProcessMemory) {
-        let plan = self.plan.clone();
+        let (plan, records) = (self.plan.clone(), self.records.clone());
         let word = |i: usize| words.get(i).copied().unwrap_or(0);
         let Ok(index) = usize::try_from(word(3)) else {
             return;
         };
         let (Some(site), Some(record), Some(at)) = (
             plan.sites.get(index),
-            self.records.get(index),
+            records.get(index),
             self.live.get(index),
         ) else {
             return;
         };
         self.calls.stats.hits += 1;
         let at_ns = self.ticks.ns(word(2));
-        let past = Past::new(words, record, *at, self.no_regs, memory);
+        let mut past = Past::new(words, record, *at, self.no_regs, memory);
+        let conn = self.connection(site, record, words, &mut past);
         let seen = Seen {
-            regs: &past.regs,
-            tid: past.tid,
-            memory: &past,
-            g: past.g,
-            floats: Some(past.floats),
+            conn: conn.as_ref(),
+            ..past.seen()
         };
         for role in &site.roles {
             match *role {
@@ -420,6 +423,36 @@ impl JumpEngine {
             }
         }
         self.calls.emit_ended();
+    }
+
+    /// The connection of a call that begins. Records of one batch that have the
+    /// same words share it.
+    fn connection(
+        &mut self,
+        site: &Site,
+        record: &SiteRecord,
+        words: &[u64],
+        past: &mut Past<'_>,
+    ) -> Option<Conn> {
+        let (at, fields) = record.conn.as_ref()?;
+        let key = words.get(*at..*at + 1 + fields.fields.len())?;
+        if let Some(known) = self.conns.get(key) {
+            // What a RET gives is read there.
+            return known.clone();
+        }
+        past.check_connection(words, record);
+        let func = site.roles.iter().find_map(|role| match role {
+            Role::Entry(func) => Some(*func),
+            Role::Return(_) | Role::Event(_) => None,
+        })?;
+        let mut conn = self.calls.reporter.receiver(func, &past.seen());
+        if past.conn_changed
+            && let Some(conn) = &mut conn
+        {
+            conn.note = Some("closed since");
+        }
+        self.conns.insert(key.to_vec(), conn.clone());
+        conn
     }
 
     fn tick(&mut self, jumped: &Jumped) {

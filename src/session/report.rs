@@ -64,6 +64,8 @@ pub(super) struct Seen<'a> {
     pub g: Option<GInfo>,
     /// X0 to X15, when they are known already.
     pub floats: Option<[[u8; 16]; 16]>,
+    /// The connection of the receiver, when it is known already.
+    pub conn: Option<&'a Conn>,
 }
 
 impl<'a> Seen<'a> {
@@ -75,6 +77,7 @@ impl<'a> Seen<'a> {
             memory,
             g: None,
             floats: None,
+            conn: None,
         }
     }
 }
@@ -242,6 +245,16 @@ impl Reporter {
         })
     }
 
+    /// The connection that a function is called on.
+    pub fn receiver(&mut self, func: usize, seen: &Seen<'_>) -> Option<Conn> {
+        let (register, kind) = self.family(func)?.receiver?;
+        let words = [int(seen.regs, register), int(seen.regs, register + 1)];
+        let facts = self
+            .conns
+            .facts(seen.memory, &self.types, kind, words, &mut []);
+        Some(conn(&facts.ok()?))
+    }
+
     /// A function is entered: whose call it is, and what is known of it now.
     pub fn entered(&mut self, func: usize, seen: &Seen<'_>) -> Option<(GInfo, Box<Call>)> {
         let (regs, memory) = (seen.regs, seen.memory);
@@ -250,7 +263,9 @@ impl Reporter {
         let family = function.family.filter(|_| function.abi == Abi::Internal);
         let mut head = [0; G_HEAD];
         let mut g_read = false;
-        if let Some((register, kind)) = family.and_then(|f| f.receiver) {
+        if let Some(known) = seen.conn {
+            call.conn = Some(known.clone());
+        } else if let Some((register, kind)) = family.and_then(|f| f.receiver) {
             let words = [int(regs, register), int(regs, register + 1)];
             let mut with_g = [Piece {
                 at: LiveAddr(regs.r14),

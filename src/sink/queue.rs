@@ -118,14 +118,9 @@ impl Sender {
         true
     }
 
-    /// For how many records there is room now; for any number when the receiver
-    /// is gone.
-    pub fn room(&self) -> usize {
-        let state = self.shared.lock();
-        if state.receiver_gone {
-            return usize::MAX;
-        }
-        self.shared.capacity.saturating_sub(state.records.len())
+    /// How many records wait for the receiver; none when it is gone.
+    pub fn waiting(&self) -> usize {
+        self.shared.lock().records.len()
     }
 
     /// How many records were lost so far.

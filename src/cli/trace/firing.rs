@@ -264,8 +264,11 @@ impl AnyEngine {
         }
     }
 
-    /// Hits cost the target a stop each.
-    pub fn stops(&self) -> bool {
-        matches!(self, AnyEngine::Trap(_))
+    /// What came out of the ring, where there is one.
+    pub fn ring(&self) -> Option<(u64, u64)> {
+        match self {
+            AnyEngine::Trap(_) => None,
+            AnyEngine::Jump(e) => Some(e.ring()),
+        }
     }
 }

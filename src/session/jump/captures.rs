@@ -51,6 +51,14 @@ pub fn of_site(
     let mut captures = Vec::new();
     let mut conn = None;
     let mut tid = None;
+    if !roles.iter().all(|r| matches!(r, Role::Event(_))) {
+        tid = Some(captures.len());
+        captures.push(Capture::Chain {
+            from: G,
+            hops: vec![near(layouts.g.m)?],
+            fields: vec![near(layouts.m.procid)?],
+        });
+    }
     for role in roles {
         match *role {
             Role::Entry(func) => {
@@ -59,13 +67,6 @@ pub fn of_site(
                         .decoder(func)
                         .map_or(Needs::REGISTERS, |d| d.args_need()),
                 );
-                let thread = Capture::Chain {
-                    from: G,
-                    hops: vec![near(layouts.g.m)?],
-                    fields: vec![near(layouts.m.procid)?],
-                };
-                tid = Some(captures.len());
-                captures.push(thread);
                 if let Some(family) = reporter.family(func) {
                     if let Some((register, kind)) = family.receiver {
                         needs.ints |= 1 << register;

@@ -9,17 +9,34 @@ use crate::arch::jump::Capture;
 use crate::memory::{Memory, MemoryError, Piece};
 use crate::probe::join::Stack;
 use crate::process::ProcessMemory;
-use crate::session::report::GInfo;
+use crate::session::report::{GInfo, Seen};
 use crate::sys::Regs;
 
 /// Stacks are at most 1 GB (runtime/proc.go, maxstacksize).
 const MAX_STACK: u64 = 1 << 30;
 
 /// A place in memory and what stood there.
-#[derive(Debug, Clone)]
-struct Known {
+#[derive(Debug, Clone, Copy)]
+struct Known<'a> {
     at: u64,
-    bytes: Vec<u8>,
+    len: usize,
+    what: What<'a>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum What<'a> {
+    Word(u64),
+    Words(&'a [u64]),
+}
+
+impl Known<'_> {
+    fn byte(&self, at: usize) -> u8 {
+        let word = match self.what {
+            What::Word(word) => word,
+            What::Words(words) => words.get(at / 8).copied().unwrap_or(0),
+        };
+        word.to_le_bytes().get(at % 8).copied().unwrap_or(0)
+    }
 }
 
 /// What a record tells.
@@ -36,7 +53,7 @@ pub struct Past<'a> {
     pub conn_changed: bool,
     /// Something was read that the record does not have.
     pub late: Cell<bool>,
-    known: Vec<Known>,
+    known: Vec<Known<'a>>,
     /// The stack above the call: it has changed since.
     gone: std::ops::Range<u64>,
     beyond: &'a ProcessMemory,
@@ -46,7 +63,7 @@ impl<'a> Past<'a> {
     /// From a record's words and what its site writes down. `at` is the site's
     /// live address.
     pub fn new(
-        record: &[u64],
+        record: &'a [u64],
         site: &SiteRecord,
         at: u64,
         no_regs: Regs,
@@ -72,7 +89,7 @@ impl<'a> Past<'a> {
             floats: [[0; 16]; 16],
             conn_changed: false,
             late: Cell::new(false),
-            known: Vec::new(),
+            known: Vec::with_capacity(16),
             gone: if sound { sp..hi } else { 0..0 },
             beyond,
         };
@@ -82,11 +99,22 @@ impl<'a> Past<'a> {
         if let Some(at) = site.tid {
             past.tid = i32::try_from(word(at + 1)).unwrap_or(0);
         }
-        past.check_connection(record, site);
         past
     }
 
-    fn take(&mut self, capture: &Capture, words: &[u64]) {
+    /// As a hit shows it.
+    pub fn seen(&self) -> Seen<'_> {
+        Seen {
+            regs: &self.regs,
+            tid: self.tid,
+            memory: self,
+            g: self.g,
+            floats: Some(self.floats),
+            conn: None,
+        }
+    }
+
+    fn take(&mut self, capture: &Capture, words: &'a [u64]) {
         let word = |i: usize| words.get(i).copied().unwrap_or(0);
         match capture {
             Capture::Int(i) => {
@@ -106,8 +134,12 @@ impl<'a> Past<'a> {
                     .rsp
                     .wrapping_add(8)
                     .wrapping_add(u64::from(*offset));
-                let n = (*n as usize).min(words.len());
-                self.know(at, words.get(..n).unwrap_or_default());
+                let words = words.get(..*n as usize).unwrap_or_default();
+                self.known.push(Known {
+                    at,
+                    len: words.len() * 8,
+                    what: What::Words(words),
+                });
             }
             Capture::Chain { from, hops, fields } => {
                 let pointer = word(0);
@@ -118,38 +150,39 @@ impl<'a> Past<'a> {
                     && let Some(from) = int(&mut self.regs, *from)
                 {
                     let at = from.wrapping_add_signed(i64::from(*hop));
-                    self.know(at, &[pointer]);
+                    self.know(at, pointer);
                 }
                 for (field, i) in fields.iter().zip(1..) {
                     let at = pointer.wrapping_add_signed(i64::from(*field));
-                    self.know(at, &[word(i)]);
+                    self.know(at, word(i));
                 }
             }
             Capture::Bytes { ptr, len, max } => {
                 let at = int(&mut self.regs, *ptr).map_or(0, |r| *r);
                 let len = int(&mut self.regs, *len).map_or(0, |r| *r);
-                let take = usize::try_from(len)
+                let len = usize::try_from(len)
                     .unwrap_or(usize::MAX)
                     .min(*max as usize);
-                let mut bytes: Vec<u8> = words
-                    .iter()
-                    .take(take.div_ceil(8))
-                    .flat_map(|w| w.to_le_bytes())
-                    .collect();
-                bytes.truncate(take);
-                self.known.push(Known { at, bytes });
+                self.known.push(Known {
+                    at,
+                    len,
+                    what: What::Words(words),
+                });
             }
         }
     }
 
-    fn know(&mut self, at: u64, words: &[u64]) {
-        let bytes = words.iter().flat_map(|w| w.to_le_bytes()).collect();
-        self.known.push(Known { at, bytes });
+    fn know(&mut self, at: u64, word: u64) {
+        self.known.push(Known {
+            at,
+            len: 8,
+            what: What::Word(word),
+        });
     }
 
     /// The addresses of a connection are read now: only if it is the same one
     /// still do they belong to the call.
-    fn check_connection(&mut self, record: &[u64], site: &SiteRecord) {
+    pub fn check_connection(&mut self, record: &[u64], site: &SiteRecord) {
         let Some((at, conn)) = &site.conn else {
             return;
         };
@@ -169,7 +202,7 @@ impl<'a> Past<'a> {
         if !same {
             self.conn_changed = true;
             for field in &conn.blank {
-                self.know(place(*field).0, &[0]);
+                self.know(place(*field).0, 0);
             }
         }
     }
@@ -196,13 +229,16 @@ impl Past<'_> {
     /// Later places are the truer ones.
     fn recall(&self, at: LiveAddr, into: &mut [u8]) -> bool {
         for known in self.known.iter().rev() {
-            let inside = at.0.checked_sub(known.at);
-            let inside = inside.and_then(|o| usize::try_from(o).ok());
-            let bytes = inside.and_then(|o| known.bytes.get(o..o.checked_add(into.len())?));
-            if let Some(bytes) = bytes {
-                into.copy_from_slice(bytes);
-                return true;
+            let Some(offset) = at.0.checked_sub(known.at) else {
+                continue;
+            };
+            if offset.saturating_add(into.len() as u64) > known.len as u64 {
+                continue;
             }
+            for (to, from) in into.iter_mut().zip(offset as usize..) {
+                *to = known.byte(from);
+            }
+            return true;
         }
         false
     }
@@ -215,11 +251,15 @@ impl Past<'_> {
     fn correct(&self, at: LiveAddr, into: &mut [u8]) {
         self.late.set(true);
         for known in &self.known {
-            for (byte, place) in known.bytes.iter().zip(known.at..) {
+            let apart = known.at.abs_diff(at.0);
+            if apart > (known.len + into.len()) as u64 {
+                continue;
+            }
+            for (from, place) in (0..known.len).zip(known.at..) {
                 let offset = place.checked_sub(at.0);
                 let offset = offset.and_then(|o| usize::try_from(o).ok());
                 if let Some(to) = offset.and_then(|o| into.get_mut(o)) {
-                    *to = *byte;
+                    *to = known.byte(from);
                 }
             }
         }
