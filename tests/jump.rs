@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+
 use nix::sys::signal::Signal;
 use support::scenario::{self, Busy, READ};
 use support::{Fixture, Gotap, LATER, SOON, Target, Variant, oracle, poll};
@@ -111,4 +113,109 @@ fn a_stalled_reader_loses_records_and_says_how_many() {
     assert!(ended <= reads);
     assert!(read + lost >= 2 * reads, "{line}, {reads} reads");
     assert!(server.answers());
+}
+
+/// Panics, Goexit, recursion, moved stacks: calls end as with traps.
+#[test]
+fn how_calls_end() {
+    support::gotap::fire("jump");
+    let ends = Fixture::build("ends", &[]);
+    let mut target = Target::start(&ends, &[]);
+    target.expect_line("ready ");
+    let pid = target.pid();
+    let before = oracle::footprint(pid);
+    let patterns = [
+        "main.recurse",
+        "main.movedOuter",
+        r"^main\.unwound(One|Two|Three)$",
+        "main.recoverInFourth",
+        r"^main\.exit(Outer|Middle|Inner)$",
+        "main.deferChanges",
+        "main.deferRecovers",
+    ];
+    let gotap = Gotap::trace_json(pid, &patterns, &[]);
+    for case in [
+        "recurse",
+        "moved",
+        "panic",
+        "goexit",
+        "defer",
+        "deferrecover",
+    ] {
+        target.tell(case);
+        target.answer(case, LATER);
+    }
+    let outcome = gotap.stop();
+    outcome.must_succeed();
+    let mut found: BTreeMap<(String, String), u64> = BTreeMap::new();
+    for call in outcome.calls() {
+        let key = |field| scenario::text(&call, field).to_owned();
+        *found.entry((key("func"), key("end"))).or_default() += 1;
+    }
+    let expected = [
+        ("main.recurse", "return", 61),
+        ("main.movedOuter", "return", 1),
+        ("main.unwoundOne", "panic", 1),
+        ("main.unwoundTwo", "panic", 1),
+        ("main.unwoundThree", "panic", 1),
+        ("main.recoverInFourth", "return", 1),
+        ("main.exitOuter", "exit", 1),
+        ("main.exitMiddle", "exit", 1),
+        ("main.exitInner", "exit", 1),
+        ("main.deferChanges", "return", 1),
+        ("main.deferRecovers", "return", 1),
+    ];
+    for (func, end, count) in expected {
+        let key = (func.to_owned(), end.to_owned());
+        // What cannot jump is left out, and named.
+        let out = outcome
+            .stderr
+            .iter()
+            .any(|l| l.contains(func) && l.contains("left out"));
+        let due = if out { None } else { Some(count) };
+        assert_eq!(
+            found.get(&key).copied(),
+            due,
+            "{func}: {found:?}\n{}",
+            outcome.errors()
+        );
+    }
+    assert_eq!(outcome.tally().lost, 0);
+    oracle::assert_clean(pid, &before, "ends");
+}
+
+#[test]
+fn a_program_that_gotap_starts() {
+    support::gotap::fire("jump");
+    let ends = Fixture::build("ends", &[]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("calls.json");
+    let out = out.to_str().expect("a path");
+    let program = ends.path.to_str().expect("a path");
+    let args = [
+        "trace",
+        "main.main",
+        "main.recurse",
+        "-o",
+        "json",
+        "--out",
+        out,
+        "--fire",
+        "jump",
+        "--",
+        program,
+    ];
+    // Its stdin is empty: it ends by itself.
+    let outcome = support::gotap::run(&args);
+    outcome.must_succeed();
+    assert!(
+        outcome.errors().contains("by jumps"),
+        "{}",
+        outcome.errors()
+    );
+    assert!(
+        outcome.errors().contains("exited with code 0"),
+        "{}",
+        outcome.errors()
+    );
 }

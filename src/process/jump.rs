@@ -9,6 +9,7 @@
 //! any two steps: what is left then is harmless, and [`super::leftover`] takes
 //! it out.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
@@ -47,6 +48,8 @@ pub struct Jumped {
     place: Place,
     ring: Shared,
     layout: RingLayout,
+    /// Nothing is left to be taken out.
+    left: Cell<bool>,
     /// How long all threads were stopped.
     pub pause: Duration,
 }
@@ -108,6 +111,7 @@ impl Jumped {
         if there && magic == crate::arch::jump::pages::MAGIC {
             return None;
         }
+        self.left.set(true);
         if let Some(ending) = try_reap(self.pid) {
             return Some(Some(ending));
         }
@@ -117,6 +121,9 @@ impl Jumped {
 
     /// Stops the target once, puts the bytes back, and unmaps what was put in.
     pub fn leave(&self) -> Result<(), ProcessError> {
+        if self.left.replace(true) {
+            return Ok(());
+        }
         let attached = Tracer::attach(self.pid);
         let mut tracer = match attached {
             Ok(tracer) => tracer,
@@ -131,6 +138,14 @@ impl Jumped {
         match tracer.jump_out(&self.place) {
             Err(ProcessError::Gone(_)) => Ok(()),
             other => other,
+        }
+    }
+}
+
+impl Drop for Jumped {
+    fn drop(&mut self) {
+        if let Err(error) = self.leave() {
+            tracing::error!(pid = self.pid, %error, "the target could not be left in good order");
         }
     }
 }
@@ -197,6 +212,7 @@ impl Tracer {
                 place,
                 ring,
                 layout,
+                left: Cell::new(false),
                 pause,
             }),
             Err(error) => {
