@@ -7,6 +7,7 @@
 
 mod attach;
 mod check;
+mod clean;
 mod demo;
 mod extras;
 mod gops;
@@ -62,6 +63,8 @@ enum Command {
     Run(run::RunArgs),
     /// Find what is wrong with a script, without touching a process
     Check(check::CheckArgs),
+    /// Take out what a gotap that was killed has left in a process
+    Clean(clean::CleanArgs),
     /// Build and run a small Go server and client, and trace their connections
     Demo(demo::DemoArgs),
     /// Print a completion script for a shell
@@ -83,6 +86,7 @@ impl Command {
             Command::Version(args) => args.subject.check().map_err(of("version")),
             Command::Ps(_)
             | Command::Check(_)
+            | Command::Clean(_)
             | Command::Attach(_)
             | Command::Run(_)
             | Command::Demo(_)
@@ -114,6 +118,7 @@ pub fn run() -> ExitCode {
         Command::Attach(args) => attach::run(args),
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args, &mut std::io::stdout().lock()),
+        Command::Clean(args) => clean::run(args, &mut std::io::stdout().lock()),
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => extras::completions(args),
         Command::Man(args) => extras::man(args),

@@ -8,8 +8,8 @@ impl Engine {
         let seconds = now.saturating_sub(self.second_began) as f64 / 1e9;
         self.second_began = now;
         let max = self.options.max_rate;
-        for func in 0..self.rates.len() {
-            let Some(rate) = self.rates.get_mut(func) else {
+        for func in 0..self.calls.rates.len() {
+            let Some(rate) = self.calls.rates.get_mut(func) else {
                 continue;
             };
             let per_second = std::mem::take(&mut rate.entries) as f64 / seconds;
@@ -38,8 +38,8 @@ impl Engine {
             }
         }
         // Nobody will see how they end, nor may they be mistaken for unwound.
-        let open = self.join.take_function(func, self.clock.now());
-        self.emit(open);
+        let open = self.calls.join.take_function(func, self.calls.clock.now());
+        self.calls.emit(open);
         if let Some(f) = plan.functions.get(func) {
             self.messages.push(format!(
                 "{} was called {per_second:.0} times a second, more than --max-rate {max}: disarmed",

@@ -74,27 +74,31 @@ impl Engine {
             .on
             .iter()
             .enumerate()
-            .map(|(func, on)| *on && self.rates.get(func).is_none_or(|r| r.disarmed))
+            .map(|(func, on)| *on && self.calls.rates.get(func).is_none_or(|r| r.disarmed))
             .collect();
-        self.plan = change.plan;
-        self.reporter = change.reporter;
+        self.plan = change.plan.clone();
+        self.calls.plan = change.plan;
+        self.calls.reporter = change.reporter;
         let ids_given = self.options.ids_given;
         self.options = Options {
             ids_given,
             ..change.options
         };
-        self.rates
+        self.calls
+            .rates
             .resize_with(self.plan.functions.len(), Default::default);
         self.renumber(target);
         self.give_up(&change.on);
-        let many = self.reporter.goroutines(target, self.tracer.memory()) > MANY;
+        let many = self.calls.reporter.goroutines(target, self.tracer.memory()) > MANY;
         let is_fresh = |func: usize| fresh.get(func).copied().unwrap_or(false);
         if many {
-            self.find_running(target, true, &is_fresh);
+            self.calls
+                .find_running(target, self.tracer.memory(), true, &is_fresh);
         }
         self.arm_wanted(&change.on)?;
         if !many {
-            self.find_running(target, false, &is_fresh);
+            self.calls
+                .find_running(target, self.tracer.memory(), false, &is_fresh);
         }
         let refused = outcomes
             .iter()
@@ -137,16 +141,16 @@ impl Engine {
     /// Functions that are watched no longer: nobody will see how their open
     /// calls end, so they are told as open now.
     fn give_up(&mut self, on: &[bool]) {
-        for func in 0..self.rates.len() {
+        for func in 0..self.calls.rates.len() {
             let on = on.get(func).copied().unwrap_or(false);
-            let Some(rate) = self.rates.get_mut(func) else {
+            let Some(rate) = self.calls.rates.get_mut(func) else {
                 continue;
             };
             let was_on = !rate.disarmed;
             rate.disarmed = !on;
             if was_on && !on {
-                let open = self.join.take_function(func, self.clock.now());
-                self.emit(open);
+                let open = self.calls.join.take_function(func, self.calls.clock.now());
+                self.calls.emit(open);
             }
         }
     }
