@@ -29,6 +29,19 @@ impl Engine {
             let Some(site) = plan.sites.get(site) else {
                 continue;
             };
+            // Where a call of another function ends that jumped to this one, its
+            // RETs are still looked at.
+            let ends_others = plan.functions.get(func).is_some_and(|f| {
+                let callers = f.trap.as_ref().map(|t| &*t.tail_callers);
+                callers
+                    .unwrap_or_default()
+                    .iter()
+                    .any(|caller| self.calls.rates.get(*caller).is_some_and(|r| !r.disarmed))
+            });
+            let is_entry = site.roles.iter().any(|r| matches!(r, Role::Entry(_)));
+            if ends_others && !is_entry {
+                continue;
+            }
             let only_this = site
                 .roles
                 .iter()

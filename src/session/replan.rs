@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use super::SessionError;
-use super::engine::{Engine, MANY, Options};
+use super::engine::{Engine, Options};
 use super::report::Reporter;
 use super::target::Target;
 use crate::probe::plan::{Event, Plan, Role};
@@ -89,17 +89,11 @@ impl Engine {
             .resize_with(self.plan.functions.len(), Default::default);
         self.renumber(target);
         self.give_up(&change.on);
-        let many = self.calls.reporter.goroutines(target, self.tracer.memory()) > MANY;
         let is_fresh = |func: usize| fresh.get(func).copied().unwrap_or(false);
-        if many {
-            self.calls
-                .find_running(target, self.tracer.memory(), true, &is_fresh);
-        }
+        // Looking before arming takes nobody's time but ours.
+        self.calls
+            .find_running(target, self.tracer.memory(), true, &is_fresh);
         self.arm_wanted(&change.on)?;
-        if !many {
-            self.calls
-                .find_running(target, self.tracer.memory(), false, &is_fresh);
-        }
         let refused = outcomes
             .iter()
             .enumerate()
@@ -167,7 +161,7 @@ impl Engine {
                 continue;
             };
             if Some(slot) == self.goexit_done {
-                if self.goexits > 0 {
+                if !self.calls.goexits.is_empty() {
                     self.tracer.arm(slot)?;
                 }
                 continue;
