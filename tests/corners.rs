@@ -470,6 +470,31 @@ fn faults(fixture: &Fixture) {
     oracle::assert_clean(target.pid(), &before, "after faults");
 }
 
+/// An int3 that is hit with signals blocked makes the kernel forget the handler
+/// (force_sig_info_to_task in kernel/signal.c). gotap sees that, puts it back, and
+/// leaves alone what it was.
+#[test]
+fn signals_are_blocked_at_a_site() {
+    let function = "time.ParseDuration";
+    let (mut target, mut gotap, before) = traced(&[], &[function, TICK], &[]);
+    let pid = target.pid();
+    let caught = |pid| oracle::status_lines(pid, &["SigCgt"]);
+    let handlers = caught(pid);
+    assert_eq!(target.ask("blocked"), "1m30s");
+    let said = gotap.stderr_line("runs with signals blocked", SOON);
+    let said = said.expect("a word about it");
+    assert!(said.contains(function), "{said}");
+    assert_eq!(caught(pid), handlers, "traced");
+    assert_eq!(target.ask("blocked"), "1m30s");
+    gotap.signal(Signal::SIGKILL);
+    gotap.finish(SOON);
+    must_work(&mut target, "after SIGKILL");
+    // And with a gotap that goes away in good order.
+    let gotap = Gotap::trace_json(pid, &[function, TICK], &[]);
+    assert_eq!(target.ask("blocked"), "1m30s");
+    leave(target, gotap, &before, "with signals blocked");
+}
+
 /// Filters on system calls: the target is traced where gotap may suspend them
 /// (CAP_SYS_ADMIN), else left alone with a reason. It is unharmed both ways.
 #[test]

@@ -180,14 +180,15 @@ impl Tracer {
         Ok(())
     }
 
-    /// True unless the program has set another SIGTRAP action since.
+    /// True unless the program has set another SIGTRAP action since. The default
+    /// is the kernel's doing, see [`super::Event::Blocked`].
     fn still_handling(&mut self, scratch: u64) -> Result<bool, ProcessError> {
         let now = self.with_scratch(scratch, |t| t.current_action(scratch));
         match now {
             Ok(now) => Ok(self
                 .installed
                 .as_ref()
-                .is_some_and(|i| i.region.contains(now.handler))),
+                .is_some_and(|i| now.handler == 0 || i.region.contains(now.handler))),
             // No page to be had for asking: it hardly ever changes.
             Err(ProcessError::Remote { .. }) => Ok(true),
             Err(error) => Err(error),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::SessionError;
 use super::clock::Clock;
 use super::control::{Control, StopReason};
-use super::report::Reporter;
+use super::report::{Reporter, unfinished};
 use super::target::Target;
 use crate::probe::join::{Ended, Entry, EntrySite, Join, Stack};
 use crate::probe::plan::{Event as RuntimeEvent, Plan, Role};
@@ -132,6 +132,7 @@ impl Engine {
                 at: target.bias.live(s.at),
                 code: s.code,
                 insn_len: s.insn_len,
+                doubtful: s.doubtful,
             })
             .collect();
         let reporter = Reporter::new(target, &plan, &options);
@@ -327,6 +328,7 @@ impl Engine {
                     self.stats.held_ns += self.clock.now().saturating_sub(arrived);
                     self.emit_ended();
                 }
+                Event::Blocked(hit) => self.never_again(&hit),
                 Event::ThreadGone(_) | Event::Nudged => {}
                 Event::Ended(ending) => return Outcome::Ended(ending),
                 Event::Exec => return Outcome::Exec,
@@ -552,14 +554,30 @@ impl Engine {
                 && per_second > max as f64
                 && !rate.disarmed
             {
-                rate.disarmed = true;
-                self.disarm_function(func, per_second, max);
+                let why = format!(
+                    "was called {per_second:.0} times a second, more than --max-rate {max}"
+                );
+                self.disarm_function(func, &why);
             }
         }
     }
 
-    fn disarm_function(&mut self, func: usize, per_second: f64, max: u64) {
+    fn never_again(&mut self, hit: &Hit) {
         let plan = self.plan.clone();
+        let site = self.sites.get(hit.site).and_then(|i| plan.sites.get(*i));
+        for role in site.map_or(&[][..], |s| &s.roles) {
+            if let Role::Entry(func) | Role::Return(Some(func)) = *role {
+                self.disarm_function(func, "runs with signals blocked");
+            }
+        }
+        self.tracer.pass(hit);
+    }
+
+    fn disarm_function(&mut self, func: usize, why: &str) {
+        let plan = self.plan.clone();
+        if let Some(rate) = self.rates.get_mut(func) {
+            rate.disarmed = true;
+        }
         for (slot, site) in self.sites.clone().into_iter().enumerate() {
             let Some(site) = plan.sites.get(site) else {
                 continue;
@@ -576,18 +594,7 @@ impl Engine {
         let open = self.join.take_function(func, self.clock.now());
         self.emit(open);
         if let Some(f) = plan.functions.get(func) {
-            self.messages.push(format!(
-                "{} was called {per_second:.0} times a second, more than --max-rate {max}: disarmed",
-                f.name
-            ));
+            self.messages.push(format!("{} {why}: disarmed", f.name));
         }
     }
-}
-
-/// What was to be read has not been read, unless the call returned.
-fn unfinished(mut call: Call) -> Call {
-    if call.end != End::Return && call.payload.as_ref().is_some_and(|p| p.bytes.is_empty()) {
-        call.payload = None;
-    }
-    call
 }

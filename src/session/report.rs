@@ -447,3 +447,11 @@ fn int(regs: &Regs, index: u8) -> u64 {
         .copied()
         .unwrap_or(0)
 }
+
+/// What was to be read has not been read, unless the call returned.
+pub(super) fn unfinished(mut call: Call) -> Call {
+    if call.end != End::Return && call.payload.as_ref().is_some_and(|p| p.bytes.is_empty()) {
+        call.payload = None;
+    }
+    call
+}
