@@ -112,7 +112,7 @@ impl Tracer {
     /// let go.
     fn release_copy(&mut self, child: i32) {
         if let (Some(installed), Some(remote)) = (&self.installed, &self.remote)
-            && let Err(error) = installed.clean_copy(child, remote)
+            && let Err(error) = installed.clean_copy(child, remote, &self.retired)
         {
             tracing::warn!(child, %error, "a forked child keeps what was injected into its parent");
         }
@@ -159,7 +159,12 @@ impl Tracer {
 
 impl Installed {
     /// Cleans a forked child's copy: bytes, action, mapping. The child is stopped.
-    fn clean_copy(&self, child: i32, remote: &Remote) -> Result<(), ProcessError> {
+    fn clean_copy(
+        &self,
+        child: i32,
+        remote: &Remote,
+        retired: &[Installed],
+    ) -> Result<(), ProcessError> {
         let memory = ProcessMemory::open(child)?;
         // What is armed now is not what was when it was forked.
         for slot in &self.region.slots {
@@ -169,7 +174,9 @@ impl Installed {
             }
         }
         if let Ok(regs) = ptrace::registers(child)
-            && let Some(home) = self.home_of(regs.rip)
+            && let Some(home) = std::iter::once(self)
+                .chain(retired)
+                .find_map(|i| i.home_of(regs.rip))
         {
             move_to(child, regs, home);
         }
@@ -179,8 +186,10 @@ impl Installed {
         if self.handling {
             calls.push((libc::SYS_rt_sigaction, action));
         }
-        let region = [self.region.base, self.mapped_len, 0, 0, 0, 0];
-        calls.push((libc::SYS_munmap, region));
+        for region in std::iter::once(self).chain(retired) {
+            let region = [region.region.base, region.mapped_len, 0, 0, 0, 0];
+            calls.push((libc::SYS_munmap, region));
+        }
         call_in_child(child, remote, &calls).map_err(|errno| ProcessError::Ptrace {
             what: "cleaning a forked child",
             tid: child,

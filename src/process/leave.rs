@@ -63,6 +63,7 @@ impl Tracer {
             }
         };
         self.give_back();
+        self.drop_snapshots();
         let sites = self.installed.as_ref().map_or(0, |i| i.armed.len());
         for index in 0..sites {
             note(self.disarm(index));
@@ -79,11 +80,13 @@ impl Tracer {
         die::here("leave:after-visit");
         if clear && !self.threads.is_empty() {
             note(self.take_out());
+            note(self.drop_snapshot_page());
             // Children that were forked until now have a copy of what was there.
             self.serve_others(0);
             self.let_children_go();
         }
         self.installed = None;
+        self.retired.clear();
         self.give_back_for_good();
         self.let_threads_go();
         match first_error {
@@ -154,12 +157,11 @@ impl Tracer {
     /// A thread that does not stop sleeps in the kernel. True if it will not
     /// wake up inside the region.
     fn is_outside(&self, tid: i32) -> bool {
-        let Some(installed) = &self.installed else {
+        if self.installed.is_none() {
             return true;
-        };
-        procfs::sleeping_at(self.pid, tid).is_some_and(|(sp, pc)| {
-            !installed.region.contains(pc) && self.pcs_on_stack(tid, sp).is_empty()
-        })
+        }
+        procfs::sleeping_at(self.pid, tid)
+            .is_some_and(|(sp, pc)| !self.in_region(pc) && self.pcs_on_stack(tid, sp).is_empty())
     }
 
     /// Our action and our region leave the target.
@@ -176,6 +178,9 @@ impl Tracer {
         // An exec since then took everything along.
         if self.installed.is_some() {
             self.unmap(base, len)?;
+        }
+        while let Some(earlier) = self.retired.pop() {
+            self.unmap(earlier.region.base, earlier.mapped_len)?;
         }
         Ok(())
     }
@@ -302,11 +307,10 @@ impl Tracer {
     /// Inside the handler, which has still to send its thread to a slot: that
     /// happens when a gotap was killed and threads go on hitting what it left.
     fn in_handler(&self, tid: i32) -> bool {
-        let Some(installed) = &self.installed else {
+        if self.installed.is_none() {
             return false;
-        };
-        ptrace::registers(tid)
-            .is_ok_and(|r| installed.region.contains(r.rip) && installed.home_of(r.rip).is_none())
+        }
+        ptrace::registers(tid).is_ok_and(|r| self.in_region(r.rip) && self.home_of(r.rip).is_none())
     }
 
     fn settle_stop(&mut self, tid: i32, stop: Stop) -> Option<Settled> {
@@ -407,13 +411,13 @@ impl Tracer {
     /// kernel saved for it in signal frames (a handler that interrupted a slot
     /// returns there).
     fn clean_thread(&self, tid: i32) {
-        let Some(installed) = &self.installed else {
+        if self.installed.is_none() {
             return;
-        };
+        }
         let Ok(regs) = ptrace::registers(tid) else {
             return;
         };
-        if let Some(home) = installed.home_of(regs.rip) {
+        if let Some(home) = self.home_of(regs.rip) {
             move_to(tid, regs, home);
             return;
         }
@@ -443,9 +447,9 @@ impl Tracer {
     /// Words near the top of a stack that lie in a slot: where, and the slot's
     /// place in the program.
     fn pcs_on_stack(&self, tid: i32, sp: u64) -> Vec<(u64, Place)> {
-        let Some(installed) = &self.installed else {
+        if self.installed.is_none() {
             return Vec::new();
-        };
+        }
         let mut stack = vec![0u8; HANDLER_STACK];
         let got = vm::read(tid, sp, &mut stack).unwrap_or(0);
         let words = stack.get(..got).unwrap_or_default().chunks_exact(8);
@@ -454,8 +458,8 @@ impl Tracer {
             let mut bytes = [0; 8];
             bytes.copy_from_slice(word);
             let value = u64::from_le_bytes(bytes);
-            if installed.region.contains(value)
-                && let Some(home) = installed.home_of(value)
+            if self.in_region(value)
+                && let Some(home) = self.home_of(value)
             {
                 found.push((sp + 8 * i as u64, home));
             }

@@ -17,6 +17,7 @@ use super::memory::ProcessMemory;
 use super::procfs;
 use super::region::Installed;
 use super::remote::{Borrowed, Remote};
+use super::snapshot::Copies;
 use super::watch::Watch;
 use crate::addr::LiveAddr;
 use crate::memory::Memory;
@@ -91,6 +92,10 @@ pub struct Tracer {
     /// A thread that makes system calls for us.
     pub(super) borrowed: Option<Borrowed>,
     pub(super) installed: Option<Installed>,
+    /// Regions that a later one took the place of: threads may be in them.
+    pub(super) retired: Vec<Installed>,
+    /// Frozen copies of it, and the page they are made with.
+    pub(super) copies: Copies,
     /// Whom to ask for news.
     watch: Watch,
     /// The only thread is stopped, by nothing that is still to be reported:
@@ -123,6 +128,8 @@ impl Tracer {
             children: Children::default(),
             borrowed: None,
             installed: None,
+            retired: Vec::new(),
+            copies: Copies::default(),
             watch: Watch::new(),
             held: false,
             never_ran: false,
@@ -272,6 +279,7 @@ impl Tracer {
     pub(super) fn forget(&mut self, tid: i32) -> bool {
         self.watch.forget(tid);
         self.children.forget(tid);
+        self.copies.forget(tid);
         self.threads.remove(&tid)
     }
 
@@ -281,8 +289,10 @@ impl Tracer {
         self.threads = HashSet::from([self.pid]);
         self.watch.forget_all();
         self.installed = None;
+        self.retired.clear();
         self.remote = None;
         self.borrowed = None;
+        self.copies.page = None;
         self.held = true;
         self.replaced = true;
     }
@@ -295,6 +305,11 @@ impl Tracer {
     }
 
     pub(super) fn on_stop(&mut self, tid: i32, stop: Stop) -> Option<Event> {
+        if self.copies.has(tid) {
+            // It stays where it is.
+            wait::consume(tid);
+            return None;
+        }
         match stop {
             Stop::Signal(libc::SIGTRAP) => self.on_trap(tid),
             Stop::Signal(signal) => {
@@ -413,13 +428,13 @@ impl Tracer {
     }
 
     fn leave_slot(&self, tid: i32, signal: i32) {
-        let Some(installed) = &self.installed else {
+        if self.installed.is_none() {
             return;
-        };
+        }
         let Ok(regs) = ptrace::registers(tid) else {
             return;
         };
-        let Some((placed, home)) = installed.in_slot(regs.rip) else {
+        let Some((placed, home)) = self.regions().find_map(|i| i.in_slot(regs.rip)) else {
             return;
         };
         let faulted = matches!(
