@@ -50,7 +50,7 @@ fn traced(
 fn must_work(target: &mut Target, when: &str) {
     let from = number_of(target, "least");
     assert!(
-        poll(SOON, || number_of(target, "least") > from + 100),
+        poll(SOON, || number_of(target, "least") > from + 10),
         "{when}: a worker stands still"
     );
 }
@@ -364,7 +364,7 @@ fn threads_come_and_go() {
 fn must_churn(target: &mut Target, when: &str) {
     let from = number_of(target, "churned");
     assert!(
-        poll(SOON, || number_of(target, "churned") > from + 100),
+        poll(SOON, || number_of(target, "churned") > from + 10),
         "{when}: no threads start"
     );
 }

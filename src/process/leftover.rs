@@ -1,10 +1,7 @@
 //! What a gotap that was killed left in a target, and taking it out.
 
-use std::time::Instant;
-
 use super::ProcessError;
 use super::die;
-use super::leave::PATIENCE;
 use super::procfs::{self, Mapping};
 use super::region::{INT3, Installed, PAGE};
 use super::remote::Remote;
@@ -62,8 +59,7 @@ impl Tracer {
         }
         die::here("clean:disarmed");
         // Every thread passes through a stop on clean ground before the region goes.
-        let deadline = Instant::now() + PATIENCE;
-        let stuck = self.visit_all(deadline);
+        let stuck = self.visit_all();
         if !stuck.is_empty() {
             return Err(ProcessError::Stuck(self.pid));
         }

@@ -53,7 +53,7 @@ pub struct Installed {
     owner: Owner,
     old: KernelSigaction,
     by_addr: HashMap<u64, usize>,
-    doubtful: HashSet<u64>,
+    pub(super) doubtful: HashSet<u64>,
     pub(super) armed: Vec<bool>,
     /// Our action is the SIGTRAP action.
     pub(super) handling: bool,
