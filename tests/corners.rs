@@ -18,15 +18,14 @@ const TICK: &str = "main.tick";
 const AT_ONCE: std::time::Duration = std::time::Duration::from_secs(4);
 
 fn corners(variants: &[Variant]) -> (Target, oracle::Footprint) {
-    let fixture = Fixture::build("corners", variants);
-    let mut target = Target::start(&fixture, &[]);
-    target.expect_line("ready ");
+    // Some processors more than workers: whoever answers does not wait for them.
+    let target = with_processors("8", variants);
     let before = oracle::footprint(target.pid());
     (target, before)
 }
 
-fn with_processors(count: &str) -> Target {
-    let fixture = Fixture::build("corners", &[]);
+fn with_processors(count: &str, variants: &[Variant]) -> Target {
+    let fixture = Fixture::build("corners", variants);
     let mut command = support::program(&fixture.path);
     command.env("GOMAXPROCS", count);
     let mut target = Target::spawn(command, &fixture.label);
@@ -372,7 +371,7 @@ fn must_churn(target: &mut Target, when: &str) {
 /// Threads that hit all the time do not keep others waiting.
 #[test]
 fn every_thread_has_its_turn() {
-    let mut target = with_processors("40");
+    let mut target = with_processors("40", &[]);
     let before = oracle::footprint(target.pid());
     target.ask("work 32");
     let mut gotap = Gotap::trace_json(target.pid(), &[TICK], &[]);
