@@ -193,10 +193,15 @@ pub struct Mapping {
 
 /// The mappings of a process, in order.
 pub fn mappings(pid: i32) -> Result<Vec<Mapping>, ProcessError> {
-    Ok(read(pid, "maps")?
+    let all: Vec<Mapping> = read(pid, "maps")?
         .lines()
         .filter_map(parse_mapping)
-        .collect())
+        .collect();
+    // One that has ended and not been waited for has none.
+    if all.is_empty() {
+        return Err(ProcessError::Gone(pid));
+    }
+    Ok(all)
 }
 
 fn parse_mapping(line: &str) -> Option<Mapping> {
