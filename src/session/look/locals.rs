@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Source;
 use crate::addr::LiveAddr;
-use crate::golang::census;
+use crate::golang::census::{self, Resident};
 use crate::golang::errors::ErrorReader;
 use crate::golang::parked::{Outcome, Parked, read_stacks};
 use crate::golang::stack::{StackCopy, Unwinder};
@@ -72,20 +72,22 @@ impl Source {
             &[resident],
             &mut |_, outcome| {
                 full.state = match outcome {
-                    Outcome::Parked(parked) => match self.read_frames(dwarf, &parked, limits) {
-                        Ok((frames, whole)) => {
-                            full.frames = frames;
-                            if whole {
-                                StackState::Whole
-                            } else {
-                                StackState::Partial
+                    Outcome::Parked(parked) => {
+                        match self.read_frames(dwarf, &parked, false, limits) {
+                            Ok((frames, whole)) => {
+                                full.frames = frames;
+                                if whole {
+                                    StackState::Whole
+                                } else {
+                                    StackState::Partial
+                                }
+                            }
+                            Err(error) => {
+                                failed = Some(error);
+                                StackState::Unreadable
                             }
                         }
-                        Err(error) => {
-                            failed = Some(error);
-                            StackState::Unreadable
-                        }
-                    },
+                    }
                     Outcome::Running => StackState::Running,
                     Outcome::Unstable => StackState::Unstable,
                     Outcome::Unreadable => StackState::Unreadable,
@@ -93,16 +95,50 @@ impl Source {
                 }
             },
         )?;
-        match failed {
-            Some(error) => Err(error.into()),
-            None => Ok(Some(full)),
+        if let Some(error) = failed {
+            return Err(error.into());
         }
+        if full.state == StackState::Running && !self.threads.is_empty() {
+            self.add_standing(&mut full, dwarf, &resident, limits)?;
+        }
+        Ok(Some(full))
+    }
+
+    /// The frames of one on a thread that stood still.
+    fn add_standing(
+        &self,
+        full: &mut FullStack,
+        dwarf: &Dwarf,
+        resident: &Resident,
+        limits: &Limits,
+    ) -> Result<(), SessionError> {
+        let threads = self.runtime_threads()?;
+        let found = self.standing(&mut Unwinder::new(), resident, &threads)?;
+        let Some((at, bytes)) = found else {
+            return Ok(());
+        };
+        let parked = Parked {
+            now: *resident,
+            pc: at.pc,
+            sp: at.sp,
+            bytes: &bytes,
+            cut: false,
+        };
+        let (frames, whole) = self.read_frames(dwarf, &parked, at.exact, limits)?;
+        full.frames = frames;
+        full.state = if whole {
+            StackState::Whole
+        } else {
+            StackState::Partial
+        };
+        Ok(())
     }
 
     fn read_frames(
         &self,
         dwarf: &Dwarf,
         parked: &Parked<'_>,
+        exact: bool,
         limits: &Limits,
     ) -> Result<(Vec<FrameValues>, bool), MemoryError> {
         let (image, bias) = (&*self.target.image, self.target.bias);
@@ -116,7 +152,7 @@ impl Source {
         if let Some(frame) = stack.frames.first_mut() {
             // What a parked goroutine saved is a return address, unless it has
             // not run yet (runtime/traceback.go: symPC).
-            frame.exact = bias.image(frame.pc) == frame.entry;
+            frame.exact = exact || bias.image(frame.pc) == frame.entry;
         }
         let types = self.target.live_types();
         let errors = RefCell::new(ErrorReader::new(

@@ -43,14 +43,48 @@ pub(super) const UNREAD: Seen = Seen {
 /// The innermost frame of the program's own code, and outside of runtime.
 pub(super) type Tops = (Option<PlaceId>, Option<PlaceId>);
 
+impl Source {
+    /// Where a goroutine is whose thread stands still, and its stack from
+    /// there outwards; `None` when that cannot be told.
+    pub(super) fn standing(
+        &self,
+        unwinder: &mut Unwinder,
+        r: &Resident,
+        threads: &HashMap<LiveAddr, Thread>,
+    ) -> Result<Option<(Position, Vec<u8>)>, MemoryError> {
+        let Some(thread) = threads.get(&r.g.m) else {
+            return Ok(None);
+        };
+        let Some(regs) = self.threads.iter().find(|t| t.tid == thread.tid) else {
+            return Ok(None);
+        };
+        let build = self.target.image.build_info();
+        let on_thread = OnThread {
+            image: &self.target.image,
+            bias: self.target.bias,
+            layouts: &self.target.layouts,
+            memory: &*self.memory,
+            sanitized: ["-race", "-msan", "-asan"]
+                .iter()
+                .any(|flag| build.setting(flag) == Some("true")),
+        };
+        let Some(at) = on_thread.find(unwinder, r, thread, (regs.pc, regs.sp))? else {
+            return Ok(None);
+        };
+        let len = r.g.stack_hi.0.saturating_sub(at.sp.0).min(MAX_STACK);
+        let bytes = self
+            .memory
+            .read_vec(at.sp, usize::try_from(len).unwrap_or(0))?;
+        Ok(Some((at, bytes)))
+    }
+}
+
 /// Unwinds, remembering what each pc stands for.
 pub(super) struct Reader<'a> {
     source: &'a Source,
     unwinder: Unwinder,
     modules: Vec<String>,
     args: bool,
-    /// Built with a sanitizer.
-    sanitized: bool,
     /// By pc as it is looked up: its frames, innermost first.
     lines: HashMap<u64, Vec<Line>>,
     /// Of each stack, the frames that people look for.
@@ -67,9 +101,6 @@ impl<'a> Reader<'a> {
             unwinder: Unwinder::new(),
             modules: modules.map(|m| m.path.clone()).collect(),
             args,
-            sanitized: ["-race", "-msan", "-asan"]
-                .iter()
-                .any(|flag| build.setting(flag) == Some("true")),
             lines: HashMap::new(),
             tops: HashMap::new(),
             standard: HashMap::new(),
@@ -139,32 +170,10 @@ impl<'a> Reader<'a> {
         threads: &HashMap<LiveAddr, Thread>,
         survey: &mut Survey,
     ) -> Result<Option<Seen>, MemoryError> {
-        let Some(thread) = threads.get(&r.g.m) else {
-            return Ok(None);
-        };
-        let found = self.source.threads.iter().find(|t| t.tid == thread.tid);
-        let Some(regs) = found else {
-            return Ok(None);
-        };
-        let target = &self.source.target;
-        let on_thread = OnThread {
-            image: &target.image,
-            bias: target.bias,
-            layouts: &target.layouts,
-            memory: &*self.source.memory,
-            sanitized: self.sanitized,
-        };
-        let at = on_thread.find(&mut self.unwinder, r, thread, (regs.pc, regs.sp))?;
-        let Some(Position { pc, sp, exact }) = at else {
-            return Ok(None);
-        };
-        let len = r.g.stack_hi.0.saturating_sub(sp.0).min(MAX_STACK);
-        let bytes = match self
-            .source
-            .memory
-            .read_vec(sp, usize::try_from(len).unwrap_or(0))
-        {
-            Ok(bytes) => bytes,
+        let found = self.source.standing(&mut self.unwinder, r, threads);
+        let (Position { pc, sp, exact }, bytes) = match found {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(None),
             Err(MemoryError::Unmapped { .. }) => {
                 return Ok(Some(Seen {
                     state: StackState::Unreadable,
@@ -179,7 +188,7 @@ impl<'a> Reader<'a> {
             pc,
             sp,
             bytes: &bytes,
-            cut: len == MAX_STACK,
+            cut: bytes.len() as u64 == MAX_STACK,
         };
         Ok(Some(self.unwind(&parked, exact, survey)))
     }
