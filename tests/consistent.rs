@@ -72,7 +72,10 @@ fn running_goroutines_have_their_stacks() {
         for _ in 0..12 {
             let found = look(target.pid(), &["--list"]);
             assert!(found["stopped_ns"].as_u64() > Some(0), "{label}");
-            assert_eq!(found["total"], target.ask("count"), "{label}");
+            // The parked, six that spin, main and the profile's writer.
+            // NumGoroutine itself may be one off while collections begin.
+            let in_c = u32::from(variants == [Variant::Cgo]);
+            assert_eq!(found["total"], 10 + 6 + 2 + in_c, "{label}");
             assert_eq!(found["unreadable"], 0, "{label}");
             let all = found["goroutines"].as_array().expect("a list");
             for one in all {
@@ -102,6 +105,7 @@ fn running_goroutines_have_their_stacks() {
                 // Names without a dot are assembly's (gcWriteBarrier, racecall).
                 let below = [
                     "runtime.",
+                    "runtime/",
                     "time.",
                     "syscall.",
                     "internal/",
@@ -168,8 +172,21 @@ fn every_way_to_print_says_how_long() {
         let said = outcome.must_succeed().errors();
         assert!(said.contains("the program was stopped for "), "{said}");
         seen |= outcome.text().contains("main.spinLoop()\n");
+        if seen {
+            break;
+        }
     }
     assert!(seen, "the stack of one that runs");
+    let mut variables = false;
+    for _ in 0..50 {
+        let args = ["stack", &goid, "-p", &pid, "--consistent", "--full"];
+        let outcome = gotap::run(&args);
+        variables |= outcome.must_succeed().text().contains("depth = ");
+        if variables {
+            break;
+        }
+    }
+    assert!(variables, "the variables of one that runs");
     runs_on(&mut target, "after all");
 }
 
@@ -204,7 +221,7 @@ fn many_threads_stand_still_and_go_on() {
     let mut target = spinning(&[], "1000");
     for _ in 0..3 {
         let found = look(target.pid(), &["--list"]);
-        assert_eq!(found["total"], target.ask("count"));
+        assert_eq!(found["total"], 1000 + 6 + 2);
         let all = found["goroutines"].as_array().expect("a list");
         let parked = all
             .iter()
