@@ -63,6 +63,7 @@ impl Tracer {
             }
         };
         self.give_back();
+        self.drop_snapshots();
         let sites = self.installed.as_ref().map_or(0, |i| i.armed.len());
         for index in 0..sites {
             note(self.disarm(index));
@@ -79,6 +80,7 @@ impl Tracer {
         die::here("leave:after-visit");
         if clear && !self.threads.is_empty() {
             note(self.take_out());
+            note(self.drop_snapshot_page());
             // Children that were forked until now have a copy of what was there.
             self.serve_others(0);
             self.let_children_go();

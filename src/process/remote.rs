@@ -25,6 +25,7 @@ use super::die;
 use super::leave::{PATIENCE, Settled};
 use super::procfs::{self, Mapping};
 use super::tracer::Tracer;
+use super::watch::{GLANCE, await_change};
 use crate::addr::LiveAddr;
 use crate::memory::Memory;
 use crate::sys::wait::{Stop, Wait, Whom};
@@ -37,9 +38,6 @@ const PAGE: u64 = 4096;
 const ROUNDS: usize = 20;
 /// How many sleeping threads are tried in one round.
 const QUIET_ENOUGH: usize = 4;
-/// How often a thread is looked at before we sleep in between, and how long.
-const AWAKE: u32 = 32;
-const GLANCE: Duration = Duration::from_micros(50);
 /// How long a process may take to end, or to run another program, once its
 /// threads have begun to die of it.
 const FATE: Duration = Duration::from_secs(2);
@@ -248,7 +246,7 @@ impl Borrowed {
 impl Tracer {
     /// Makes one system call in the target, on a thread that stays borrowed
     /// until [`Tracer::give_back`].
-    fn call(
+    pub(super) fn call(
         &mut self,
         what: &'static str,
         number: i64,
@@ -404,6 +402,27 @@ impl Tracer {
         Ok(())
     }
 
+    /// Borrows a thread, if none is borrowed.
+    pub(super) fn borrow(&mut self, deadline: Instant) -> Result<(), ProcessError> {
+        if self.borrowed.is_none() {
+            self.borrow_thread(deadline)?;
+        }
+        Ok(())
+    }
+
+    /// The borrowed thread, which is about to run code of ours: its own
+    /// registers, and whether a filter watches its calls that cannot be
+    /// switched off.
+    pub(super) fn borrowed_thread(&mut self) -> Option<(i32, Regs, bool)> {
+        let borrowed = self.borrowed.as_mut()?;
+        borrowed.used = true;
+        Some((
+            borrowed.tid,
+            borrowed.saved,
+            borrowed.seccomp == Some(false),
+        ))
+    }
+
     /// Borrows the thread of a hit: it is to go on from `rip`, its slot.
     pub(super) fn borrow_hit(&mut self, tid: i32, rip: u64) -> Result<(), ProcessError> {
         let Some(remote) = self.remote else {
@@ -524,39 +543,6 @@ impl Tracer {
         let unmapped = self.unmap(at, PAGE);
         let value = result?;
         unmapped.map(|()| value)
-    }
-}
-
-/// Waits for what a thread that runs a few instructions has to report. It may
-/// die instead, of an exec that another thread makes; the exec waits until all
-/// who died of it are seen, and the first thread until it is over (`de_thread`
-/// in fs/exec.c).
-fn await_change(tid: i32) -> Wait {
-    let mut glances = 0u32;
-    loop {
-        match wait::peek(Whom::Tid(tid), true) {
-            Wait::Nothing | Wait::Interrupted => {}
-            change => return change,
-        }
-        glances = glances.wrapping_add(1);
-        if glances < AWAKE {
-            std::thread::yield_now();
-            continue;
-        }
-        std::thread::sleep(GLANCE);
-        let Ok(now) = procfs::status(tid) else {
-            return Wait::NoTracees;
-        };
-        while let Wait::Exited { tid: other, .. } | Wait::Killed { tid: other, .. } =
-            wait::peek_end()
-            // How the process ended is for others to hear.
-            && other != now.tgid
-        {
-            wait::consume_end(other);
-        }
-        if "ZX".contains(now.state) {
-            return Wait::NoTracees;
-        }
     }
 }
 

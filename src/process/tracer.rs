@@ -17,6 +17,7 @@ use super::memory::ProcessMemory;
 use super::procfs;
 use super::region::Installed;
 use super::remote::{Borrowed, Remote};
+use super::snapshot::Copies;
 use super::watch::Watch;
 use crate::addr::LiveAddr;
 use crate::memory::Memory;
@@ -86,6 +87,8 @@ pub struct Tracer {
     pub(super) installed: Option<Installed>,
     /// Regions that a later one took the place of: threads may be in them.
     pub(super) retired: Vec<Installed>,
+    /// Frozen copies of it, and the page they are made with.
+    pub(super) copies: Copies,
     /// Whom to ask for news.
     watch: Watch,
     /// The only thread is stopped, by nothing that is still to be reported:
@@ -118,6 +121,7 @@ impl Tracer {
             borrowed: None,
             installed: None,
             retired: Vec::new(),
+            copies: Copies::default(),
             watch: Watch::new(),
             held: false,
             never_ran: false,
@@ -266,6 +270,7 @@ impl Tracer {
     pub(super) fn forget(&mut self, tid: i32) -> bool {
         self.watch.forget(tid);
         self.children.forget(tid);
+        self.copies.forget(tid);
         self.threads.remove(&tid)
     }
 
@@ -278,6 +283,7 @@ impl Tracer {
         self.retired.clear();
         self.remote = None;
         self.borrowed = None;
+        self.copies.page = None;
         self.held = true;
         self.replaced = true;
     }
@@ -290,6 +296,11 @@ impl Tracer {
     }
 
     pub(super) fn on_stop(&mut self, tid: i32, stop: Stop) -> Option<Event> {
+        if self.copies.has(tid) {
+            // It stays where it is.
+            wait::consume(tid);
+            return None;
+        }
         match stop {
             Stop::Signal(libc::SIGTRAP) => self.on_trap(tid),
             Stop::Signal(signal) => {

@@ -138,3 +138,9 @@ pub fn set_signal_mask(tid: i32, mask: u64) -> Result<(), Errno> {
     let rc = unsafe { libc::ptrace(PTRACE_SETSIGMASK, tid, 8usize, input) };
     Errno::result(rc).map(drop)
 }
+
+/// Has a stopped tracee killed when this tracer ends, and asks for no events.
+pub fn kill_with_tracer(tid: i32) -> Result<(), Errno> {
+    let options = Options::PTRACE_O_EXITKILL | Options::PTRACE_O_TRACESYSGOOD;
+    request(libc::PTRACE_SETOPTIONS, tid, i64::from(options.bits()))
+}

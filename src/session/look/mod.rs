@@ -2,15 +2,17 @@
 //!
 //! Who lives here: where the bytes come from ([`Source`]), the look itself
 //! ([`look`]), who is kept, folded and sampled of many (`crowd`), what structs
-//! tell (`entries`), stacks and the frames in them (`stacks`), what is waited
-//! for (`waits`), the variables of a goroutine's frames (`locals`). Nothing is
-//! written, and nothing is stopped but for a [`Stoppable`] (`still`).
-//! Allowed in: cli.
+//! tell (`entries`), stacks and the frames in them (`stacks`, `standing`), what is waited
+//! for (`waits`, and of many `locks`), the variables of a goroutine's frames
+//! (`locals`). Nothing is written, and nothing is stopped but for a [`Stoppable`]
+//! (`still`). Allowed in: cli.
 
 mod crowd;
 mod entries;
 mod locals;
+mod locks;
 mod stacks;
+mod standing;
 mod still;
 mod waits;
 
@@ -36,7 +38,7 @@ use crowd::Crowd;
 /// A program to look at: running, or as it was.
 pub struct Source {
     /// The program.
-    pub target: Target,
+    pub target: Arc<Target>,
     /// Its bytes.
     pub memory: Box<dyn Memory>,
     /// The process, when there still is one.
@@ -119,7 +121,7 @@ impl Source {
             .collect();
         Ok(Source {
             remarks: target.notes().to_vec(),
-            target,
+            target: Arc::new(target),
             memory,
             pid,
             globals,
@@ -129,6 +131,11 @@ impl Source {
             moment: None,
             gathering: false,
         })
+    }
+
+    /// Threads whose registers are known.
+    pub fn thread_ids(&self) -> Vec<u64> {
+        self.threads.iter().map(|t| t.tid).collect()
     }
 
     /// The thread that a `m` is, and where it was last in the vDSO.
@@ -169,11 +176,21 @@ impl Source {
 
     /// It is parked in the network poller.
     fn waits_for_descriptor(&self, r: &Resident) -> bool {
-        r.g.status == Status::Waiting
-            && self
-                .reasons
-                .get(usize::from(r.g.wait_reason))
-                .is_some_and(|reason| &**reason == "IO wait")
+        self.waits(r, |reason| reason == "IO wait")
+    }
+
+    /// It is parked as those are that wait for a mutex.
+    fn may_wait_for_lock(&self, r: &Resident) -> bool {
+        self.waits(r, |reason| {
+            reason == "semacquire"
+                || reason.starts_with("sync.Mutex")
+                || reason.starts_with("sync.RWMutex")
+        })
+    }
+
+    fn waits(&self, r: &Resident, so: impl Fn(&str) -> bool) -> bool {
+        let reason = self.reasons.get(usize::from(r.g.wait_reason));
+        r.g.status == Status::Waiting && reason.is_some_and(|reason| so(reason))
     }
 
     /// CLOCK_MONOTONIC, which runtime.nanotime reads as well; a core has
