@@ -1,5 +1,6 @@
 //! What /proc tells of a process (proc(5)): nothing here needs ptrace.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -133,6 +134,17 @@ pub fn own_thread_id(tid: i32) -> Option<i32> {
     let text = read(tid, "status").ok()?;
     let line = text.lines().find_map(|l| l.strip_prefix("NSpid:"))?;
     line.split_whitespace().last()?.parse().ok()
+}
+
+/// The threads of a process in another pid namespace, by the ids that they have
+/// there; empty for one in ours.
+pub fn foreign_thread_ids(pid: i32) -> HashMap<i32, i32> {
+    if pid_namespace(pid) == pid_namespace(std::process::id().cast_signed()) {
+        return HashMap::new();
+    }
+    let tids = threads(pid).unwrap_or_default().into_iter();
+    tids.filter_map(|tid| Some((own_thread_id(tid)?, tid)))
+        .collect()
 }
 
 /// The command name of a process, for messages.
