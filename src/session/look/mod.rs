@@ -179,12 +179,10 @@ impl Source {
         self.waits(r, |reason| reason == "IO wait")
     }
 
-    /// It is parked as those are that wait for a mutex.
+    /// It is parked as those are that wait for one of sync's types.
     fn may_wait_for_lock(&self, r: &Resident) -> bool {
         self.waits(r, |reason| {
-            reason == "semacquire"
-                || reason.starts_with("sync.Mutex")
-                || reason.starts_with("sync.RWMutex")
+            reason == "semacquire" || reason.starts_with("sync.")
         })
     }
 
