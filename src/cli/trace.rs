@@ -15,6 +15,7 @@ mod args;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use crate::image::pattern::{self, Limits};
 use crate::probe::jump::plan_jumps;
 use crate::probe::plan::{Event, Plan, Wanted, plan};
 use crate::process::ProcessError;
+use crate::process::obstacle;
 use crate::process::tracer::{Ending, Tracer};
 use crate::script::{
     BadExpression, CALL_FACTS, CallNames, Checked, compile_condition, parse_condition,
@@ -52,6 +54,10 @@ const QUEUE: usize = 1 << 16;
 /// reasons told.
 const NAMES_TOLD: usize = 3;
 const REASONS_TOLD: usize = 6;
+
+/// What jumps lead to, and the memory that they write to, have more than enough
+/// room in so many bytes.
+const JUMP_ROOM: u64 = 64 << 20;
 
 /// How long a stalled reader is waited for at the end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -220,7 +226,15 @@ fn list(args: &TraceArgs) -> anyhow::Result<()> {
     };
     let plan = make_plan(args, &target, Start::Attached)?;
     let text = if args.plan {
-        plan_jumps(&target.image, &Disassembler::new()?, &plan).explain(&plan)
+        let jumps = plan_jumps(&target.image, &Disassembler::new()?, &plan);
+        let mut text = jumps.explain(&plan);
+        if let Some(pid) = args.pid {
+            let (lo, hi) = target.text();
+            if let Some(why) = obstacle::find(pid, (lo.0, hi.0), JUMP_ROOM)? {
+                let _ = writeln!(text, "in process {pid} all of them would trap: {why}");
+            }
+        }
+        text
     } else {
         plan.explain()
     };
