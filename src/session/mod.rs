@@ -2,7 +2,7 @@
 //!
 //! Who lives here: [`target`] (what is known of a process before it is touched),
 //! [`engine`] (the loop from hit to record), [`control`] (how other threads ask
-//! it to stop), the clock, and looks at goroutines without a tracer ([`look`]). Nobody here knows terminals. Allowed in: cli.
+//! it to stop), the clock, and looks at goroutines without a tracer ([`look`]). Nobody here knows terminals. Allowed in: repl, cli.
 
 mod adapters;
 mod clock;
@@ -36,6 +36,9 @@ pub enum SessionError {
     /// Its executable.
     #[error("{0}")]
     Image(#[from] ImageError),
+    /// Its debug information.
+    #[error("the debug information cannot be used: {0}")]
+    Dwarf(#[from] crate::image::dwarf::DwarfError),
     /// The patterns.
     #[error(transparent)]
     Pattern(#[from] PatternError),
