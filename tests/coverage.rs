@@ -36,7 +36,7 @@ const CONN_TRAPS: &[(&str, &str)] = &[];
 fn packages_that_move_bytes() {
     for toolchain in Toolchain::under_test() {
         let program = Fixture::build_with("coverage", &[], &toolchain);
-        let (image, plan, jumps) = planned(&program.path, &PACKAGES);
+        let (image, plan, jumps) = planned(&program.path, PACKAGES);
         println!("{}: {}", program.label, image.go_version().text());
         let shares = shares(&image, &plan, &jumps);
         for (package, share) in &shares {
