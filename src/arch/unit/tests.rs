@@ -56,7 +56,7 @@ fn the_usual_function() {
     assert_eq!(entry.inner_starts().collect::<Vec<_>>(), [AT + 7, AT + 10]);
     let (ret, unit) = &found.returns[0];
     let unit = unit.as_ref().unwrap();
-    assert_eq!(unit.instructions(), "add rsp,byte +40h; pop rbp; ret");
+    assert_eq!(unit.instructions(), "add rsp,40h; pop rbp; ret");
     assert_eq!((unit.end(), unit.to_return), (ret + 1, 0x48));
     assert_eq!(unit.kind, UnitKind::Return);
 }
