@@ -64,9 +64,15 @@ fn every_call_is_counted_once() {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     target.tell("stop");
-    let counts = told(&target.answer("stop", LATER));
+    let mut counts = told(&target.answer("stop", LATER));
     let outcome = gotap.stop();
     outcome.must_succeed();
+    // What cannot jump is left out where jumps alone are asked for, and named.
+    let left_out = |name: &str| {
+        let mut lines = outcome.stderr.iter();
+        lines.any(|l| l.contains(&format!("{name}: left out")))
+    };
+    counts.retain(|name, _| !left_out(name));
     oracle::assert_clean(pid, &before, "after torture");
     assert_eq!(outcome.tally().lost, 0, "{}", outcome.errors());
     let records = outcome.records();
@@ -81,6 +87,7 @@ fn every_call_is_counted_once() {
     }
     println!("{seen:?}");
     assert_eq!(seen, counts, "{}", outcome.errors());
+    assert!(counts.len() >= 6, "{counts:?}");
     assert!(target.is_alive());
 }
 

@@ -3,6 +3,9 @@
 // millisecond, SIGPROF and SIGURG come in storms, GOMAXPROCS changes, goroutines
 // are born and gone by the thousand, panics and Goexit pass through frames.
 //
+// Each worker rests so many milliseconds after a round of some hundred calls as
+// its argument says (20 when there is none): a reader has to keep up.
+//
 // Every result is checked: a register that a tracer spoilt shows. Control lines
 // on stdin, each answered by the same word: `go`, `calls` (so many so far), `stop`
 // (all come to an end; per function the calls, and those that did not return).
@@ -16,6 +19,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/pprof"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,6 +39,7 @@ var (
 		"main.tBoomMiddle": &boomMiddles, "main.tBoomInner": &boomInners,
 		"main.tSpill": &spills, "main.tBorn": &borns, "main.tExit": &exits,
 	}
+	pause   = 20 * time.Millisecond
 	stopped uint32
 	running sync.WaitGroup
 )
@@ -142,6 +147,7 @@ func work(id int) {
 			tExit()
 		}()
 		<-gone
+		time.Sleep(pause)
 	}
 }
 
@@ -201,6 +207,13 @@ func counts() map[string][2]uint64 {
 }
 
 func main() {
+	if len(os.Args) > 1 {
+		ms, err := strconv.Atoi(os.Args[1])
+		if err != nil {
+			panic(err)
+		}
+		pause = time.Duration(ms) * time.Millisecond
+	}
 	// StartCPUProfile says so on standard error, and keeps this rate.
 	runtime.SetCPUProfileRate(1000)
 	if err := pprof.StartCPUProfile(io.Discard); err != nil {
