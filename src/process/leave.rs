@@ -280,6 +280,10 @@ impl Tracer {
     /// waits for us, threads whose end must be seen before an exec goes on. And
     /// those that we have seen already run, and have signals to take.
     pub(super) fn serve_others(&mut self, waiting_for: i32) {
+        if !self.standing.is_empty() {
+            self.serve_while_all_stand();
+            return;
+        }
         for _ in 0..SERVED {
             match wait::peek(Whom::Any, true) {
                 Wait::Stopped { tid, stop } if tid != waiting_for => {
@@ -300,6 +304,20 @@ impl Tracer {
                 | Wait::Nothing
                 | Wait::NoTracees
                 | Wait::Interrupted => return,
+            }
+        }
+    }
+
+    /// While all are brought to stand, those that do stand are not to go on. One
+    /// that stopped for a signal is reported again each time: were it let go on,
+    /// it would run while it is thought to stand, and be given its signal twice.
+    fn serve_while_all_stand(&mut self) {
+        self.serve_children();
+        for tid in self.standing.iter().copied().collect::<Vec<_>>() {
+            let change = wait::peek(Whom::Tid(tid), true);
+            if tid != self.pid && matches!(change, Wait::Exited { .. } | Wait::Killed { .. }) {
+                wait::consume_end(tid);
+                self.forget(tid);
             }
         }
     }

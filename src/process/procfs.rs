@@ -113,6 +113,16 @@ pub fn sleeping_at(pid: i32, tid: i32) -> Option<(u64, u64)> {
     Some((number()?, pc))
 }
 
+/// What of the processor's protections a thread has switched on
+/// (`x86_Thread_features` of its status); empty where the kernel does not tell.
+pub fn thread_features(pid: i32, tid: i32) -> String {
+    let status = read(pid, &format!("task/{tid}/status")).unwrap_or_default();
+    let line = status
+        .lines()
+        .find_map(|l| l.strip_prefix("x86_Thread_features:"));
+    line.map_or("", str::trim).to_owned()
+}
+
 /// When the process started, in clock ticks since boot (field 22 of stat):
 /// with the pid it names a process uniquely.
 pub fn start_time(pid: i32) -> Option<u64> {

@@ -101,6 +101,9 @@ pub struct Tracer {
     /// The only thread is stopped, by nothing that is still to be reported:
     /// launched and not started, or at the start of another program.
     pub(super) held: bool,
+    /// All threads are being stopped, and these have been: they stay so until
+    /// all may go on.
+    pub(super) standing: HashSet<i32>,
     /// Launched, and not started: without us it would never run.
     pub(super) never_ran: bool,
     hits: u64,
@@ -132,6 +135,7 @@ impl Tracer {
             copies: Copies::default(),
             watch: Watch::new(),
             held: false,
+            standing: HashSet::new(),
             never_ran: false,
             hits: 0,
             replaced: false,
@@ -280,6 +284,7 @@ impl Tracer {
         self.watch.forget(tid);
         self.children.forget(tid);
         self.copies.forget(tid);
+        self.standing.remove(&tid);
         self.threads.remove(&tid)
     }
 
