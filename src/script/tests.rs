@@ -392,7 +392,13 @@ fn unary_op() -> impl Strategy<Value = UnaryOp> {
 }
 
 fn type_text() -> impl Strategy<Value = String> {
-    let types = ["int", "*main.T", "[]string", "map[string]*a.B", "func(int) (a, b)"];
+    let types = [
+        "int",
+        "*main.T",
+        "[]string",
+        "map[string]*a.B",
+        "func(int) (a, b)",
+    ];
     proptest::sample::select(types.map(str::to_owned).to_vec())
 }
 
@@ -424,9 +430,8 @@ fn expression() -> impl Strategy<Value = Expr> {
                     },
                 )
             }),
-            (inner.clone(), unary_op()).prop_map(|(operand, op)| {
-                ExprKind::Unary(op, Box::new(operand))
-            }),
+            (inner.clone(), unary_op())
+                .prop_map(|(operand, op)| { ExprKind::Unary(op, Box::new(operand)) }),
             (inner.clone(), type_text()).prop_map(|(base, text)| {
                 let span = Span::default();
                 ExprKind::Assert(Box::new(base), ast::TypeText { text, span })
@@ -435,9 +440,8 @@ fn expression() -> impl Strategy<Value = Expr> {
                 let builtin = if len { Builtin::Len } else { Builtin::Cap };
                 ExprKind::Call(builtin, Box::new(operand))
             }),
-            (inner.clone(), inner.clone()).prop_map(|(base, index)| {
-                ExprKind::Index(Box::new(base), Box::new(index))
-            }),
+            (inner.clone(), inner.clone())
+                .prop_map(|(base, index)| { ExprKind::Index(Box::new(base), Box::new(index)) }),
             (
                 inner.clone(),
                 proptest::option::of(inner.clone()),
@@ -489,7 +493,9 @@ fn mutated_input_never_panics() {
         "len(args.b[1:]) == cap(*x.(*T)) && m[\"k\"][i-1:] == &y",
         "end == \"panic\" && results.n != nil && \"\\u00e9\\x41\" + \"b\" == \"c\"",
     ];
-    let extra: Vec<char> = "()[]:,*!&|=~<>.\"`\\'0159eExh_µ.nms \n\u{0}é𝄞".chars().collect();
+    let extra: Vec<char> = "()[]:,*!&|=~<>.\"`\\'0159eExh_µ.nms \n\u{0}é𝄞"
+        .chars()
+        .collect();
     let mut random = Random(0x2545_f491_4f6c_dd1d);
     let facts = read_call();
     let names = names();
