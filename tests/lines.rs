@@ -3,6 +3,7 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -73,15 +74,15 @@ fn addresses(text: &str) -> BTreeSet<u64> {
 
 #[test]
 fn breakpoints_at_lines_go_where_delve_puts_them() {
+    let set = regex::Regex::new(r"Breakpoint l(\d+) set at (.*?) for ").expect("a pattern");
     for variants in BUILDS {
         let program = Program::open(variants);
         let label = &program.fixture.label;
         let mut script = String::new();
         for line in 1..=program.lines {
-            script += &format!("break l{line} main.go:{line}\nclearall\n");
+            writeln!(script, "break l{line} main.go:{line}\nclearall").expect("a string");
         }
         let said = delve(&program.fixture.path, &(script + "exit\n"));
-        let set = regex::Regex::new(r"Breakpoint l(\d+) set at (.*?) for ").expect("a pattern");
         let mut theirs: BTreeMap<u32, BTreeSet<u64>> = BTreeMap::new();
         for found in set.captures_iter(&said) {
             theirs.insert(found[1].parse().expect("a line"), addresses(&found[2]));
@@ -117,8 +118,8 @@ fn breakpoints_on_functions_go_where_delve_puts_them() {
     ];
     for variants in BUILDS {
         let program = Program::open(variants);
-        let script: String = names.iter().map(|n| format!("break {n}\n")).collect();
-        let said = delve(&program.fixture.path, &(script + "exit\n"));
+        let script = format!("break {}\nexit\n", names.join("\nbreak "));
+        let said = delve(&program.fixture.path, &script);
         for name in names {
             let found = program.image.functions().by_names(&[name]);
             let function = found[0].first().expect("a function");
@@ -133,13 +134,13 @@ fn breakpoints_on_functions_go_where_delve_puts_them() {
 /// planned from the stop before.
 #[test]
 fn steps_land_where_they_were_planned() {
+    let stop = regex::Regex::new(r"(?m)^> .*?(main\.\S+)\(\) .*\(PC: 0x([0-9a-f]+)\)");
+    let stop = stop.expect("a pattern");
     for variants in BUILDS {
         let program = Program::open(variants);
         let label = &program.fixture.label;
         let script = "break main.steps\ncontinue\nclearall\n".to_owned() + &"next\n".repeat(60);
         let said = delve(&program.fixture.path, &(script + "exit\n"));
-        let stop = regex::Regex::new(r"(?m)^> .*?(main\.\S+)\(\) .*\(PC: 0x([0-9a-f]+)\)");
-        let stop = stop.expect("a pattern");
         let stops: Vec<ImageAddr> = stop
             .captures_iter(&said)
             .map(|f| ImageAddr(u64::from_str_radix(&f[2], 16).expect("hex")))

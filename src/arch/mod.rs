@@ -4,10 +4,11 @@
 //! `slot`: one instruction moved elsewhere; `handler`: the SIGTRAP handler's
 //! machine code; `region`: the injected page, built and read back; `unit`: what a
 //! jump replaces;
-//! `abi`: a signature's registers. Anybody below may come in.
+//! `abi`: a signature's registers; `numbers`: registers as DWARF numbers them. Anybody below may come in.
 
 pub mod abi;
 pub mod handler;
+pub mod numbers;
 pub mod prologue;
 pub mod region;
 pub mod scan;
