@@ -3,8 +3,9 @@
 //! `prologue`: Go's stack checks; `scan`: a whole function disassembled;
 //! `slot`: one instruction moved elsewhere; `handler`: the SIGTRAP handler's
 //! machine code; `region`: the injected page, built and read back; `unit`: what a
-//! jump replaces;
-//! `abi`: a signature's registers; `numbers`: registers as DWARF numbers them. Anybody below may come in.
+//! jump replaces; `snapshot`: the code that forks a target from outside;
+//! `abi`: a signature's registers; `numbers`: registers as DWARF numbers them.
+//! Anybody below may come in.
 
 pub mod abi;
 pub mod handler;
@@ -13,6 +14,7 @@ pub mod prologue;
 pub mod region;
 pub mod scan;
 pub mod slot;
+pub mod snapshot;
 pub mod unit;
 
 #[cfg(test)]

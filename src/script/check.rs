@@ -496,7 +496,7 @@ fn mismatch(op: BinaryOp, left: Type, right: Type) -> String {
 }
 
 /// The last line of what `regex` prints: the rest repeats the pattern.
-fn regex_message(error: &regex::Error) -> String {
+pub(super) fn regex_message(error: &regex::Error) -> String {
     let text = error.to_string();
     let line = text.lines().last().unwrap_or("").trim();
     format!(
@@ -531,7 +531,7 @@ fn listed(candidates: &[String]) -> String {
 
 /// The candidate that needs the fewest changes, when that is at most half of
 /// the name; among equals one with the same first letter.
-fn nearest<'c>(name: &str, candidates: &'c [String]) -> Option<&'c str> {
+pub(crate) fn nearest<'c>(name: &str, candidates: &'c [String]) -> Option<&'c str> {
     let most = name.chars().count().max(2) / 2;
     candidates
         .iter()

@@ -1,11 +1,13 @@
-//! The expression language of filters, conditions and `print`.
+//! The language of filters, conditions and `print`, and that of commands.
 //!
 //! Who lives here: `lexer`, `parser` and the tree ([`ast`]), the table of
 //! facts ([`facts`]), the checker ([`mod@check`]) and the evaluator ([`eval`]);
-//! the program's variables in expressions: checked (`program`), evaluated
-//! (`operand`, `elements`), and where DWARF has them ([`scope`]).
+//! the commands around the expressions ([`command`]); the program's variables in
+//! expressions: checked (`program`), evaluated (`operand`, `elements`), and where
+//! DWARF has them ([`scope`]).
 //! Nobody here knows processes: an environment is asked for facts ([`Facts`])
-//! and for the program's variables and memory ([`Stopped`]). Allowed in: probe, record, sink, session, cli.
+//! and for the program's variables and memory ([`Stopped`]).
+//! Allowed in: probe, record, sink, session, repl, cli.
 //!
 //! # The language
 //!
@@ -54,6 +56,7 @@
 
 pub mod ast;
 pub mod check;
+pub mod command;
 mod elements;
 pub mod error;
 pub mod eval;

@@ -408,7 +408,7 @@ fn word() -> impl Strategy<Value = String> {
     })
 }
 
-fn expression() -> impl Strategy<Value = Expr> {
+pub(super) fn expression() -> impl Strategy<Value = Expr> {
     let at = |kind| Expr {
         kind,
         span: Span::default(),
@@ -473,10 +473,10 @@ proptest! {
 }
 
 /// xorshift64: the same inputs at every run.
-struct Random(u64);
+pub(super) struct Random(pub u64);
 
 impl Random {
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

@@ -2,7 +2,7 @@
 //!
 //! Who lives here: [`target`] (what is known of a process before it is touched),
 //! [`engine`] (the loop from hit to record), [`control`] (how other threads ask
-//! it to stop), the clock, and looks at goroutines without a tracer ([`look`]). Nobody here knows terminals. Allowed in: cli.
+//! it to stop), the clock, and looks at goroutines without a tracer ([`look`]). Nobody here knows terminals. Allowed in: repl, cli.
 
 mod adapters;
 mod clock;

@@ -61,15 +61,21 @@ impl Source {
         limits: &Limits,
         see: &mut dyn FnMut(&Variables<'_>, &[FrameVariables]),
     ) -> Result<Option<StackState>, SessionError> {
-        let census = census::take(
+        let mut wanted = None;
+        census::walk::<SessionError>(
             &self.target.image,
             &*self.memory,
             &self.target.layouts,
             &self.globals,
             self.target.bias,
+            &mut |one, _| {
+                if one.g.goid == goid {
+                    wanted = Some(*one);
+                }
+                Ok(())
+            },
         )?;
-        let mut all = census.own.into_iter().chain(census.system);
-        let Some(resident) = all.find(|r| r.g.goid == goid) else {
+        let Some(resident) = wanted else {
             return Ok(None);
         };
         let mut state = Ok(StackState::Unread);
