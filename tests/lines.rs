@@ -162,3 +162,38 @@ fn steps_land_where_they_were_planned() {
         assert!(checked >= 15, "{label}: only {checked} steps\n{said}");
     }
 }
+
+/// The calls of a line, as `go tool objdump` prints them.
+#[test]
+fn the_calls_of_a_line_are_those_of_objdump() {
+    let program = Program::open(&[Variant::NoOpt]);
+    let steps = program.image.functions().by_names(&["main.steps"]);
+    let steps = steps[0].first().expect("a function");
+    let out = Command::new("go")
+        .args(["tool", "objdump", "-s", "^main.steps$"])
+        .arg(&program.fixture.path)
+        .output()
+        .expect("run go; install Go from https://go.dev/dl/");
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let row = regex::Regex::new(r"(?m)^ +main.go:(\d+)\s+0x([0-9a-f]+)\s+\S+\s+CALL ");
+    let row = row.expect("a pattern");
+    let mut theirs: BTreeMap<u32, BTreeSet<u64>> = BTreeMap::new();
+    for found in row.captures_iter(&text) {
+        let line = found[1].parse().expect("a line");
+        let at = u64::from_str_radix(&found[2], 16).expect("hex");
+        theirs.entry(line).or_default().insert(at);
+    }
+    assert!(theirs.len() >= 5, "{text}");
+    let lines = program.dwarf.lines_of(steps).expect("lines");
+    let code = steps.code().expect("code");
+    for (line, wanted) in theirs {
+        let first = lines.rows.iter().find(|r| r.line == line).expect("a row");
+        let mut ours = BTreeSet::new();
+        for (from, to) in lines.line_around(first.at, steps.end()) {
+            let at = |a: ImageAddr| usize::try_from(a.0 - steps.entry().0).expect("small");
+            let calls = gotap::arch::calls::calls_in(&code[at(from)..at(to)], from.0);
+            ours.extend(calls.iter().map(|c| c.at));
+        }
+        assert_eq!(ours, wanted, "line {line}");
+    }
+}

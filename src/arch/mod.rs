@@ -4,10 +4,11 @@
 //! `slot`: one instruction moved elsewhere; `handler`: the SIGTRAP handler's
 //! machine code; `region`: the injected page, built and read back; `unit`: what a
 //! jump replaces; `snapshot`: the code that forks a target from outside;
-//! `abi`: a signature's registers; `numbers`: registers as DWARF numbers them.
+//! `abi`: a signature's registers; `calls`: those of a stretch of code; `numbers`: registers as DWARF numbers them.
 //! Anybody below may come in.
 
 pub mod abi;
+pub mod calls;
 pub mod handler;
 pub mod numbers;
 pub mod prologue;

@@ -51,6 +51,25 @@ impl FunctionLines {
         Some((self.files.get(row.file)?, row.line))
     }
 
+    /// The stretches of code of the line that `pc` is in; `end` is the
+    /// function's. What they call is what a step goes into.
+    pub fn line_around(&self, pc: ImageAddr, end: ImageAddr) -> Vec<(ImageAddr, ImageAddr)> {
+        let here = self.at(pc);
+        let nexts = self.rows.iter().skip(1).map(|row| row.at).chain([end]);
+        let mut found: Vec<(ImageAddr, ImageAddr)> = Vec::new();
+        for (row, next) in self.rows.iter().zip(nexts) {
+            let this = self.files.get(row.file).map(|f| (&**f, row.line));
+            if this != here || row.at == next {
+                continue;
+            }
+            match found.last_mut() {
+                Some((_, to)) if *to == row.at => *to = next,
+                _ => found.push((row.at, next)),
+            }
+        }
+        found
+    }
+
     /// Where the function's frame is set up, and its arguments are where its
     /// variables say.
     pub fn prologue_end(&self) -> Option<ImageAddr> {
