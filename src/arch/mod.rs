@@ -3,13 +3,15 @@
 //! `prologue`: Go's stack checks; `scan`: a whole function disassembled;
 //! `slot`: one instruction moved elsewhere; `handler`: the SIGTRAP handler's
 //! machine code; `region`: the injected page, built and read back; `unit`: what a
-//! jump replaces; `snapshot`: the code that forks a target from outside;
-//! `abi`: a signature's registers; `calls`: those of a stretch of code; `numbers`: registers as DWARF numbers them.
-//! Anybody below may come in.
+//! jump replaces; `jump`: trampolines and their ring; `snapshot`: the code that
+//! forks a target from outside;
+//! `abi`: a signature's registers; `calls`: the calls in a stretch of code;
+//! `numbers`: registers as DWARF numbers them. Anybody below may come in.
 
 pub mod abi;
 pub mod calls;
 pub mod handler;
+pub mod jump;
 pub mod numbers;
 pub mod prologue;
 pub mod region;

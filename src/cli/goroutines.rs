@@ -448,7 +448,7 @@ pub fn stack(args: &StackArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     }
     let minor = view.source().target.image.go_version().minor();
     match args.output {
-        Output::Text => table::stack(out, &survey, one)?,
+        Output::Text => table::stack(out, &survey, one, usize::MAX)?,
         Output::Text2 => traceback::write(out, &survey, minor, &[one])?,
         Output::Pprof => profile::write(out, &survey, &[one])?,
         Output::Json => json::one_line(out, &survey, one)?,

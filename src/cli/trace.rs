@@ -12,9 +12,10 @@
 //! out of it again and lets it run on.
 
 mod args;
+mod firing;
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use anyhow::Context;
 use nix::sys::signal::Signal;
 
 pub use args::{Output, Preset, Style, TraceArgs};
+use firing::{AnyEngine, Firing};
 
 use super::messages::{self, Messages};
 use crate::arch::scan::Disassembler;
@@ -38,7 +40,7 @@ use crate::script::{
     BadExpression, CALL_FACTS, CallNames, Checked, compile_condition, parse_condition,
 };
 use crate::session::{
-    Control, Engine, Options, Outcome, SessionError, Start, Stats, StopReason, Target, value_names,
+    Control, Options, Outcome, SessionError, Start, Stats, StopReason, Target, value_names,
 };
 use crate::sink::queue::{Sender, queue};
 use crate::sink::run::{Counters, Selection, Stop, run_sink};
@@ -70,10 +72,10 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<()> {
     match args.pid {
         Some(pid) => {
             let target = Target::of_process(pid)?.with_symbols(args.symbols.as_deref())?;
-            let plan = Arc::new(make_plan(args, &target, Start::Attached)?);
-            let filter = compile_filter(args, &target, &plan)?;
+            let firing = make_firing(args, &target, Start::Attached)?;
+            let filter = compile_filter(args, &target, &firing.plan)?;
             let tracing = Tracing::begin(args, filter, open_output(args)?, began);
-            tracing.attached(pid, &target, &plan)
+            tracing.attached(pid, &target, firing)
         }
         None => launched(args, began),
     }
@@ -126,17 +128,17 @@ fn launched(args: &TraceArgs, began: Instant) -> anyhow::Result<()> {
     let mut filter = None;
     if let Some(path) = find_program(args) {
         let target = Target::of_file(&path)?.with_symbols(args.symbols.as_deref())?;
-        let plan = make_plan(args, &target, Start::Launched)?;
-        filter = compile_filter(args, &target, &plan)?;
+        let firing = make_firing(args, &target, Start::Launched)?;
+        filter = compile_filter(args, &target, &firing.plan)?;
     }
     let to = open_output(args)?;
     let mut tracer = Tracer::launch(&args.program, args.out.is_none())?;
     let prepared = Target::of_process(tracer.pid()).and_then(|target| {
         let target = target.with_symbols(args.symbols.as_deref())?;
-        let plan = make_plan(args, &target, Start::Launched)?;
-        Ok((target, Arc::new(plan)))
+        let firing = make_firing(args, &target, Start::Launched)?;
+        Ok((target, firing))
     });
-    let (target, plan) = match prepared {
+    let (target, firing) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
             tracer.abandon_launch();
@@ -144,7 +146,7 @@ fn launched(args: &TraceArgs, began: Instant) -> anyhow::Result<()> {
         }
     };
     let tracing = Tracing::begin(args, filter, to, began);
-    tracing.started(tracer, &target, &plan)
+    tracing.started(tracer, &target, firing)
 }
 
 /// The executable that a program's name stands for, as execvp(3) looks for it.
@@ -159,7 +161,32 @@ fn find_program(args: &TraceArgs) -> Option<PathBuf> {
         .find(|p| p.is_file())
 }
 
-fn make_plan(args: &TraceArgs, target: &Target, start: Start) -> Result<Plan, SessionError> {
+fn make_firing(args: &TraceArgs, target: &Target, start: Start) -> Result<Firing, SessionError> {
+    let plan = make_plan(args, target, start, &BTreeSet::new())?;
+    let without = |out: &BTreeSet<u32>| make_plan(args, target, start, out);
+    Firing::choose(args, target, plan, &without)
+}
+
+/// What is wanted of each call.
+fn options(args: &TraceArgs) -> Options {
+    Options {
+        stack: args.stack,
+        stacks: Vec::new(),
+        payload: args.payload.unwrap_or(0),
+        slow: args.slow,
+        limit: args.time,
+        max_rate: args.max_rate,
+        ids_given: 0,
+    }
+}
+
+/// The plan, without the functions `out` (indexes in the program's table).
+fn make_plan(
+    args: &TraceArgs,
+    target: &Target,
+    start: Start,
+    out: &BTreeSet<u32>,
+) -> Result<Plan, SessionError> {
     let image = &*target.image;
     let limits = Limits {
         max_matches: args.max_matches,
@@ -180,6 +207,7 @@ fn make_plan(args: &TraceArgs, target: &Target, start: Start) -> Result<Plan, Se
             exact: true,
         }));
     }
+    wanted.retain(|w| !out.contains(&w.function.index()));
     let events: &[Event] = match start {
         Start::Launched => &[
             Event::Panic,
@@ -220,7 +248,7 @@ fn list(args: &TraceArgs) -> anyhow::Result<()> {
         Target::of_file(&path)?
     };
     let target = target.with_symbols(args.symbols.as_deref())?;
-    let plan = make_plan(args, &target, Start::Attached)?;
+    let plan = make_plan(args, &target, Start::Attached, &BTreeSet::new())?;
     let text = if args.plan {
         plan_jumps(&target.image, &Disassembler::new()?, &plan).explain(&plan)
     } else {
@@ -322,13 +350,13 @@ impl<'a> Tracing<'a> {
         }
     }
 
-    fn attached(self, pid: i32, target: &Target, plan: &Arc<Plan>) -> anyhow::Result<()> {
-        let (outcome, _) = self.sessions(Tracer::attach(pid)?, target, plan, Start::Attached)?;
+    fn attached(self, pid: i32, target: &Target, firing: Firing) -> anyhow::Result<()> {
+        let (outcome, _) = self.sessions(Tracer::attach(pid)?, target, firing, Start::Attached)?;
         self.finish(outcome, None)
     }
 
-    fn started(self, tracer: Tracer, target: &Target, plan: &Arc<Plan>) -> anyhow::Result<()> {
-        let (outcome, ending) = self.sessions(tracer, target, plan, Start::Launched)?;
+    fn started(self, tracer: Tracer, target: &Target, firing: Firing) -> anyhow::Result<()> {
+        let (outcome, ending) = self.sessions(tracer, target, firing, Start::Launched)?;
         self.finish(outcome, ending)
     }
 
@@ -338,24 +366,18 @@ impl<'a> Tracing<'a> {
         &self,
         tracer: Tracer,
         target: &Target,
-        plan: &Arc<Plan>,
+        mut firing: Firing,
         start: Start,
     ) -> anyhow::Result<(Outcome, Option<Ending>)> {
         let pid = tracer.pid();
-        let mut options = Options {
-            stack: self.args.stack,
-            payload: self.args.payload.unwrap_or(0),
-            slow: self.args.slow,
-            limit: self.args.time,
-            max_rate: self.args.max_rate,
-            ids_given: 0,
-        };
+        let mut options = options(self.args);
         let first = Instant::now();
         let (mut tracer, mut start, mut began) = (tracer, start, self.began);
         loop {
-            let (outcome, engine) = self.session(tracer, target, plan, &options, start, began)?;
+            let (outcome, engine) =
+                self.session(tracer, target, &mut firing, &options, start, began)?;
             if outcome != Outcome::Suspended {
-                return Ok((outcome, engine.tracer().try_reap()));
+                return Ok((outcome, engine.try_reap()));
             }
             options.ids_given = engine.ids_given();
             let left = |time: Duration| time.saturating_sub(first.elapsed());
@@ -370,7 +392,7 @@ impl<'a> Tracing<'a> {
                     | ProcessError::Gone(_)
                     | ProcessError::NotTraceable { .. },
                 ) => {
-                    let ending = engine.tracer().try_reap().unwrap_or(Ending::Unknown);
+                    let ending = engine.try_reap().unwrap_or(Ending::Unknown);
                     return Ok((Outcome::Ended(ending), None));
                 }
                 Err(error) => return Err(error.into()),
@@ -382,21 +404,13 @@ impl<'a> Tracing<'a> {
         &self,
         tracer: Tracer,
         target: &Target,
-        plan: &Arc<Plan>,
+        firing: &mut Firing,
         options: &Options,
         start: Start,
         began: Instant,
-    ) -> anyhow::Result<(Outcome, Engine)> {
+    ) -> anyhow::Result<(Outcome, AnyEngine)> {
         let pid = tracer.pid();
-        let mut engine = Engine::arm(
-            tracer,
-            target,
-            plan.clone(),
-            options.clone(),
-            start,
-            self.sender.clone(),
-            self.control.clone(),
-        )?;
+        let mut engine = firing.arm(tracer, target, options, start, &self.sender, &self.control)?;
         for note in target.notes() {
             let version = target.image.go_version().text();
             self.messages.say(format!("{version}: {note}"));
@@ -404,14 +418,18 @@ impl<'a> Tracing<'a> {
         for message in engine.take_messages() {
             self.messages.say(message);
         }
-        for line in refusals(plan) {
+        for line in refusals(&firing.plan)
+            .into_iter()
+            .chain(firing.take_notes())
+        {
             self.messages.say(line);
         }
         self.messages.say(format!(
-            "armed {} sites in {} functions of pid {pid} in {:.0} ms{}",
+            "armed {} sites in {} functions of pid {pid} in {:.0} ms{}{}",
             engine.armed_sites(),
-            plan.armed(),
+            firing.plan.armed(),
             began.elapsed().as_secs_f64() * 1e3,
+            engine.how(),
             self.how_to_end(),
         ));
         engine.start();
@@ -422,7 +440,12 @@ impl<'a> Tracing<'a> {
         }
         let Stats { hits, held_ns, .. } = engine.stats();
         let (hits_before, held_before) = self.held.get();
-        self.held.set((hits_before + hits, held_before + held_ns));
+        match engine.ring() {
+            None => self.held.set((hits_before + hits, held_before + held_ns)),
+            Some((read, lost)) => self
+                .messages
+                .say(format!("{read} records of the ring were read, {lost} lost")),
+        }
         Ok((outcome, engine))
     }
 

@@ -496,7 +496,7 @@ fn mismatch(op: BinaryOp, left: Type, right: Type) -> String {
 }
 
 /// The last line of what `regex` prints: the rest repeats the pattern.
-pub(super) fn regex_message(error: &regex::Error) -> String {
+pub(crate) fn regex_message(error: &regex::Error) -> String {
     let text = error.to_string();
     let line = text.lines().last().unwrap_or("").trim();
     format!(

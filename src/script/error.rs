@@ -62,6 +62,11 @@ impl ExprError {
         format!("{name}:{line}:{column}: {}\n{caret}", self.message)
     }
 
+    /// The same of what was typed: a caret, and the message below.
+    pub fn render_typed(&self, source: &str) -> String {
+        format!("{}\n{}", self.caret(source), self.message)
+    }
+
     /// Line and column of the place, both from 1.
     pub fn line_and_column(&self, source: &str) -> (usize, usize) {
         let start = self.span.start.min(source.len());

@@ -8,28 +8,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::SessionError;
-use super::clock::Clock;
+use super::calls::Calls;
+pub use super::calls::Stats;
 use super::control::{Control, StopReason};
-use super::report::Reporter;
+use super::replan::Changes;
+use super::report::Seen;
 use super::target::Target;
-use crate::probe::join::{Ended, Entry, EntrySite, Join, Stack};
 use crate::probe::plan::{Event as RuntimeEvent, Plan, Role};
 use crate::process::ProcessError;
 use crate::process::region::{Installation, SiteBytes};
 use crate::process::tracer::{Ending, Event, Hit, Tracer};
-use crate::record::{Call, End};
+use crate::record::End;
 use crate::sink::queue::Sender;
 
 /// With more goroutines than this, those that are parked in traced functions
 /// are looked for before the traps are there; one that returns in between is
 /// taken for running until its next call shows that it is not.
-const MANY: u64 = 20_000;
+pub(super) const MANY: u64 = 20_000;
 
 /// What the user wants of each call.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Frames of the caller's stack.
     pub stack: usize,
+    /// The same for each function of the plan, where they differ.
+    pub stacks: Vec<usize>,
     /// Bytes of what is read or written.
     pub payload: usize,
     /// Report calls that are open longer than this.
@@ -64,49 +67,22 @@ pub enum Outcome {
     Exec,
 }
 
-/// What is kept with an open call.
-pub(super) type Begun = Box<Call>;
-
-/// Numbers for the closing lines.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Stats {
-    /// Stops at sites.
-    pub hits: u64,
-    /// Nanoseconds that threads were held at sites, from report to release.
-    pub held_ns: u64,
-    /// RETs of calls whose entry was not seen.
-    pub unseen: u64,
-    /// Entries of which it could not be told whose they are: lost.
-    pub unattributed: u64,
-}
-
-/// One function's counter for `--max-rate`.
-#[derive(Debug, Default, Clone, Copy)]
-struct Rate {
-    entries: u64,
-    disarmed: bool,
-}
-
 /// One session on one target.
 pub struct Engine {
-    tracer: Tracer,
-    pub(super) reporter: Reporter,
-    plan: Arc<Plan>,
-    options: Options,
-    join: Join<Begun>,
-    ended: Vec<Ended<Begun>>,
+    pub(super) tracer: Tracer,
+    pub(super) calls: Calls,
+    pub(super) plan: Arc<Plan>,
+    pub(super) options: Options,
     /// By the region's numbering: index into [`Plan::sites`].
-    sites: Vec<usize>,
-    rates: Vec<Rate>,
+    pub(super) sites: Vec<usize>,
     /// Goexits under way: while there are any, `runtime.goexit1` is armed.
-    goexits: usize,
-    goexit_done: Option<usize>,
-    clock: Clock,
-    second_began: u64,
-    sender: Arc<Sender>,
+    pub(super) goexits: usize,
+    pub(super) goexit_done: Option<usize>,
+    pub(super) second_began: u64,
     control: Control,
-    stats: Stats,
-    messages: Vec<String>,
+    pub(super) messages: Vec<String>,
+    /// Changes of the plan that another thread asks for.
+    pub(super) changes: Option<Changes>,
 }
 
 impl Engine {
@@ -134,36 +110,39 @@ impl Engine {
                 insn_len: s.insn_len,
             })
             .collect();
-        let reporter = Reporter::new(target, &plan, &options);
+        let calls = Calls::new(target, plan.clone(), &options, sender);
         let outcomes = tracer.install(&bytes, target.text(), start == Start::Attached)?;
         let mut engine = Engine {
+            calls,
             sites: Vec::new(),
-            rates: vec![Rate::default(); plan.functions.len()],
-            join: Join::counting_from(options.ids_given),
-            ended: Vec::new(),
             goexits: 0,
             goexit_done: None,
-            clock: Clock::new(),
             second_began: 0,
-            stats: Stats::default(),
             tracer,
-            reporter,
             plan,
             options,
-            sender,
             control,
             messages,
+            changes: None,
         };
         // Once the traps are there, threads that enter wait until they are
         // attended to: whoever is found inside began before. But looking at very
         // many goroutines takes longer than those threads may wait.
-        let many = engine.reporter.goroutines(target, engine.tracer.memory()) > MANY;
+        let many = engine
+            .calls
+            .reporter
+            .goroutines(target, engine.tracer.memory())
+            > MANY;
         if start == Start::Attached && many {
-            engine.find_running(target, true);
+            engine
+                .calls
+                .find_running(target, engine.tracer.memory(), true, &|_| true);
         }
         engine.arm_sites(target, &outcomes)?;
         if start == Start::Attached && !many {
-            engine.find_running(target, false);
+            engine
+                .calls
+                .find_running(target, engine.tracer.memory(), false, &|_| true);
         }
         Ok(engine)
     }
@@ -217,7 +196,7 @@ impl Engine {
         Ok(())
     }
 
-    fn names_at(&self, site: usize) -> String {
+    pub(super) fn names_at(&self, site: usize) -> String {
         let Some(site) = self.plan.sites.get(site) else {
             return String::new();
         };
@@ -234,22 +213,6 @@ impl Engine {
         names.join(", ")
     }
 
-    /// Calls that were running before the traps were there.
-    fn find_running(&mut self, target: &Target, doubtful: bool) {
-        let wall = self.clock.wall(self.clock.now());
-        let plan = self.plan.clone();
-        for found in self.reporter.running(target, &plan, self.tracer.memory()) {
-            let mut call = self.reporter.blank(found.func, 0);
-            call.goid = Some(found.goid);
-            call.time_ns = wall;
-            call.since_attach = true;
-            call.conn = found.conn;
-            let stack = Stack::Goroutine(found.goid);
-            self.join
-                .found_running(stack, found.func, found.depth, doubtful, Box::new(call));
-        }
-    }
-
     /// How many sites are armed.
     pub fn armed_sites(&self) -> usize {
         self.tracer
@@ -264,12 +227,12 @@ impl Engine {
 
     /// Numbers so far.
     pub fn stats(&self) -> Stats {
-        self.stats
+        self.calls.stats
     }
 
     /// How many ids calls have been given so far, by earlier sessions too.
     pub fn ids_given(&self) -> u64 {
-        self.join.begun()
+        self.calls.join.begun()
     }
 
     /// How a launched program ended after we let it go, if it has by now.
@@ -291,16 +254,12 @@ impl Engine {
             Outcome::Stopped(_) | Outcome::Suspended => (End::Open, true),
             Outcome::Ended(_) | Outcome::Exec => (End::Exit, false),
         };
-        let now = self.clock.now();
+        let now = self.calls.clock.now();
         let left = if leave { self.tracer.leave() } else { Ok(()) };
-        let open = self.join.drain(end, now);
-        self.emit(open);
-        if self.stats.unattributed > 0 {
-            let _ = self.sender.send(crate::record::Record::Gap {
-                lost: self.stats.unattributed,
-                why: "no goroutine",
-            });
-        }
+        let open = self.calls.join.drain(end, now);
+        self.calls.emit(open);
+        self.calls
+            .gap(self.calls.stats.unattributed, "no goroutine");
         (outcome, left)
     }
 
@@ -315,17 +274,21 @@ impl Engine {
             if self.control.take_tick() {
                 self.tick();
             }
+            if self.control.take_change() {
+                self.serve_changes();
+            }
             for message in self.messages.drain(..) {
                 tell(message);
             }
             match self.tracer.next_event() {
                 Event::Hit(hit) => {
-                    let arrived = self.clock.now();
+                    let arrived = self.calls.clock.now();
                     self.on_hit(&hit, arrived);
                     self.tracer.pass(&hit);
-                    self.stats.hits += 1;
-                    self.stats.held_ns += self.clock.now().saturating_sub(arrived);
-                    self.emit_ended();
+                    let held = self.calls.clock.now().saturating_sub(arrived);
+                    self.calls.stats.hits += 1;
+                    self.calls.stats.held_ns += held;
+                    self.calls.emit_ended();
                 }
                 Event::ThreadGone(_) | Event::Nudged => {}
                 Event::Ended(ending) => return Outcome::Ended(ending),
@@ -340,110 +303,32 @@ impl Engine {
             return;
         };
         for role in &site.roles {
+            let seen = Seen::stopped(&hit.regs, hit.tid, self.tracer.memory());
             match *role {
-                Role::Entry(func) => self.on_entry(&plan, func, hit),
-                Role::Return(func) => self.on_return(func, hit, arrived),
+                Role::Entry(func) => self.calls.on_entry(func, &seen, None),
+                Role::Return(func) => self.calls.on_return(func, &seen, arrived),
                 Role::Event(event) => self.on_event(event, hit, arrived),
             }
         }
     }
 
-    fn on_entry(&mut self, plan: &Plan, func: usize, hit: &Hit) {
-        let Some(trap) = plan.functions.get(func).and_then(|f| f.trap.as_ref().ok()) else {
-            return;
-        };
-        if let Some(rate) = self.rates.get_mut(func) {
-            if rate.disarmed {
-                return;
-            }
-            rate.entries += 1;
-        }
-        let entered = self
-            .reporter
-            .entered(func, &hit.regs, hit.tid, self.tracer.memory());
-        let Some((g, mut call)) = entered else { return };
-        let site = EntrySite {
-            func,
-            branch_target: trap.branch_target,
-            tail_callers: &trap.tail_callers,
-        };
-        let now = self.clock.now();
-        call.time_ns = self.clock.wall(now);
-        let begun = self
-            .join
-            .enter(g.stack, site, g.depth, now, || call, &mut self.ended);
-        match begun {
-            Entry::Began { .. } | Entry::Again => {}
-        }
-    }
-
-    fn on_return(&mut self, func: Option<usize>, hit: &Hit, arrived: u64) {
-        let memory = self.tracer.memory();
-        let Some(g) = self.reporter.g(&hit.regs, memory) else {
-            return;
-        };
-        let before = self.ended.len();
-        let known = self.join.leave(g.stack, g.depth, arrived, &mut self.ended);
-        for ended in self.ended.get_mut(before..).unwrap_or_default() {
-            if ended.end == End::Return {
-                let (func, call) = (ended.call.func, &mut ended.call.data);
-                self.reporter
-                    .returned(func, call, &hit.regs, hit.tid, memory);
-                if call.since_attach {
-                    self.reporter.add_stack(call, &hit.regs, &g, memory);
-                }
-            }
-        }
-        if !known && let Some(func) = func {
-            let disarmed = self.rates.get(func).is_some_and(|r| r.disarmed);
-            if disarmed {
-                return;
-            }
-            self.stats.unseen += 1;
-            let mut call = self.reporter.blank(func, hit.tid);
-            call.id = self.join.unseen();
-            call.goid = g.goid();
-            call.since_attach = true;
-            call.time_ns = self.clock.wall(arrived);
-            call.conn = self.reporter.spilled_conn(func, &hit.regs, memory);
-            self.reporter
-                .returned(func, &mut call, &hit.regs, hit.tid, memory);
-            self.reporter.add_stack(&mut call, &hit.regs, &g, memory);
-            call.end = End::Return;
-            self.send(call);
-        }
-    }
-
     fn on_event(&mut self, event: RuntimeEvent, hit: &Hit, arrived: u64) {
-        let memory = self.tracer.memory();
+        let seen = Seen::stopped(&hit.regs, hit.tid, self.tracer.memory());
+        let told = self.calls.on_event(event, &seen, arrived);
         match event {
-            RuntimeEvent::Panic | RuntimeEvent::Goexit => {
-                let Some(g) = self.reporter.g(&hit.regs, memory) else {
-                    return;
-                };
-                let goexit = event == RuntimeEvent::Goexit;
-                self.join
-                    .unwinding(g.stack, if goexit { End::Exit } else { End::Panic });
-                if goexit && !self.join.open_on(g.stack).is_empty() {
+            RuntimeEvent::Panic | RuntimeEvent::Recovery => {}
+            RuntimeEvent::Goexit => {
+                if told {
                     self.goexits += 1;
                     self.arm_goexit(true);
                 }
             }
             RuntimeEvent::GoexitDone => {
-                let Some(g) = self.reporter.g(&hit.regs, memory) else {
-                    return;
-                };
-                if !self.join.open_on(g.stack).is_empty() {
-                    self.join.stack_gone(g.stack, arrived, &mut self.ended);
+                if told {
                     self.goexits = self.goexits.saturating_sub(1);
                     if self.goexits == 0 {
                         self.arm_goexit(false);
                     }
-                }
-            }
-            RuntimeEvent::Recovery => {
-                if let Some((stack, below)) = self.reporter.recovered(&hit.regs, memory) {
-                    self.join.recovered(stack, below, arrived, &mut self.ended);
                 }
             }
             RuntimeEvent::Main => {
@@ -471,43 +356,9 @@ impl Engine {
         }
     }
 
-    fn emit_ended(&mut self) {
-        if self.ended.is_empty() {
-            return;
-        }
-        let mut ended = std::mem::take(&mut self.ended);
-        self.emit(ended.drain(..));
-        self.ended = ended;
-    }
-
-    fn emit(&mut self, ended: impl IntoIterator<Item = Ended<Begun>>) {
-        for one in ended {
-            // What `--slow` has told of is still as it was told.
-            if one.end == End::Open && one.call.reported {
-                continue;
-            }
-            let mut call = *one.call.data;
-            call.id = one.call.id;
-            call.parent = one.call.parent;
-            call.dur_ns = one.call.began_ns.map(|b| one.at_ns.saturating_sub(b));
-            if call.since_attach {
-                call.time_ns = self.clock.wall(one.at_ns);
-            }
-            call.end = one.end;
-            self.send(unfinished(call));
-        }
-    }
-
-    fn send(&self, call: Call) {
-        // A full queue counts what it drops, and tells the reader.
-        let _ = self
-            .sender
-            .send(crate::record::Record::Call(Box::new(call)));
-    }
-
     fn tick(&mut self) {
-        let now = self.clock.now();
-        self.clock.adjust();
+        let now = self.calls.clock.now();
+        self.calls.clock.adjust();
         if self
             .options
             .limit
@@ -516,78 +367,10 @@ impl Engine {
             self.control.stop(StopReason::Time);
         }
         if let Some(slow) = self.options.slow {
-            self.report_slow(now, slow);
+            self.calls.report_slow(now, slow);
         }
         if now.saturating_sub(self.second_began) >= 1_000_000_000 {
             self.check_rates(now);
         }
     }
-
-    fn report_slow(&mut self, now: u64, slow: Duration) {
-        let before = now.saturating_sub(slow.as_nanos() as u64);
-        let mut slow_calls = Vec::new();
-        self.join.take_slow(before, |open, _| {
-            let mut call = (*open.data).clone();
-            call.id = open.id;
-            call.parent = open.parent;
-            call.dur_ns = open.began_ns.map(|b| now.saturating_sub(b));
-            call.end = End::Open;
-            slow_calls.push(unfinished(call));
-        });
-        for call in slow_calls {
-            self.send(call);
-        }
-    }
-
-    fn check_rates(&mut self, now: u64) {
-        let seconds = now.saturating_sub(self.second_began) as f64 / 1e9;
-        self.second_began = now;
-        let max = self.options.max_rate;
-        for func in 0..self.rates.len() {
-            let Some(rate) = self.rates.get_mut(func) else {
-                continue;
-            };
-            let per_second = std::mem::take(&mut rate.entries) as f64 / seconds;
-            if let Some(max) = max
-                && per_second > max as f64
-                && !rate.disarmed
-            {
-                rate.disarmed = true;
-                self.disarm_function(func, per_second, max);
-            }
-        }
-    }
-
-    fn disarm_function(&mut self, func: usize, per_second: f64, max: u64) {
-        let plan = self.plan.clone();
-        for (slot, site) in self.sites.clone().into_iter().enumerate() {
-            let Some(site) = plan.sites.get(site) else {
-                continue;
-            };
-            let only_this = site
-                .roles
-                .iter()
-                .all(|r| matches!(r, Role::Entry(f) | Role::Return(Some(f)) if *f == func));
-            if only_this && let Err(error) = self.tracer.disarm(slot) {
-                tracing::debug!(%error, "a site stays armed");
-            }
-        }
-        // Nobody will see how they end, nor may they be mistaken for unwound.
-        let open = self.join.take_function(func, self.clock.now());
-        self.emit(open);
-        if let Some(f) = plan.functions.get(func) {
-            self.messages.push(format!(
-                "{} was called {per_second:.0} times a second, more than --max-rate {max}: disarmed",
-                f.name
-            ));
-        }
-    }
-}
-
-/// What was to be read has not been read, unless the call returned.
-fn unfinished(mut call: Call) -> Call {
-    if call.end != End::Return && call.payload.as_ref().is_some_and(|p| p.bytes.is_empty()) {
-        call.payload = None;
-    }
-    call
 }

@@ -118,6 +118,11 @@ impl Sender {
         true
     }
 
+    /// How many records wait for the receiver; none when it is gone.
+    pub fn waiting(&self) -> usize {
+        self.shared.lock().records.len()
+    }
+
     /// How many records were lost so far.
     pub fn lost(&self) -> u64 {
         self.shared.lost.load(Ordering::Relaxed)

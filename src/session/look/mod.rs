@@ -37,7 +37,7 @@ use crowd::Crowd;
 /// A program to look at: running, or as it was.
 pub struct Source {
     /// The program.
-    pub target: Target,
+    pub target: Arc<Target>,
     /// Its bytes.
     pub memory: Box<dyn Memory>,
     /// The process, when there still is one.
@@ -117,7 +117,7 @@ impl Source {
             .collect();
         Ok(Source {
             remarks: target.notes().to_vec(),
-            target,
+            target: Arc::new(target),
             memory,
             pid,
             globals,
@@ -127,6 +127,11 @@ impl Source {
             moment: None,
             gathering: false,
         })
+    }
+
+    /// Threads whose registers are known.
+    pub fn thread_ids(&self) -> Vec<u64> {
+        self.threads.iter().map(|t| t.tid).collect()
     }
 
     /// The thread that a `m` is, and where it was last in the vDSO.

@@ -292,13 +292,13 @@ fn on(one: &Entry) -> String {
     }
 }
 
-/// Writes one goroutine's stack with its arguments.
-pub fn stack(to: &mut dyn Write, survey: &Survey, one: &Entry) -> io::Result<()> {
+/// Writes one goroutine's stack with its arguments, `most` frames of it.
+pub fn stack(to: &mut dyn Write, survey: &Survey, one: &Entry, most: usize) -> io::Result<()> {
     list(to, survey, &[one])?;
     writeln!(to)?;
     let args = one.arguments();
     if let Some(id) = one.stack {
-        for (i, line) in survey.names.lines(id).iter().enumerate() {
+        for (i, line) in survey.names.lines(id).iter().take(most).enumerate() {
             frame(to, survey, line, args.get(i).copied().unwrap_or("..."))?;
         }
     }
