@@ -92,6 +92,7 @@ pub struct GoroutinesArgs {
 
 /// Arguments of `gotap stack`.
 #[derive(clap::Args, Debug, Clone)]
+#[command(after_long_help = super::manual::stack())]
 pub struct StackArgs {
     /// The goroutine's number
     #[arg(value_name = "GOID")]

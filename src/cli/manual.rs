@@ -135,6 +135,29 @@ What the figures are:
   approximate, which is said on standard error (JSON: approximate). What the
   runtime keeps twice is compared, and told when it differs (JSON: torn).";
 
+/// Below the options of `gotap stack --help`.
+pub(super) fn stack() -> String {
+    let grammar = crate::value::GRAMMAR
+        .replace("```text\n", "")
+        .replace("```\n", "");
+    format!(
+        "\
+Examples:
+  gotap stack 34 -p 4242
+  gotap stack 34 -p 4242 --full
+      with the variables of each frame: parameters, results, locals, what a
+      closure captured. A name in parentheses is shadowed by a later one.
+  gotap stack 34 --full --core core.4242 ./server
+
+Variables need the debug information that `go build` writes by default. What the
+optimiser kept nowhere is (optimised away); -gcflags='all=-N -l' keeps everything.
+A goroutine that runs has no stack to be read.
+
+How values are written:
+{grammar}"
+    )
+}
+
 /// Below the options of `gotap attach --help`.
 pub(super) const ATTACH: &str = r#"Examples:
   gotap attach 4242
