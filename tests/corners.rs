@@ -9,7 +9,9 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::scenario::wait_untraced;
-use support::{Fixture, Gotap, SOON, Target, Toolchain, Variant, gotap, oracle, poll, wait_for};
+use support::{
+    Fixture, Gotap, LATER, SOON, Target, Toolchain, Variant, gotap, oracle, poll, wait_for,
+};
 
 const TICK: &str = "main.tick";
 
@@ -393,7 +395,10 @@ fn a_thousand_threads() {
     let pid = target.pid();
     let before = oracle::footprint(pid);
     for i in 0..4 {
-        let mut gotap = Gotap::trace_json(pid, &["main.hot"], &[]);
+        let text = pid.to_string();
+        let args = ["trace", "main.hot", "-o", "json", "-p", &text];
+        let mut gotap = Gotap::spawn(gotap::command(&args));
+        assert!(gotap.stderr_line("armed ", LATER).is_some(), "#{i}");
         gotap.wait_for_lines(500, SOON);
         if i % 2 == 0 {
             gotap.signal(Signal::SIGKILL);
