@@ -31,6 +31,8 @@ pub(super) const TRACE: &str = r#"Examples:
       a program that is started, from its first instruction
   gotap trace 'tls.*Handshake' --list -p 4242
       what matches and how it would be armed; nothing is touched
+  gotap trace --preset conn --plan -p 4242
+      site by site: the bytes that a jump can replace, or why it has to trap
 
 Patterns:
   Tried as an exact name first, so that net.(*conn).Read needs no escapes; else
@@ -84,9 +86,22 @@ pub(super) const GOROUTINES: &str = r#"Examples:
       a goroutine profile of a program that serves none
   gotap stack 34 -p 4242
       one goroutine's stack, with arguments
+  gotap stack 34 -p 4242 --full
+      with the variables of each frame, from the debug information: values as
+      Go writes them, (optimised away) where the compiler kept none
 
 Nothing is stopped: memory is read while the program runs. A stack that does
-not hold still while it is read is counted, not shown.
+not hold still while it is read is counted, not shown; of a running goroutine
+only its thread's registers tell where it is.
+  --consistent stops every thread for the time of the read, some milliseconds,
+  and says for how long: all is of one moment, and running goroutines have
+  stacks. Whatever ends gotap meanwhile, the program runs on. What is read is
+  kept in memory until then: some 500 bytes a goroutine, and its stack.
+
+--symbols FILE:
+  Debug information for a program that was stripped, from the file that it was
+  before, or from what objcopy --only-keep-debug made of that. Its build id
+  must be the program's; go build -ldflags=-w makes another build.
 
 Waits:
   The runtime notes since when a goroutine waits in a collection only: what it

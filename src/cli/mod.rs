@@ -18,6 +18,7 @@ mod ps;
 mod run;
 mod subject;
 mod trace;
+mod viewed;
 
 use std::process::ExitCode;
 
@@ -69,16 +70,36 @@ enum Command {
     Man(extras::ManArgs),
 }
 
+impl Command {
+    /// What clap cannot tell of a command's arguments: its name and why.
+    fn check(&self) -> Result<(), (&'static str, subject::Misuse)> {
+        let of = |name| move |misuse| (name, misuse);
+        match self {
+            Command::Trace(args) => args.check().map_err(of("trace")),
+            Command::Goroutines(args) => args.check().map_err(of("goroutines")),
+            Command::Stack(args) => args.subject.check().map_err(of("stack")),
+            Command::Memstats(args) => args.subject.check().map_err(of("memstats")),
+            Command::Stats(args) => args.subject.check().map_err(of("stats")),
+            Command::Version(args) => args.subject.check().map_err(of("version")),
+            Command::Ps(_)
+            | Command::Attach(_)
+            | Command::Run(_)
+            | Command::Check(_)
+            | Command::Demo(_)
+            | Command::Completions(_)
+            | Command::Man(_) => Ok(()),
+        }
+    }
+}
+
 /// Runs the command line.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    if let Command::Trace(args) = &cli.command
-        && let Err((kind, what)) = args.check()
-    {
+    if let Err((name, (kind, what))) = cli.command.check() {
         let mut gotap = Cli::command();
         gotap.build();
-        let trace = gotap.find_subcommand_mut("trace");
-        let _ = trace.map(|trace| trace.error(kind, what).print());
+        let command = gotap.find_subcommand_mut(name);
+        let _ = command.map(|command| command.error(kind, what).print());
         return ExitCode::from(WRONG_USAGE);
     }
     start_diagnostics(cli.verbose);

@@ -30,6 +30,7 @@ use super::messages::{self, Messages};
 use crate::arch::scan::Disassembler;
 use crate::golang::family::preset_conn;
 use crate::image::pattern::{self, Limits};
+use crate::probe::jump::plan_jumps;
 use crate::probe::plan::{Event, Plan, Wanted, plan};
 use crate::process::ProcessError;
 use crate::process::tracer::{Ending, Tracer};
@@ -62,13 +63,13 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<()> {
         // Its names are checked once the functions are known; wrong syntax now.
         parse_condition(text)?;
     }
-    if args.list {
+    if args.list || args.plan {
         return list(args);
     }
     signals::prepare().context("cannot set up signal handling")?;
     match args.pid {
         Some(pid) => {
-            let target = Target::of_process(pid)?;
+            let target = Target::of_process(pid)?.with_symbols(args.symbols.as_deref())?;
             let plan = Arc::new(make_plan(args, &target, Start::Attached)?);
             let filter = compile_filter(args, &target, &plan)?;
             let tracing = Tracing::begin(args, filter, open_output(args)?, began);
@@ -124,13 +125,14 @@ fn launched(args: &TraceArgs, began: Instant) -> anyhow::Result<()> {
     // What can be known before the program is started is checked before.
     let mut filter = None;
     if let Some(path) = find_program(args) {
-        let target = Target::of_file(&path)?;
+        let target = Target::of_file(&path)?.with_symbols(args.symbols.as_deref())?;
         let plan = make_plan(args, &target, Start::Launched)?;
         filter = compile_filter(args, &target, &plan)?;
     }
     let to = open_output(args)?;
     let mut tracer = Tracer::launch(&args.program, args.out.is_none())?;
     let prepared = Target::of_process(tracer.pid()).and_then(|target| {
+        let target = target.with_symbols(args.symbols.as_deref())?;
         let plan = make_plan(args, &target, Start::Launched)?;
         Ok((target, Arc::new(plan)))
     });
@@ -195,7 +197,7 @@ fn make_plan(args: &TraceArgs, target: &Target, start: Start) -> Result<Plan, Se
     };
     let disassembler = Disassembler::new()?;
     let plan = plan(image, &disassembler, &wanted, events);
-    if plan.armed() == 0 && !args.list {
+    if plan.armed() == 0 && !args.list && !args.plan {
         let what = if plan.functions.is_empty() {
             "the program has none of the functions of that preset".to_owned()
         } else {
@@ -206,6 +208,7 @@ fn make_plan(args: &TraceArgs, target: &Target, start: Start) -> Result<Plan, Se
     Ok(plan)
 }
 
+/// `--list` and `--plan`.
 fn list(args: &TraceArgs) -> anyhow::Result<()> {
     let target = if let Some(pid) = args.pid {
         Target::of_process(pid)?
@@ -216,8 +219,14 @@ fn list(args: &TraceArgs) -> anyhow::Result<()> {
         })?;
         Target::of_file(&path)?
     };
+    let target = target.with_symbols(args.symbols.as_deref())?;
     let plan = make_plan(args, &target, Start::Attached)?;
-    std::io::stdout().write_all(plan.explain().as_bytes())?;
+    let text = if args.plan {
+        plan_jumps(&target.image, &Disassembler::new()?, &plan).explain(&plan)
+    } else {
+        plan.explain()
+    };
+    std::io::stdout().write_all(text.as_bytes())?;
     Ok(())
 }
 

@@ -1,11 +1,10 @@
 //! Go's runtime and standard library read through [`crate::memory::Memory`]:
 //! field offsets by name ([`layout`]), globals of a stripped binary
 //! ([`globals`]), goroutines ([`gs`], all that their structs tell: [`census`],
-//! what they wait for: [`polled`], [`blocked`], [`labels`]), stacks ([`parked`], [`stack`], [`inside`]),
-//! connections ([`net`]), error values ([`errors`]) and what is known of the
-//! ([`globals`]), goroutines ([`gs`]), stacks ([`stack`], [`inside`]),
-//! memory statistics ([`memstats`]), connections ([`net`]), error values ([`errors`]) and what is known of the
-//! functions that people trace ([`family`]).
+//! what they wait for: [`polled`], [`blocked`], [`labels`]), stacks ([`parked`],
+//! [`onthread`], [`stack`], [`inside`]), which rest in the middle of code ([`resting`]),
+//! memory statistics ([`memstats`]), connections ([`net`]), error values
+//! ([`errors`]) and what is known of the functions that people trace ([`family`]).
 //! Nobody here knows how memory is read; allowed in: value, script, probe, record, sink, session, cli.
 
 pub mod args;
@@ -22,8 +21,10 @@ pub mod labels;
 pub mod layout;
 pub mod memstats;
 pub mod net;
+pub mod onthread;
 pub mod parked;
 pub mod polled;
+pub mod resting;
 pub mod stack;
 #[cfg(test)]
 mod testing;

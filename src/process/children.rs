@@ -7,10 +7,10 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::ProcessError;
-use super::leave::Settled;
+use super::leave::{PATIENCE, Settled};
 use super::memory::ProcessMemory;
 use super::procfs;
-use super::region::{Installed, move_to};
+use super::region::{INT3, Installed, move_to};
 use super::remote::{Remote, call_in_child};
 use super::tracer::Tracer;
 use crate::addr::LiveAddr;
@@ -137,7 +137,8 @@ impl Tracer {
 
     /// Lets all children go, with clean code. False if one that shares the
     /// target's memory could not be brought out of the region.
-    pub(super) fn let_children_go(&mut self, deadline: Instant) -> bool {
+    pub(super) fn let_children_go(&mut self) -> bool {
+        let deadline = Instant::now() + PATIENCE;
         // Their parents were seen, or are gone.
         for child in std::mem::take(&mut self.children.early) {
             self.on_first_stop_of_child(child, Stop::Fork);
@@ -165,8 +166,10 @@ impl Installed {
         retired: &[Installed],
     ) -> Result<(), ProcessError> {
         let memory = ProcessMemory::open(child)?;
-        for (slot, armed) in self.region.slots.iter().zip(&self.armed) {
-            if *armed {
+        // What is armed now is not what was when it was forked.
+        for slot in &self.region.slots {
+            let mut byte = [0];
+            if memory.read(LiveAddr(slot.site), &mut byte).is_ok() && byte == [INT3] {
                 memory.write(slot.site, &[slot.original])?;
             }
         }

@@ -57,12 +57,13 @@ impl Tracer {
         let mut first_error = None;
         let mut note = |r: Result<(), ProcessError>| {
             if let Err(e) = r
-                && !matches!(e, ProcessError::Gone(_))
+                && !matches!(e, ProcessError::Gone(_) | ProcessError::Replaced(_))
             {
                 first_error.get_or_insert(e);
             }
         };
         self.give_back();
+        self.drop_snapshots();
         let sites = self.installed.as_ref().map_or(0, |i| i.armed.len());
         for index in 0..sites {
             note(self.disarm(index));
@@ -74,21 +75,24 @@ impl Tracer {
         if !stuck.is_empty() {
             note(Err(ProcessError::Stuck(self.pid)));
         }
-        clear &= self.let_children_go(deadline);
+        clear &= self.let_children_go();
+        tracing::debug!(?stuck, clear, "every thread was visited");
         die::here("leave:after-visit");
         if clear && !self.threads.is_empty() {
             note(self.take_out());
+            note(self.drop_snapshot_page());
             // Children that were forked until now have a copy of what was there.
             self.serve_others(0);
-            self.let_children_go(deadline);
+            self.let_children_go();
         }
         self.installed = None;
         self.retired.clear();
         self.give_back_for_good();
         self.let_threads_go();
         match first_error {
-            Some(e) => Err(e),
-            None => Ok(()),
+            // Of the program that gotap was in, nothing is left.
+            Some(e) if !self.replaced => Err(e),
+            _ => Ok(()),
         }
     }
 
@@ -102,28 +106,29 @@ impl Tracer {
         let mut seen = HashSet::new();
         let mut slow = Vec::new();
         loop {
-            // Threads may have started meanwhile.
+            // Threads may have started meanwhile. None waits for one that sleeps
+            // in the kernel: that one is asked again, and again.
+            let mut ask = std::mem::take(&mut slow);
             let new: Vec<i32> = self.threads.difference(&seen).copied().collect();
-            for tid in new {
-                seen.insert(tid);
-                if seen.len().is_multiple_of(VISITS) {
+            seen.extend(&new);
+            ask.extend(new);
+            if ask.is_empty() {
+                return stuck;
+            }
+            let late = Instant::now() > deadline;
+            for (i, tid) in ask.into_iter().enumerate() {
+                if i % VISITS == VISITS - 1 {
                     self.serve_others(tid);
                 }
-                let brief = deadline.min(Instant::now() + BRIEFLY);
-                if self.visit(tid, brief) == Settled::Stuck {
+                if self.visit(tid, Instant::now() + BRIEFLY) != Settled::Stuck {
+                    continue;
+                }
+                if late {
+                    self.threads.remove(&tid);
+                    stuck.push(tid);
+                } else {
                     slow.push(tid);
                 }
-            }
-            // The others do not wait for one that sleeps in the kernel.
-            let Some(tid) = slow.pop() else {
-                if self.threads.is_subset(&seen) {
-                    return stuck;
-                }
-                continue;
-            };
-            if self.visit(tid, deadline) == Settled::Stuck {
-                self.threads.remove(&tid);
-                stuck.push(tid);
             }
         }
     }
@@ -273,7 +278,7 @@ impl Tracer {
     /// What a thread may be waiting for while we wait for it: a vfork child that
     /// waits for us, threads whose end must be seen before an exec goes on. And
     /// those that we have seen already run, and have signals to take.
-    fn serve_others(&mut self, waiting_for: i32) {
+    pub(super) fn serve_others(&mut self, waiting_for: i32) {
         for _ in 0..SERVED {
             match wait::peek(Whom::Any, true) {
                 Wait::Stopped { tid, stop } if tid != waiting_for => {

@@ -173,6 +173,9 @@ impl Tracer {
         text: (LiveAddr, LiveAddr),
         handler: bool,
     ) -> Result<Vec<Installation>, ProcessError> {
+        if self.replaced {
+            return Err(ProcessError::Replaced(self.pid));
+        }
         let mappings = procfs::mappings(self.pid)?;
         self.remote = Some(Remote::find(&mappings, &self.memory, text)?);
         let mut outcome = Vec::with_capacity(sites.len());
@@ -191,6 +194,9 @@ impl Tracer {
         die::here("arm:before-cont");
         self.give_back();
         let installed = result?;
+        if self.replaced {
+            return Err(ProcessError::Replaced(self.pid));
+        }
         for (site, outcome) in sites.iter().zip(&mut outcome) {
             if let Some((_, why)) = installed
                 .region

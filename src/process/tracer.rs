@@ -17,6 +17,7 @@ use super::memory::ProcessMemory;
 use super::procfs;
 use super::region::Installed;
 use super::remote::{Borrowed, Remote};
+use super::snapshot::Copies;
 use super::watch::Watch;
 use crate::addr::LiveAddr;
 use crate::memory::Memory;
@@ -86,6 +87,8 @@ pub struct Tracer {
     pub(super) installed: Option<Installed>,
     /// Regions that a later one took the place of: threads may be in them.
     pub(super) retired: Vec<Installed>,
+    /// Frozen copies of it, and the page they are made with.
+    pub(super) copies: Copies,
     /// Whom to ask for news.
     watch: Watch,
     /// The only thread is stopped, by nothing that is still to be reported:
@@ -93,6 +96,8 @@ pub struct Tracer {
     pub(super) held: bool,
     /// Launched, and not started: without us it would never run.
     pub(super) never_ran: bool,
+    /// It has run another program since it was seized.
+    pub(super) replaced: bool,
     ended: Option<Ending>,
 }
 
@@ -116,9 +121,11 @@ impl Tracer {
             borrowed: None,
             installed: None,
             retired: Vec::new(),
+            copies: Copies::default(),
             watch: Watch::new(),
             held: false,
             never_ran: false,
+            replaced: false,
             ended: None,
         }
     }
@@ -165,6 +172,13 @@ impl Tracer {
                         });
                     }
                 }
+            }
+            // A thread that was not seized yet may have run another program
+            // meanwhile: it has the first one's id then, and is not ours.
+            if self.threads.contains(&self.pid)
+                && procfs::status(self.pid).is_ok_and(|s| s.tracer == 0)
+            {
+                new = self.threads.remove(&self.pid);
             }
             if !new {
                 break;
@@ -213,6 +227,10 @@ impl Tracer {
             if let Some(ending) = self.ended {
                 return Event::Ended(ending);
             }
+            // Seen while we were at something else.
+            if self.replaced && self.held {
+                return Event::Exec;
+            }
             match self.watch.look(&self.threads) {
                 Wait::Interrupted => return Event::Nudged,
                 Wait::NoTracees => {
@@ -252,6 +270,7 @@ impl Tracer {
     pub(super) fn forget(&mut self, tid: i32) -> bool {
         self.watch.forget(tid);
         self.children.forget(tid);
+        self.copies.forget(tid);
         self.threads.remove(&tid)
     }
 
@@ -264,7 +283,9 @@ impl Tracer {
         self.retired.clear();
         self.remote = None;
         self.borrowed = None;
+        self.copies.page = None;
         self.held = true;
+        self.replaced = true;
     }
 
     /// ESRCH on a tracee means that it was killed meanwhile: the wait tells.
@@ -275,6 +296,11 @@ impl Tracer {
     }
 
     pub(super) fn on_stop(&mut self, tid: i32, stop: Stop) -> Option<Event> {
+        if self.copies.has(tid) {
+            // It stays where it is.
+            wait::consume(tid);
+            return None;
+        }
         match stop {
             Stop::Signal(libc::SIGTRAP) => self.on_trap(tid),
             Stop::Signal(signal) => {

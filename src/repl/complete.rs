@@ -88,10 +88,16 @@ impl Assistant {
             Some((core, program)) => Source::core(core, program.as_deref()).ok(),
             None => Source::process(self.offers.pid?).ok(),
         });
-        let Some(survey) = source
-            .as_ref()
-            .and_then(|source| look(source, &Wanted::default()).ok())
-        else {
+        let Some(survey) = source.as_ref().and_then(|source| {
+            look(
+                source,
+                &Wanted {
+                    each: true,
+                    ..Wanted::default()
+                },
+            )
+            .ok()
+        }) else {
             return Vec::new();
         };
         let shown = survey.goroutines.iter().take(MOST_GOROUTINES);

@@ -50,7 +50,7 @@ impl<'a> Fact<'a> {
             Value::Duration(ns) => Fact::Duration(*ns),
             Value::Pointer { addr, .. } => Fact::Int(i128::from(*addr)),
             Value::Interface { value, .. } => Self::from_value(value),
-            Value::Unreadable(_) | Value::Elided => Fact::Absent,
+            Value::Unreadable(_) | Value::OptimisedAway | Value::Elided => Fact::Absent,
             Value::Ref(_)
             | Value::Complex(..)
             | Value::List { .. }

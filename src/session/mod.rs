@@ -42,6 +42,9 @@ pub enum SessionError {
     /// Its executable.
     #[error("{0}")]
     Image(#[from] ImageError),
+    /// Its debug information.
+    #[error("the debug information cannot be used: {0}")]
+    Dwarf(#[from] crate::image::dwarf::DwarfError),
     /// The patterns.
     #[error(transparent)]
     Pattern(#[from] PatternError),

@@ -43,13 +43,13 @@ pub fn growth(before: &Survey, after: &Survey) -> Vec<Growth> {
     let last = before.goroutines.iter().map(|e| e.goid).max().unwrap_or(0);
     let known: std::collections::HashSet<u64> = before.goroutines.iter().map(|e| e.goid).collect();
     for one in &before.goroutines {
-        row(&mut sites, before.names.find(one.created)).before += 1;
+        row(&mut sites, before.names.find(one.created)).before += one.count;
     }
     for one in &after.goroutines {
         let site = row(&mut sites, after.names.find(one.created));
-        site.after += 1;
+        site.after += one.count;
         if one.goid > last || !known.contains(&one.goid) {
-            site.new += 1;
+            site.new += one.count;
         }
     }
     let mut changed: Vec<Growth> = sites

@@ -204,11 +204,15 @@ impl StackState {
     }
 }
 
-/// One goroutine.
+/// One goroutine, or many of a large program that do the same.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Entry {
-    /// Its number.
+    /// Its number; of many the lowest.
     pub goid: u64,
+    /// How many goroutines this tells of: 1, unless those were put together
+    /// that have status, reason, creation site, frames and labels in common
+    /// and wait for no descriptor. The wait is then the longest.
+    pub count: usize,
     /// What it does.
     pub status: Status,
     /// The collector was looking at its stack.
@@ -309,17 +313,17 @@ pub struct Survey {
 impl Survey {
     /// What runtime.NumGoroutine says.
     pub fn total(&self) -> usize {
-        self.goroutines.len()
+        self.goroutines.iter().map(|e| e.count).sum()
     }
 
     /// How many per status, reason, class.
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         for one in &self.goroutines {
-            *counts.status.entry(status_word(one.status)).or_default() += 1;
-            *counts.class.entry(one.class.as_str()).or_default() += 1;
+            *counts.status.entry(status_word(one.status)).or_default() += one.count;
+            *counts.class.entry(one.class.as_str()).or_default() += one.count;
             if !one.reason.is_empty() {
-                *counts.reason.entry(one.reason.clone()).or_default() += 1;
+                *counts.reason.entry(one.reason.clone()).or_default() += one.count;
             }
         }
         counts

@@ -14,6 +14,7 @@ use crate::script::compile_condition;
 fn entry(goid: u64, status: Status, reason: &str) -> Entry {
     Entry {
         goid,
+        count: 1,
         status,
         scanned: false,
         reason: reason.into(),
@@ -148,7 +149,10 @@ fn groups_are_largest_first_and_say_what_they_share() {
     let found = groups(&looked, By::Peer, &|e| e.class == Class::Network);
     let peers: Vec<_> = found
         .iter()
-        .map(|g| (g.count, g.peer.get().cloned().flatten()))
+        .map(|g| {
+            let peer = g.peer.get().and_then(Option::as_ref);
+            (g.count, peer.map(ToString::to_string))
+        })
         .collect();
     assert_eq!(
         peers,

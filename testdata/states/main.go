@@ -7,6 +7,7 @@
 //	starve N   N goroutines that cannot run
 //	many N     N goroutines that wait on one channel
 //	mutex N    N goroutines that wait for one mutex, which another holds
+//	spin N     goroutines that never park, and N in system calls
 //	crash      a goroutine that panics when told to go on
 //
 // It answers lines on its standard input: count, dump, bracket.
@@ -105,6 +106,8 @@ func main() {
 		go panicLater(make(chan int))
 		settle()
 		say("ready", nil)
+	case "spin":
+		say("ready", spin(number))
 	case "starve":
 		starve(number)
 		return

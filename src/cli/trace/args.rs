@@ -32,6 +32,9 @@ pub struct TraceArgs {
     /// Its standard output goes to standard error, unless --out takes the records.
     #[arg(last = true, value_name = "PROGRAM", help_heading = "Target")]
     pub program: Vec<OsString>,
+    /// Take debug information from this file: the program before it was stripped
+    #[arg(long, value_name = "FILE", help_heading = "Target")]
+    pub symbols: Option<PathBuf>,
     /// A ready set of functions instead of patterns, or beside them
     #[arg(long, value_enum, help_heading = "Which calls")]
     pub preset: Option<Preset>,
@@ -49,6 +52,12 @@ pub struct TraceArgs {
     /// Print what matches and how it would be armed; touch nothing
     #[arg(long, help_heading = "Which calls")]
     pub list: bool,
+    /// Print what can be fired by a jump and what has to trap; touch nothing
+    ///
+    /// Every site with the bytes that a jump would replace, or the reason why
+    /// it needs a trap.
+    #[arg(long, conflicts_with = "list", help_heading = "Which calls")]
+    pub plan: bool,
     /// Stop after so many calls
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "How long")]
     pub count: Option<u64>,

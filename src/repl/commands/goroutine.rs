@@ -38,6 +38,7 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
 fn show(shell: &Shell, call: &Call<'_>, goid: u64) -> Result<(), ExprError> {
     let wanted = Wanted {
         all_stacks: true,
+        each: true,
         args: false,
         details: true,
         only: Some(goid),

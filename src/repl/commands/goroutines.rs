@@ -29,7 +29,7 @@ use crate::script::ExprError;
 use crate::script::command::{Command, Verb, Word};
 use crate::session::look::{Wanted, look};
 use crate::sink::goroutines::{json, table};
-use crate::survey::group::{self, By, peer};
+use crate::survey::group::{self, By, other_end};
 use crate::survey::verdict::verdict;
 use crate::survey::{Entry, Survey, status_word};
 
@@ -73,6 +73,7 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
     let asked = parse(&call)?;
     let wanted = Wanted {
         all_stacks: asked.stacks || asked.group == Some(By::Stack),
+        each: asked.group.is_none() || !asked.filters.is_empty(),
         args: false,
         details: asked.group.is_none(),
         only: None,
@@ -247,7 +248,7 @@ fn holds(survey: &Survey, one: &Entry, filter: &(bool, What, String)) -> bool {
         What::Start => place(one.start),
         What::State => status_word(one.status).contains(text),
         What::Reason => one.reason.contains(text),
-        What::Peer => peer(one).is_some_and(|p| p.contains(text)),
+        What::Peer => other_end(one).is_some_and(|p| p.to_string().contains(text)),
         What::Label => one
             .labels
             .iter()

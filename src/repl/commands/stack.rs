@@ -41,6 +41,7 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
     };
     let wanted = Wanted {
         all_stacks: true,
+        each: true,
         args: true,
         details: true,
         only: Some(goid),

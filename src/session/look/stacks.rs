@@ -2,23 +2,19 @@
 
 use std::collections::HashMap;
 
-use super::{Registers, Source, Wanted};
+use super::Source;
 use crate::addr::LiveAddr;
 use crate::golang::args;
-use crate::golang::blocked::{Lock, Named, lock_of};
+use crate::golang::blocked::{Named, lock_of};
 use crate::golang::census::Resident;
 use crate::golang::gs::{Status, Thread, word_at};
+use crate::golang::onthread::{OnThread, Position};
 use crate::golang::parked::{Outcome, Parked, read_stacks};
 use crate::golang::stack::{Ended, Frame, StackCopy, Unwinder};
 use crate::memory::{MemoryError, Patchwork};
-use crate::session::SessionError;
 use crate::survey::names::{is_standard, package};
 use crate::survey::{BlockedOn, Line, PlaceId, StackId, StackState, Survey};
 
-/// Stacks that are read of a program that has more, unless all are wanted.
-const SAMPLE: usize = 10_000;
-/// Of goroutines parked at one place, so many at most.
-const PER_PLACE: usize = 16;
 /// Bytes of the stack of a goroutine on a thread.
 const MAX_STACK: u64 = 4 << 20;
 /// Frames of one stack.
@@ -35,7 +31,7 @@ pub(super) struct Seen {
     pub lock: Option<Box<BlockedOn>>,
 }
 
-const UNREAD: Seen = Seen {
+pub(super) const UNREAD: Seen = Seen {
     state: StackState::Unread,
     id: None,
     user: None,
@@ -44,169 +40,17 @@ const UNREAD: Seen = Seen {
     lock: None,
 };
 
-/// Goroutines that are parked at one place, as far as their structs tell.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Spot {
-    status: Status,
-    reason: u8,
-    pc: u64,
-    created: u64,
-    depth: u64,
-}
-
-fn spot(r: &Resident) -> Option<Spot> {
-    let (pc, sp) = r.g.parked_at()?;
-    Some(Spot {
-        status: r.g.status,
-        reason: r.g.wait_reason,
-        pc: pc.0,
-        created: r.g.gopc.0,
-        depth: r.g.stack_hi.0.wrapping_sub(sp.0),
-    })
-}
-
-/// What was seen, by index into the residents.
-pub(super) struct AllSeen {
-    by_index: HashMap<usize, Seen>,
-    /// Of each goroutine that was not read.
-    spots: HashMap<usize, Spot>,
-    /// What those that were read at a spot have in common.
-    tops: HashMap<Spot, Option<Tops>>,
-}
-
-type Tops = (Option<PlaceId>, Option<PlaceId>);
-
-impl AllSeen {
-    /// What is known of this one, once.
-    pub fn take(&mut self, index: usize) -> Seen {
-        if let Some(seen) = self.by_index.remove(&index) {
-            return seen;
-        }
-        let top = self
-            .spots
-            .get(&index)
-            .and_then(|s| self.tops.get(s).copied().flatten());
-        let (user, func) = top.unwrap_or_default();
-        Seen {
-            user,
-            func,
-            ..UNREAD
-        }
-    }
-}
-
-/// Reads stacks: all of a small program or when asked, else a sample of each
-/// spot. Residents that were read are brought up to date with what was read.
-pub(super) fn read(
-    source: &Source,
-    wanted: &Wanted,
-    threads: &HashMap<LiveAddr, Thread>,
-    own: &mut [Resident],
-    survey: &mut Survey,
-) -> Result<AllSeen, SessionError> {
-    let chosen = choose(own, wanted.all_stacks);
-    let residents: Vec<Resident> = chosen.iter().filter_map(|i| own.get(*i).copied()).collect();
-    let mut reader = Reader::new(source, wanted.args);
-    let mut seen = AllSeen {
-        by_index: HashMap::with_capacity(chosen.len()),
-        spots: HashMap::new(),
-        tops: HashMap::new(),
-    };
-    let sampled = chosen.len() < own.len();
-    let mut running = Vec::new();
-    read_stacks(
-        &*source.memory,
-        &source.target.layouts,
-        &residents,
-        &mut |i, outcome| {
-            let Some(&index) = chosen.get(i) else { return };
-            let state = |state| Seen { state, ..UNREAD };
-            let one = match outcome {
-                Outcome::Parked(parked) => {
-                    survey.stacks_read += 1;
-                    let before = own.get(index).and_then(spot);
-                    let moved = spot(&parked.now) != before;
-                    if let Some(resident) = own.get_mut(index) {
-                        *resident = parked.now;
-                    }
-                    let one = reader.unwind(&parked, false, survey);
-                    if let Some(spot) = before.filter(|_| sampled && !moved) {
-                        let top = (one.user, one.func);
-                        seen.tops
-                            .entry(spot)
-                            .and_modify(|t| *t = t.filter(|known| *known == top))
-                            .or_insert(Some(top));
-                    }
-                    one
-                }
-                Outcome::Running => {
-                    if let Some(resident) = own.get_mut(index) {
-                        resident.g.status = Status::Running;
-                    }
-                    running.push(index);
-                    state(StackState::Running)
-                }
-                Outcome::Unstable => state(StackState::Unstable),
-                Outcome::Unreadable => state(StackState::Unreadable),
-                Outcome::Ended => state(StackState::Unread),
-            };
-            seen.by_index.insert(index, one);
-        },
-    )?;
-    for index in running {
-        let Some(r) = own.get(index) else { continue };
-        if let Some(one) = reader.on_thread(r, threads, survey)? {
-            seen.by_index.insert(index, one);
-        }
-    }
-    if sampled {
-        let unread = own.iter().enumerate();
-        seen.spots = unread
-            .filter(|(i, _)| !seen.by_index.contains_key(i))
-            .filter_map(|(i, r)| Some((i, spot(r)?)))
-            .collect();
-    }
-    Ok(seen)
-}
-
-/// Which stacks are read.
-fn choose(own: &[Resident], all: bool) -> Vec<usize> {
-    if all || own.len() <= SAMPLE {
-        return (0..own.len()).collect();
-    }
-    let mut spots: HashMap<Spot, Vec<usize>> = HashMap::new();
-    let mut chosen = Vec::new();
-    for (i, r) in own.iter().enumerate() {
-        match spot(r) {
-            Some(spot) => {
-                let list = spots.entry(spot).or_default();
-                if list.len() < PER_PLACE {
-                    list.push(i);
-                }
-            }
-            None => chosen.push(i),
-        }
-    }
-    chosen.truncate(SAMPLE);
-    let room = SAMPLE.saturating_sub(chosen.len());
-    let each = (room / spots.len().max(1)).clamp(1, PER_PLACE);
-    let mut more: Vec<usize> = spots
-        .into_values()
-        .flat_map(|list| list.into_iter().take(each))
-        .collect();
-    more.sort_unstable();
-    more.truncate(room);
-    chosen.extend(more);
-    chosen.sort_unstable();
-    chosen
-}
+/// The innermost frame of the program's own code, and outside of runtime.
+pub(super) type Tops = (Option<PlaceId>, Option<PlaceId>);
 
 /// Unwinds, remembering what each pc stands for.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     source: &'a Source,
     unwinder: Unwinder,
     modules: Vec<String>,
     args: bool,
+    /// Built with a sanitizer.
+    sanitized: bool,
     /// By pc as it is looked up: its frames, innermost first.
     lines: HashMap<u64, Vec<Line>>,
     /// Of each stack, the frames that people look for.
@@ -215,7 +59,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(source: &'a Source, args: bool) -> Self {
+    pub(super) fn new(source: &'a Source, args: bool) -> Self {
         let build = source.target.image.build_info();
         let modules = build.main.iter().chain(&build.deps);
         Reader {
@@ -223,10 +67,69 @@ impl<'a> Reader<'a> {
             unwinder: Unwinder::new(),
             modules: modules.map(|m| m.path.clone()).collect(),
             args,
+            sanitized: ["-race", "-msan", "-asan"]
+                .iter()
+                .any(|flag| build.setting(flag) == Some("true")),
             lines: HashMap::new(),
             tops: HashMap::new(),
             standard: HashMap::new(),
         }
+    }
+
+    /// Reads the stacks of all of `residents`, and brings those up to date with
+    /// what was read.
+    pub(super) fn read(
+        &mut self,
+        residents: &mut [Resident],
+        threads: &HashMap<LiveAddr, Thread>,
+        survey: &mut Survey,
+    ) -> Result<Vec<Seen>, MemoryError> {
+        let mut seen = vec![UNREAD; residents.len()];
+        let mut fresh: Vec<(usize, Resident)> = Vec::new();
+        let mut running = Vec::new();
+        let source = self.source;
+        read_stacks(
+            &*source.memory,
+            &source.target.layouts,
+            residents,
+            &mut |index, outcome| {
+                let state = |state| Seen { state, ..UNREAD };
+                let one = match outcome {
+                    Outcome::Parked(parked) => {
+                        survey.stacks_read += 1;
+                        fresh.push((index, parked.now));
+                        self.unwind(&parked, false, survey)
+                    }
+                    Outcome::Running => {
+                        running.push(index);
+                        state(StackState::Running)
+                    }
+                    Outcome::Unstable => state(StackState::Unstable),
+                    Outcome::Unreadable => state(StackState::Unreadable),
+                    Outcome::Ended => state(StackState::Unread),
+                };
+                if let Some(slot) = seen.get_mut(index) {
+                    *slot = one;
+                }
+            },
+        )?;
+        for (index, now) in fresh {
+            if let Some(resident) = residents.get_mut(index) {
+                *resident = now;
+            }
+        }
+        for index in running {
+            let Some(r) = residents.get_mut(index) else {
+                continue;
+            };
+            r.g.status = Status::Running;
+            if let Some(one) = self.on_thread(r, threads, survey)?
+                && let Some(slot) = seen.get_mut(index)
+            {
+                *slot = one;
+            }
+        }
+        Ok(seen)
     }
 
     /// A goroutine on a thread that stands still.
@@ -240,28 +143,19 @@ impl<'a> Reader<'a> {
             return Ok(None);
         };
         let found = self.source.threads.iter().find(|t| t.tid == thread.tid);
-        let Some(mut regs) = found.copied() else {
+        let Some(regs) = found else {
             return Ok(None);
         };
-        let on_own = |sp: LiveAddr| r.g.stack_lo <= sp && sp < r.g.stack_hi;
-        let go = |pc: LiveAddr| {
-            let at = self.source.target.bias.image(pc);
-            self.source.target.image.functions().find(at).is_some()
+        let target = &self.source.target;
+        let on_thread = OnThread {
+            image: &target.image,
+            bias: target.bias,
+            layouts: &target.layouts,
+            memory: &*self.source.memory,
+            sanitized: self.sanitized,
         };
-        if !on_own(regs.sp)
-            && let Some((pc, sp)) = self.interrupted(&regs)?
-        {
-            (regs.pc, regs.sp) = (pc, sp);
-        }
-        // In the vDSO: where it was called. On the system or the signal stack,
-        // or in C: where it left its own (runtime/traceback.go).
-        let (pc, sp, exact) = if thread.vdso_sp.0 != 0 && on_own(thread.vdso_sp) && !go(regs.pc) {
-            (thread.vdso_pc, thread.vdso_sp, false)
-        } else if on_own(regs.sp) && go(regs.pc) {
-            (regs.pc, regs.sp, true)
-        } else if on_own(r.g.sched_sp) {
-            (r.g.sched_pc, r.g.sched_sp, false)
-        } else {
+        let at = on_thread.find(&mut self.unwinder, r, thread, (regs.pc, regs.sp))?;
+        let Some(Position { pc, sp, exact }) = at else {
             return Ok(None);
         };
         let len = r.g.stack_hi.0.saturating_sub(sp.0).min(MAX_STACK);
@@ -290,44 +184,12 @@ impl<'a> Reader<'a> {
         Ok(Some(self.unwind(&parked, exact, survey)))
     }
 
-    /// Where a thread was that is in a signal handler: above the frame of
-    /// runtime.sigtramp lies what the kernel saved (rt_sigframe and ucontext of
-    /// linux/arch/x86/include/asm/sigframe.h and uapi/asm/sigcontext.h).
-    fn interrupted(
-        &mut self,
-        regs: &Registers,
-    ) -> Result<Option<(LiveAddr, LiveAddr)>, MemoryError> {
-        /// From ucontext to its rsp and rip.
-        const RSP: u64 = 40 + 15 * 8;
-        const RIP: u64 = 40 + 16 * 8;
-        let target = &self.source.target;
-        let memory = &*self.source.memory;
-        let from = (regs.pc, regs.sp);
-        let stack = self
-            .unwinder
-            .unwind(&target.image, target.bias, memory, from, 64)?;
-        let Some(last) = stack.frames.last() else {
-            return Ok(None);
-        };
-        let outer = target.image.functions().find(last.entry);
-        if outer.is_none_or(|f| f.name() != "runtime.sigtramp") {
-            return Ok(None);
-        }
-        let context = last.return_slot.offset(8);
-        let saved = (
-            memory.read_addr(context.offset(RIP)),
-            memory.read_addr(context.offset(RSP)),
-        );
-        match saved {
-            (Ok(pc), Ok(sp)) => Ok(Some((pc, sp))),
-            (Err(MemoryError::Gone), _) | (_, Err(MemoryError::Gone)) => Err(MemoryError::Gone),
-            _ => Ok(None),
-        }
-    }
-
     /// Unwinds a stack; `exact` when its pc is the next instruction, not a
     /// return address.
     fn unwind(&mut self, parked: &Parked<'_>, exact: bool, survey: &mut Survey) -> Seen {
+        if self.source.gathering {
+            return UNREAD;
+        }
         let target = &self.source.target;
         let nothing = Patchwork::default();
         let copy = StackCopy {
@@ -501,28 +363,18 @@ fn word(parked: &Parked<'_>, at: LiveAddr) -> Option<u64> {
     (end <= parked.bytes.len()).then(|| word_at(parked.bytes, skip))
 }
 
-/// Goroutines whose stacks hold `address` and that do not wait for that lock
-/// themselves: the runtime notes no owner, these may be it.
+/// Those of `suspects` whose stacks hold `address`: the runtime notes no owner
+/// of a lock, these may be it.
 pub(super) fn holders(
     source: &Source,
-    own: &[Resident],
-    survey: &Survey,
+    suspects: &[Resident],
     address: u64,
 ) -> Result<Vec<u64>, MemoryError> {
-    let others: Vec<Resident> = own
-        .iter()
-        .zip(&survey.goroutines)
-        .filter(|(_, e)| {
-            !matches!(e.blocked_on.as_deref(), Some(BlockedOn::Lock(Lock::Mutex | Lock::RwMutex, at)) if *at == address)
-        })
-        .map(|(r, _)| *r)
-        .take(SAMPLE)
-        .collect();
     let mut found = Vec::new();
     read_stacks(
         &*source.memory,
         &source.target.layouts,
-        &others,
+        suspects,
         &mut |_, outcome| {
             let Outcome::Parked(parked) = outcome else {
                 return;

@@ -9,6 +9,8 @@ use crate::survey::compare::Growth;
 use crate::survey::facts::{address, kind, mode};
 use crate::survey::group::Group;
 use crate::survey::{BlockedOn, Chan, Entry, Place, PlaceId, Survey, Wait, status_word};
+use crate::value::Value;
+use crate::value::frame::FrameValues;
 
 #[derive(Serialize)]
 struct Whole<'a> {
@@ -46,7 +48,7 @@ struct Row<'a> {
     created_func: Option<&'a str>,
     created_file: Option<&'a str>,
     created_line: Option<u32>,
-    peer: Option<&'a str>,
+    peer: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     labels: Option<BTreeMap<&'a str, &'a str>>,
 }
@@ -190,7 +192,11 @@ fn row<'a>(survey: &'a Survey, group: &'a Group) -> Row<'a> {
         created_func: created.map(|p| &*p.func),
         created_file: created.map(|p| &*p.file),
         created_line: created.map(|p| p.line),
-        peer: group.peer.get().and_then(|p| p.as_deref()),
+        peer: group
+            .peer
+            .get()
+            .and_then(|p| p.as_ref())
+            .map(ToString::to_string),
         labels: group
             .labels
             .get()
@@ -302,7 +308,70 @@ pub fn one_line(to: &mut dyn Write, survey: &Survey, entry: &Entry) -> io::Resul
 }
 
 #[derive(Serialize)]
+struct Full<'a> {
+    #[serde(flatten)]
+    one: One<'a>,
+    frames: Vec<FullFrame<'a>>,
+}
+
+#[derive(Serialize)]
+struct FullFrame<'a> {
+    #[serde(flatten)]
+    frame: Frame<'a>,
+    variables: Vec<Variable<'a>>,
+}
+
+#[derive(Serialize)]
+struct Variable<'a> {
+    name: &'a str,
+    role: &'static str,
+    #[serde(rename = "type")]
+    ty: &'a str,
+    line: u32,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    shadowed: bool,
+    value: &'a Value,
+}
+
+fn full_frame(f: &FrameValues) -> FullFrame<'_> {
+    let variables = f.values.iter().map(|v| Variable {
+        name: &v.name,
+        role: v.role,
+        ty: &v.ty,
+        line: v.line,
+        shadowed: v.shadowed,
+        value: &v.value,
+    });
+    FullFrame {
+        frame: Frame {
+            func: &f.source.function,
+            file: &f.source.file,
+            line: f.source.line,
+            inlined: f.source.inlined,
+        },
+        variables: variables.collect(),
+    }
+}
+
+/// Writes one goroutine as a line, with the variables of each frame.
+pub fn full_line(
+    to: &mut dyn Write,
+    survey: &Survey,
+    entry: &Entry,
+    frames: &[FrameValues],
+) -> io::Result<()> {
+    let full = Full {
+        one: one(survey, entry),
+        frames: frames.iter().map(full_frame).collect(),
+    };
+    serde_json::to_writer(&mut *to, &full)?;
+    to.write_all(b"\n")
+}
+
+#[derive(Serialize)]
 struct Diff<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<i32>,
     before: usize,
     after: usize,
     sites: Vec<Site<'a>>,
@@ -321,11 +390,13 @@ struct Site<'a> {
 /// Writes what changed between two looks as a line.
 pub fn growth(
     to: &mut dyn Write,
+    pid: Option<i32>,
     before: &Survey,
     after: &Survey,
     sites: &[Growth],
 ) -> io::Result<()> {
     let diff = Diff {
+        pid,
         before: before.total(),
         after: after.total(),
         sites: sites

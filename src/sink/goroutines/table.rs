@@ -145,7 +145,7 @@ pub fn groups(
         ];
         if peers {
             row.push(match group.peer.get() {
-                Some(Some(peer)) => escaped(peer),
+                Some(Some(peer)) => escaped(&peer.to_string()),
                 Some(None) => "-".to_owned(),
                 None => "…".to_owned(),
             });
@@ -268,7 +268,12 @@ pub fn stack(to: &mut dyn Write, survey: &Survey, one: &Entry, most: usize) -> i
             frame(to, survey, line, args.map_or("...", |a| a))?;
         }
     }
-    match one.stack_state {
+    stack_end(to, one.stack_state)
+}
+
+/// Says what a stack lacks.
+pub fn stack_end(to: &mut dyn Write, state: StackState) -> io::Result<()> {
+    match state {
         StackState::Whole => Ok(()),
         StackState::Partial => writeln!(to, "(the frames above these are not known)"),
         StackState::Running => writeln!(

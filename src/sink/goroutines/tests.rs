@@ -39,6 +39,7 @@ fn survey(depth: usize) -> Survey {
     let created = names.place("main.main", "/src/m.go", 30);
     survey.goroutines.push(Entry {
         goid: 7,
+        count: 1,
         status: Status::Waiting,
         scanned: false,
         reason: "chan receive".into(),

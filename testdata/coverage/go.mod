@@ -1,0 +1,3 @@
+module gotap.test/coverage
+
+go 1.18
