@@ -74,9 +74,9 @@ fn completion_of_commands_functions_and_goroutines() {
     terminal.wait_for("net.(*conn).Write");
     terminal.send("\x03");
     terminal.wait_for(PROMPT);
-    // Goroutine 1 and others of two digits: all are offered.
-    terminal.send("stack 1\t\t");
-    terminal.wait_for("18");
+    // All goroutines are offered.
+    terminal.send("stack \t");
+    terminal.wait_for("\n1 ");
     terminal.send("\x03");
     // What may follow is hinted.
     terminal.send("trace ");
@@ -103,6 +103,7 @@ fn history_goes_on_in_the_next_run() {
     second.wait_for(PROMPT);
     second.send("\r");
     second.wait_for("main.main\n");
+    second.wait_for(PROMPT);
     second.send("\x04");
     assert!(second.finish().0.success());
 }
@@ -125,6 +126,7 @@ fn control_c_cancels_what_is_typed_and_what_is_waited_for() {
     terminal.wait_for(PROMPT);
     terminal.line("threads");
     terminal.wait_for(&format!("Thread {pid} "));
+    terminal.wait_for(PROMPT);
     terminal.send("\x04");
     assert!(terminal.finish().0.success());
     busy.must_be_clean("Ctrl-C never reached the target");
@@ -140,6 +142,7 @@ fn control_d_detaches_and_blocks_go_over_lines() {
     terminal.line("}");
     terminal.wait_for("Tracepoint 1 on net.(*conn).Write");
     terminal.wait_for(", n = 64");
+    terminal.wait_for(PROMPT);
     terminal.send("\x04");
     let (status, text) = terminal.finish();
     assert!(status.success(), "{text}");
@@ -167,6 +170,7 @@ fn a_window_that_changes_and_a_line_longer_than_it() {
     terminal.resize(50, 200);
     terminal.line("bp");
     terminal.wait_for("no tracepoints");
+    terminal.wait_for(PROMPT);
     terminal.send("\x04");
     assert!(terminal.finish().0.success());
 }
@@ -182,6 +186,7 @@ fn a_dumb_terminal() {
     terminal.wait_for("n=64 err=nil");
     terminal.line("clearall");
     terminal.wait_for("Tracepoint 1 cleared");
+    terminal.wait_for(PROMPT);
     terminal.send("\x04");
     assert!(terminal.finish().0.success());
     busy.must_be_clean("a dumb terminal");
@@ -314,6 +319,7 @@ fn a_target_that_ends_is_told_at_the_prompt() {
     terminal.wait_for("the target was killed by SIGKILL");
     terminal.line("funcs ^main.main$");
     terminal.wait_for("main.main\n");
+    terminal.wait_for(PROMPT);
     terminal.send("\x04");
     wait_for("it ends", LATER, || {
         terminal.text().contains("calls seen").then_some(())

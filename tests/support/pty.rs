@@ -21,7 +21,7 @@ pub struct AtTerminal {
     /// The terminal's other end, by name.
     name: String,
     shown: Arc<Mutex<Vec<u8>>>,
-    /// Bytes that [`AtTerminal::wait_for`] has passed.
+    /// Bytes of the text that [`AtTerminal::wait_for`] has passed.
     passed: usize,
     /// Reads what is shown; `None` for a terminal that stalls.
     reader: Option<std::thread::JoinHandle<()>>,
@@ -115,17 +115,15 @@ impl AtTerminal {
     pub fn wait_for_within(&mut self, part: &str, longest: Duration) -> String {
         let mut found = None;
         let ok = poll(longest, || {
-            let shown = self.shown.lock().expect("a lock");
-            let text = plain(&shown[self.passed..]);
-            if text.contains(part) {
-                found = Some((text, shown.len()));
-            }
+            let text = self.text();
+            let new = text.get(self.passed..).unwrap_or_default();
+            found = new.find(part).map(|at| new[..at + part.len()].to_owned());
             found.is_some()
         });
         assert!(ok, "{part:?} was not shown:\n{}", self.text());
-        let (text, passed) = found.expect("polled");
-        self.passed = passed;
-        text
+        let found = found.expect("polled");
+        self.passed += found.len();
+        found
     }
 
     /// Changes the window's size: the terminal tells whoever runs in it.
