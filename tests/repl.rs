@@ -294,7 +294,10 @@ fn what_is_wrong_is_said_at_the_prompt() {
         ),
         ("next", "`next` needs a target that stands still"),
         ("call main.main()", "call would run code in the target"),
-        ("print goid", "stands in the block of a trace"),
+        (
+            "print goid",
+            "no goroutine is chosen: goroutine ID chooses one",
+        ),
         ("stack 4711", "there is no goroutine 4711"),
         ("clear 3", "there is no tracepoint `3`; there are none yet"),
         ("on 1 print n", "there is no tracepoint `1`"),

@@ -5,9 +5,10 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use support::scenario::Busy;
-use support::{Fixture, Gotap, LATER, SOON, Target, Variant, gotap, oracle, poll};
+use support::{Fixture, Gotap, LATER, SOON, Target, Variant, dump, gotap, oracle, poll};
 
 /// A script in a folder of its own.
 fn script(folder: &Path, text: &str) -> PathBuf {
@@ -64,8 +65,7 @@ fn check_finds_planted_errors_at_their_places() {
         ),
         (
             "trace net.(*conn).Read { stack 8; locals }",
-            "1:35: `locals` needs a target that stands still, and this gotap never stops one; \
-             trace records calls while it runs",
+            "1:35: `locals` cannot stand in the block of a trace: print, args and stack can",
         ),
         (
             "break main.main",
@@ -367,4 +367,103 @@ fn killed_while_sites_are_added() {
             busy.must_be_traceable(&when);
         }
     }
+}
+
+/// Variables of a parked goroutine: live, of a core, and with the symbols of the
+/// unstripped twin.
+#[test]
+fn frames_of_a_parked_goroutine() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let fixture = Fixture::build("locals", &[Variant::NoOpt]);
+    let mut target = Target::start(&fixture, &[]);
+    target.expect_line("ready");
+    let pid = target.pid().to_string();
+    let look = gotap::run(&["goroutines", "--list", "-o", "json", "-p", &pid]);
+    let look: serde_json::Value = serde_json::from_str(&look.text()).expect("JSON");
+    let goids = look["goroutines"].as_array().expect("a list").iter();
+    let goid = goids
+        .filter_map(|g| g["goid"].as_u64())
+        .find(|goid| {
+            let stack = gotap::run(&["stack", &goid.to_string(), "-p", &pid]);
+            stack.text().contains("main.scalars(")
+        })
+        .expect("a goroutine in scalars");
+    let run = |text_of: &str| {
+        let path = script(folder.path(), text_of);
+        let outcome = gotap::run(&["run", text(&path), "-p", &pid]);
+        (outcome.text(), outcome.errors())
+    };
+    let (full, _) = run(&format!("stack {goid} -full"));
+    let frames = full.lines().filter(|l| !l.starts_with(' '));
+    let frame = frames
+        .into_iter()
+        .position(|l| l == "main.scalars")
+        .unwrap_or_else(|| panic!("{full}"));
+    assert!(full.contains("i16 = -1600"), "{full}");
+    let commands = format!(
+        "goroutine {goid} frame {frame} locals\ngr {goid} frame {frame} args\n\
+         goroutine {goid}\nframe {frame}\nprint i8 + 1, u16 == 65535, f32 < 1.0, goid == {goid}\n\
+         whatis u16\nup\ndown 1\n"
+    );
+    let (shown, errors) = run(&commands);
+    for wanted in [
+        "i16 = -1600\n",
+        "u64 = 9223372036854775808\n",
+        "i8 + 1 = -7\n",
+        "u16 == 65535 = true\n",
+        "f32 < 1.0 = true\n",
+        &format!("goid == {goid} = true\n"),
+        "uint16\n",
+        &format!("frame {frame}: main.scalars "),
+    ] {
+        assert!(shown.contains(wanted), "{wanted}\n{shown}\n{errors}");
+    }
+    let (_, errors) = run(&format!(
+        "goroutine {goid} frame {frame} print nobody\nlocals\n"
+    ));
+    assert!(errors.contains("unknown name `nobody`"), "{errors}");
+    assert!(
+        errors.contains("a.gotap:2:1: no goroutine is chosen"),
+        "{errors}"
+    );
+    // A core file says the same.
+    let core = dump::gcore(target.pid(), folder.path());
+    let mut command = gotap::command(&["attach", "--core", text(&core), text(&fixture.path)]);
+    command.stdin(Stdio::from(
+        fs::File::open(script(folder.path(), &commands)).expect("open"),
+    ));
+    let of_core = Gotap::spawn(command).finish(LATER);
+    of_core.must_succeed();
+    assert_eq!(of_core.text(), shown);
+    let path = script(
+        folder.path(),
+        "trace main.park\ncontinue\nfds\nfuncs ^main.park$\n",
+    );
+    let mut command = gotap::command(&["attach", "--core", text(&core), text(&fixture.path)]);
+    command.stdin(Stdio::from(fs::File::open(path).expect("open")));
+    let refused = Gotap::spawn(command).finish(LATER);
+    for wanted in [
+        "a core file runs no code",
+        "a core file does not run",
+        "no open descriptors",
+    ] {
+        assert!(refused.errors().contains(wanted), "{}", refused.errors());
+    }
+    assert_eq!(refused.text(), "main.park\n");
+}
+
+#[test]
+fn a_stripped_program_has_no_variables_but_by_its_twin() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let stripped = Fixture::build("locals", &[Variant::Stripped]);
+    let mut target = Target::start(&stripped, &[]);
+    target.expect_line("ready");
+    let pid = target.pid().to_string();
+    let path = script(folder.path(), "goroutine 1 locals\n");
+    let outcome = gotap::run(&["run", text(&path), "-p", &pid]);
+    assert!(
+        outcome.errors().contains("--symbols FILE takes it from"),
+        "{}",
+        outcome.errors()
+    );
 }

@@ -11,7 +11,7 @@ use rustyline::hint::{Hinter, HistoryHinter};
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Context, Helper};
 
-use super::points::Points;
+use super::points::{Points, Tracepoint};
 use crate::image::pattern::is_generated;
 use crate::script::CALL_FACTS;
 use crate::script::command::{VERBS, Verb, is_incomplete};
@@ -107,7 +107,7 @@ impl Assistant {
     fn points(&self) -> Vec<String> {
         let points = self.offers.points.lock();
         let points = points.unwrap_or_else(PoisonError::into_inner);
-        points.all().iter().map(|p| p.label()).collect()
+        points.all().iter().map(Tracepoint::label).collect()
     }
 
     /// The words that may stand where `start` begins, after `before`.

@@ -40,7 +40,15 @@ pub enum Ended {
 }
 
 impl Subject {
-    fn open(&self) -> Result<Source, SessionError> {
+    fn open(&self, symbols: Option<&Path>) -> Result<Source, SessionError> {
+        let source = self.open_bare()?;
+        if let Some(symbols) = symbols {
+            source.target.image.add_symbols(symbols)?;
+        }
+        Ok(source)
+    }
+
+    fn open_bare(&self) -> Result<Source, SessionError> {
         match self {
             Subject::Core(core, program) => Source::core(core, program.as_deref()),
             Subject::Process(pid) => {
@@ -57,11 +65,16 @@ impl Subject {
 }
 
 /// A script alone. Its errors are found before the target is touched.
-pub fn script(subject: &Subject, path: &Path, form: Form) -> Result<Ended, anyhow::Error> {
+pub fn script(
+    subject: &Subject,
+    symbols: Option<&Path>,
+    path: &Path,
+    form: Form,
+) -> Result<Ended, anyhow::Error> {
     use anyhow::Context;
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
-    let source = subject.open()?;
+    let source = subject.open(symbols)?;
     refuse_wrong(&source, &name, &text)?;
     let events = channel();
     let out = Output::start(form, stdout(), Duration::ZERO);
@@ -105,9 +118,14 @@ fn refuse_wrong(source: &Source, name: &str, text: &str) -> Result<(), anyhow::E
 }
 
 /// A prompt, or commands from a pipe; after a script, if there is one.
-pub fn attach(subject: &Subject, first: Option<&Path>, form: Form) -> Result<Ended, anyhow::Error> {
+pub fn attach(
+    subject: &Subject,
+    symbols: Option<&Path>,
+    first: Option<&Path>,
+    form: Form,
+) -> Result<Ended, anyhow::Error> {
     use anyhow::Context;
-    let source = subject.open()?;
+    let source = subject.open(symbols)?;
     let script = match first {
         Some(path) => {
             let name = path.display().to_string();
