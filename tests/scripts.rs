@@ -308,7 +308,7 @@ fn commands_that_look() {
             ("goroutine 1 stack", "main.main("),
             ("gr 1", "main."),
             ("bt 1", "main.main("),
-            ("stack 1 2", "(*"),
+            ("stack 1 2", "syscall.read("),
             ("threads", "Thread "),
             ("funcs net.\\(\\*conn\\).Read", "net.(*conn).Read\n"),
             ("types ^\\*net.conn$", "*net.conn\n"),
@@ -466,4 +466,24 @@ fn a_stripped_program_has_no_variables_but_by_its_twin() {
         "{}",
         outcome.errors()
     );
+}
+
+/// `gotap run … | head -1`, with records and with what a timer prints.
+#[test]
+fn a_reader_that_has_seen_enough_ends_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let echo = Fixture::build("echo", &[]);
+    let mut busy = Busy::start(&echo, &[]);
+    let pid = busy.server.pid().to_string();
+    for source in ["trace net.(*conn).Read\n", "every 10ms { threads }\n"] {
+        let path = script(folder.path(), source);
+        let (mut reader, writer) = std::io::pipe().expect("a pipe");
+        let command = gotap::command(&["run", text(&path), "-p", &pid]);
+        let gotap = Gotap::spawn_into(command, Stdio::from(writer));
+        let mut first = [0; 1];
+        std::io::Read::read_exact(&mut reader, &mut first).expect("something is written");
+        drop(reader);
+        gotap.finish(LATER).must_succeed();
+        busy.must_be_clean("the reader is gone");
+    }
 }

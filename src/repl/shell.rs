@@ -344,6 +344,10 @@ impl Shell {
     /// Waits for a line, and does meanwhile what is due.
     pub fn wait(&mut self) -> Woke {
         loop {
+            // A reader that has seen enough ends it, with records or without.
+            if self.out.broken().is_some() {
+                self.over = true;
+            }
             if self.over {
                 return Woke::Over;
             }

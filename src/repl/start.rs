@@ -136,11 +136,10 @@ pub fn attach(
         }
         None => None,
     };
-    let is_terminal = |t: bool| t && form == Form::Text;
-    if is_terminal(
-        crate::sys::is_terminal(&std::io::stdin()) && crate::sys::is_terminal(&std::io::stdout()),
-    ) {
-        return prompt(subject, source, script);
+    let at_terminal =
+        crate::sys::is_terminal(&std::io::stdin()) && crate::sys::is_terminal(&std::io::stdout());
+    if at_terminal && form == Form::Text {
+        return Ok(prompt(subject, source, script.as_ref()));
     }
     let events = channel();
     let out = Output::start(form, stdout(), Duration::ZERO);
@@ -169,11 +168,7 @@ pub fn attach(
     Ok(ended(&mut shell))
 }
 
-fn prompt(
-    subject: &Subject,
-    source: Source,
-    script: Option<(String, String)>,
-) -> Result<Ended, anyhow::Error> {
+fn prompt(subject: &Subject, source: Source, script: Option<&(String, String)>) -> Ended {
     let terminal = Terminal::remember();
     let events = channel();
     listen(events.0.clone());
@@ -210,7 +205,7 @@ fn prompt(
     };
     let lines = Prompt::terminal(offers, give, events.0);
     greet(&shell);
-    if let Some((name, text)) = &script {
+    if let Some((name, text)) = script {
         shell.run_text(name, text);
     }
     while !shell.is_over() {
@@ -234,7 +229,7 @@ fn prompt(
     if let Some(terminal) = &shell.terminal {
         terminal.leave(editing);
     }
-    Ok(ended(&mut shell))
+    ended(&mut shell)
 }
 
 fn greet(shell: &Shell) {
