@@ -77,11 +77,15 @@ fn completion_of_commands_functions_and_goroutines() {
     // All goroutines are offered.
     terminal.send("stack \t");
     terminal.wait_for("\n1 ");
+    // Ctrl-C drops what was typed ahead, too.
     terminal.send("\x03");
+    terminal.wait_for("\n(gotap) ");
     // What may follow is hinted.
     terminal.send("trace ");
     terminal.wait_for("LOCATION [if CONDITION]");
-    terminal.send("\x03\x04");
+    terminal.send("\x03");
+    terminal.wait_for("\n(gotap) ");
+    terminal.send("\x04");
     assert!(terminal.finish().0.success());
 }
 
