@@ -182,9 +182,7 @@ fn it_runs_another_program_while_gotap_comes_and_goes() {
 /// for it (`de_thread` in the kernel's fs/exec.c), and then goes on.
 #[test]
 fn it_runs_another_program_right_then() {
-    // While gotap is held up, so are threads that have a signal to take: let
-    // there be room for others.
-    let mut target = with_processors("8");
+    let (mut target, _) = corners(&[Variant::Cgo]);
     let calls = ["call:before", "call:continued", "call:begun", "call:ended"];
     // The third sets the action; from the sixth on they are those of leaving.
     let calls = calls.iter().flat_map(|p| [1, 3, 6, 10].map(|n| (*p, n)));
@@ -205,8 +203,9 @@ fn exec_at(target: &mut Target, point: &str, count: u32) {
     let at = format!("{point}:{count}");
     let pid = target.pid();
     target.ask("work 2");
-    let held = tempfile::tempdir().expect("a directory");
-    let held = held.path().join("held");
+    let room = tempfile::tempdir().expect("a directory");
+    let (held, go) = (room.path().join("held"), room.path().join("go"));
+    assert_eq!(target.ask(&format!("execwhen {}", go.display())), 0);
     let text = pid.to_string();
     let mut command = gotap::command(&["trace", TICK, "-n", "20", "-p", &text]);
     command
@@ -214,9 +213,17 @@ fn exec_at(target: &mut Target, point: &str, count: u32) {
         .env("GOTAP_TEST_HOLD", &held);
     let gotap = Gotap::spawn(command);
     assert!(poll(SOON, || held.exists()), "{at}: never reached");
-    target.tell("execve");
-    let dying = || oracle::thread_states(pid).contains(&'Z');
-    assert!(poll(SOON, dying), "{at}: no exec");
+    std::fs::write(&go, "").expect("a file");
+    // The exec waits for gotap, or its thread does, in a stop of its own.
+    let waits = || {
+        let threads = oracle::named_thread_states(pid);
+        threads.iter().any(|(_, state)| *state == 'Z') || threads.contains(&("exec".into(), 't'))
+    };
+    assert!(
+        poll(SOON, waits),
+        "{at}: {:?}",
+        oracle::named_thread_states(pid)
+    );
     std::fs::remove_file(&held).expect("gotap has written it");
     let end = Instant::now();
     target.expect_line("ready ");

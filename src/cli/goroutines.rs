@@ -197,6 +197,7 @@ pub fn run(args: &GoroutinesArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let began = Instant::now();
     let (mut next, mut failed) = (began, 0);
     loop {
+        // Only a terminal's page is kept: there may be millions of goroutines.
         let mut page = Vec::new();
         let mut left = Vec::new();
         for mut one in std::mem::take(&mut watched) {
@@ -214,16 +215,15 @@ pub fn run(args: &GoroutinesArgs, out: &mut dyn Write) -> anyhow::Result<()> {
             };
             let now = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
             one.seen.note(&mut survey, now);
+            let to: &mut dyn Write = if in_place { &mut page } else { &mut *out };
             if several && args.output == Output::Text {
-                writeln!(page, "process {}:", pid_of(source))?;
+                writeln!(to, "process {}:", pid_of(source))?;
             }
-            print(args, source, &survey, filter.as_ref(), &mut page)?;
+            print(args, source, &survey, filter.as_ref(), to)?;
             left.push(one);
         }
         if in_place {
             redraw(&page, out)?;
-        } else {
-            out.write_all(&page)?;
         }
         out.flush()?;
         watched = left;
@@ -327,8 +327,7 @@ fn print(
         }
         Output::Text | Output::Json => {}
     }
-    let numbers: std::collections::HashSet<u64> = chosen.iter().map(|e| e.goid).collect();
-    let groups = group::groups(survey, args.by.by(), &|e| numbers.contains(&e.goid));
+    let groups = group::groups(survey, args.by.by(), chosen.iter().copied());
     let verdict = verdict(survey);
     if args.output == Output::Json {
         let beside = json::Beside {

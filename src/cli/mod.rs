@@ -7,6 +7,7 @@
 
 mod attach;
 mod check;
+mod clean;
 mod demo;
 mod extras;
 mod gops;
@@ -62,6 +63,8 @@ enum Command {
     Run(run::RunArgs),
     /// Find what is wrong with a script, without touching a process
     Check(check::CheckArgs),
+    /// Take out what a gotap that was killed has left in a process
+    Clean(clean::CleanArgs),
     /// Build and run a small Go server and client, and trace their connections
     Demo(demo::DemoArgs),
     /// Print a completion script for a shell
@@ -85,6 +88,7 @@ impl Command {
             | Command::Attach(_)
             | Command::Run(_)
             | Command::Check(_)
+            | Command::Clean(_)
             | Command::Demo(_)
             | Command::Completions(_)
             | Command::Man(_) => Ok(()),
@@ -108,12 +112,13 @@ pub fn run() -> ExitCode {
         Command::Memstats(args) => gops::memstats(args, &mut std::io::stdout().lock()),
         Command::Stats(args) => gops::stats(args, &mut std::io::stdout().lock()),
         Command::Version(args) => gops::version(args, &mut std::io::stdout().lock()),
-        Command::Goroutines(args) => goroutines::run(args, &mut std::io::stdout().lock()),
-        Command::Stack(args) => goroutines::stack(args, &mut std::io::stdout().lock()),
+        Command::Goroutines(args) => goroutines::run(args, &mut buffered()),
+        Command::Stack(args) => goroutines::stack(args, &mut buffered()),
         Command::Ps(args) => ps::run(args, &mut std::io::stdout().lock()),
         Command::Attach(args) => attach::run(args),
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args, &mut std::io::stdout().lock()),
+        Command::Clean(args) => clean::run(args, &mut std::io::stdout().lock()),
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => extras::completions(args),
         Command::Man(args) => extras::man(args),
@@ -126,6 +131,12 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// stdout for much text: by itself it is written line by line. The command
+/// flushes it.
+fn buffered() -> impl std::io::Write {
+    std::io::BufWriter::with_capacity(1 << 16, std::io::stdout().lock())
 }
 
 /// An error and what caused it; causes that were already named are left out.

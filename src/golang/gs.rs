@@ -296,6 +296,9 @@ pub(super) fn read_structs<T>(
     Ok(out)
 }
 
+/// Is shown where each struct lies, and its bytes.
+pub(super) type EachStruct<'a, E> = &'a mut dyn FnMut(LiveAddr, &[u8]) -> Result<(), E>;
+
 /// Structs that lie near each other.
 struct Run {
     /// How many.
@@ -329,10 +332,12 @@ pub(super) fn visit_structs<E: From<MemoryError>>(
     memory: &dyn Memory,
     addrs: &[u64],
     size: u64,
-    each: &mut dyn FnMut(LiveAddr, &[u8]) -> Result<(), E>,
+    each: EachStruct<'_, E>,
 ) -> Result<(), E> {
     let size = size.clamp(8, 4096);
-    let mut buffer = vec![0; BATCH];
+    let near = usize::try_from(NEAR).unwrap_or(0);
+    let most = addrs.len().saturating_mul(near).min(BATCH);
+    let mut buffer = vec![0; most.saturating_add(4096)];
     let mut alone = vec![0; size as usize];
     let mut rest = addrs;
     while !rest.is_empty() {

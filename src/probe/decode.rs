@@ -55,6 +55,41 @@ pub struct Decoder {
     pub first_spill: Option<u64>,
 }
 
+/// What must be known of a thread to read values: registers, and the part of
+/// its stack above the return address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Needs {
+    /// Bit n: the integer register of that place in Go's sequence.
+    pub ints: u16,
+    /// Bit n: Xn.
+    pub floats: u16,
+    /// Bytes from argp: first, and behind the last.
+    pub stack: Option<(u64, u64)>,
+}
+
+impl Needs {
+    /// Every integer register, and nothing else.
+    pub const REGISTERS: Needs = Needs {
+        ints: 0x1ff,
+        floats: 0,
+        stack: None,
+    };
+
+    /// What both need.
+    #[must_use]
+    pub fn and(self, other: Needs) -> Needs {
+        let stack = match (self.stack, other.stack) {
+            (Some((a, b)), Some((c, d))) => Some((a.min(c), b.max(d))),
+            (one, None) | (None, one) => one,
+        };
+        Needs {
+            ints: self.ints | other.ints,
+            floats: self.floats | other.floats,
+            stack,
+        }
+    }
+}
+
 /// An error among the results: its two words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ErrorResult {
@@ -118,6 +153,22 @@ impl Decoder {
         for part in self.params.iter().chain(&self.results) {
             preload(part.ty, table, limits);
         }
+    }
+
+    /// What [`Decoder::args`] looks at, but for what values point to.
+    pub fn args_need(&self) -> Needs {
+        needs(&self.params)
+    }
+
+    /// What [`Decoder::results`] and [`Decoder::error`] look at.
+    pub fn results_need(&self) -> Needs {
+        if self.raw_results {
+            return Needs {
+                ints: (1 << RAW_RESULTS) - 1,
+                ..Needs::default()
+            };
+        }
+        needs(&self.results)
     }
 
     /// Some argument is in a float register.
@@ -228,6 +279,31 @@ fn needs_floats(parts: &[Part]) -> bool {
         Location::Registers(pieces) => pieces.iter().any(|p| matches!(p.reg, Reg::Float(_))),
         Location::Stack { .. } => false,
     })
+}
+
+fn needs(parts: &[Part]) -> Needs {
+    let mut all = Needs::default();
+    for part in parts {
+        match &part.location {
+            Location::Registers(pieces) => {
+                for piece in pieces {
+                    match piece.reg {
+                        Reg::Int(i) => all.ints |= 1_u16.checked_shl(i.into()).unwrap_or(0),
+                        Reg::Float(i) => all.floats |= 1_u16.checked_shl(i.into()).unwrap_or(0),
+                    }
+                }
+            }
+            Location::Stack { offset } => {
+                let end = offset.saturating_add(part.size as u64);
+                let stack = Some((*offset, end));
+                all = all.and(Needs {
+                    stack,
+                    ..Needs::default()
+                });
+            }
+        }
+    }
+    all
 }
 
 fn load_parts(parts: &[Part], from: &Origin<'_>) -> Vec<(Arc<str>, Value)> {

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::ProcessError;
 use super::die;
+use super::jump::Place;
 use super::leave::PATIENCE;
 use super::procfs::{self, Mapping};
 use super::region::{INT3, Installed, PAGE};
@@ -11,7 +12,8 @@ use super::remote::Remote;
 use super::room::is_marked;
 use super::tracer::Tracer;
 use crate::addr::LiveAddr;
-use crate::arch::region::{Leftover, Region, RegionSpec, SiteSpec};
+use crate::arch::jump::pages::JumpLeftover;
+use crate::arch::region::{Leftover, Owner, Region, RegionSpec, SiteSpec};
 use crate::arch::slot::MAX_INSN;
 use crate::memory::Memory;
 
@@ -24,6 +26,8 @@ const MOST: usize = 64;
 enum Found {
     /// A region, and the length of its mapping.
     Region(Box<Leftover>, u64),
+    /// Jumps.
+    Jumps(Place),
     /// A mapping that was never written to; its address tells that it is ours.
     Empty(u64, u64),
 }
@@ -43,6 +47,7 @@ impl Tracer {
             self.remote = Some(Remote::find(&mappings, &self.memory, text)?);
             let result = match found {
                 Found::Region(left, mapped_len) => self.clean_region(&left, mapped_len),
+                Found::Jumps(place) => self.jump_out(&place),
                 Found::Empty(at, len) => self.unmap(at, len),
             };
             self.give_back();
@@ -150,6 +155,9 @@ fn find_leftover(
         if is_marked(m.start) && head.iter().all(|b| *b == 0) {
             return Ok(Some(Found::Empty(m.start, m.end - m.start)));
         }
+        if let Some(place) = find_jumps(pid, m, &head, memory)? {
+            return Ok(Some(Found::Jumps(place)));
+        }
         let Ok(len) = Leftover::parse_len(&head, m.start) else {
             continue;
         };
@@ -159,16 +167,47 @@ fn find_leftover(
         let Ok(left) = Leftover::parse(&bytes, m.start) else {
             continue;
         };
-        let owner = left.owner;
-        let alive = procfs::start_time(owner.pid as i32) == Some(owner.start_time)
-            && procfs::pid_namespace(owner.pid as i32) == Some(owner.pid_namespace);
-        if alive {
-            return Err(ProcessError::OwnedByGotap {
-                pid,
-                owner: owner.pid as i32,
-            });
-        }
+        check_owner(pid, left.owner)?;
         return Ok(Some(Found::Region(Box::new(left), m.end - m.start)));
     }
     Ok(None)
+}
+
+/// Whoever put it there must not live any more.
+fn check_owner(pid: i32, owner: Owner) -> Result<(), ProcessError> {
+    let alive = procfs::start_time(owner.pid as i32) == Some(owner.start_time)
+        && procfs::pid_namespace(owner.pid as i32) == Some(owner.pid_namespace);
+    if alive {
+        return Err(ProcessError::OwnedByGotap {
+            pid,
+            owner: owner.pid as i32,
+        });
+    }
+    Ok(())
+}
+
+/// The pages of jumps that begin a mapping.
+fn find_jumps(
+    pid: i32,
+    mapping: &Mapping,
+    head: &[u8],
+    memory: &dyn Memory,
+) -> Result<Option<Place>, ProcessError> {
+    let Ok(len) = JumpLeftover::parse_len(head, mapping.start) else {
+        return Ok(None);
+    };
+    let Ok(bytes) = memory.read_vec(LiveAddr(mapping.start), len) else {
+        return Ok(None);
+    };
+    let Ok(left) = JumpLeftover::parse(&bytes, mapping.start) else {
+        return Ok(None);
+    };
+    check_owner(pid, left.owner)?;
+    Ok(Some(Place {
+        base: left.base,
+        len: mapping.end - mapping.start,
+        ring: left.ring,
+        ring_len: left.ring_len,
+        sites: left.sites,
+    }))
 }

@@ -11,6 +11,7 @@ pub mod core;
 pub mod details;
 mod die;
 mod extend;
+pub mod jump;
 mod launch;
 mod leave;
 mod leftover;
@@ -28,6 +29,7 @@ pub mod tracer;
 mod watch;
 
 pub use core::{Core, CoreError};
+pub use jump::{Jumped, Jumps};
 pub use memory::ProcessMemory;
 pub use still::{Still, StillThread};
 pub use tracer::{Event, Tracer};

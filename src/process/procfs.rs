@@ -157,6 +157,17 @@ pub fn descriptor(pid: i32, fd: i64) -> Option<String> {
     Some(target.to_string_lossy().into_owned())
 }
 
+/// The descriptors that a process has open.
+pub fn descriptors(pid: i32) -> Vec<i64> {
+    let entries = fs::read_dir(path(pid, "fd"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    entries
+        .filter_map(|e| e.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
 /// One line of /proc/PID/maps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapping {

@@ -246,7 +246,7 @@ impl Borrowed {
 impl Tracer {
     /// Makes one system call in the target, on a thread that stays borrowed
     /// until [`Tracer::give_back`].
-    fn call(
+    pub(super) fn call(
         &mut self,
         what: &'static str,
         number: i64,

@@ -231,6 +231,7 @@ pub fn fact_text(fact: &Fact<'_>) -> String {
         Fact::Duration(ns) if *ns < 0 => format!("-{}", Nanos(ns.unsigned_abs())),
         Fact::Duration(ns) => Nanos(ns.unsigned_abs()).to_string(),
         Fact::Other(value) => escaped(&value.to_string()),
+        Fact::Whole(value) => escaped(&value.to_string()),
     }
 }
 
@@ -247,6 +248,7 @@ pub fn fact_json(fact: &Fact<'_>) -> Json {
         Fact::Str(text) => (&**text).into(),
         Fact::Duration(ns) => (*ns).into(),
         Fact::Other(value) => serde_json::to_value(value).unwrap_or(Json::Null),
+        Fact::Whole(value) => serde_json::to_value(&**value).unwrap_or(Json::Null),
     }
 }
 

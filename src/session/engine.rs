@@ -8,23 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::SessionError;
-use super::clock::Clock;
+pub use super::calls::Stats;
+use super::calls::{Calls, Prepared};
 use super::control::{Control, StopReason};
 use super::replan::Changes;
-use super::report::Reporter;
+use super::report::Seen;
 use super::target::Target;
-use crate::probe::join::{Ended, Entry, EntrySite, Join, Stack};
 use crate::probe::plan::{Event as RuntimeEvent, Plan, Role};
 use crate::process::ProcessError;
 use crate::process::region::{Installation, SiteBytes};
 use crate::process::tracer::{Ending, Event, Hit, Tracer};
-use crate::record::{Call, End};
-use crate::sink::queue::Sender;
-
-/// With more goroutines than this, those that are parked in traced functions
-/// are looked for before the traps are there; one that returns in between is
-/// taken for running until its next call shows that it is not.
-pub(super) const MANY: u64 = 20_000;
+use crate::record::End;
 
 /// What the user wants of each call.
 #[derive(Debug, Clone, Default)]
@@ -67,48 +61,20 @@ pub enum Outcome {
     Exec,
 }
 
-/// What is kept with an open call.
-pub(super) type Begun = Box<Call>;
-
-/// Numbers for the closing lines.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Stats {
-    /// Stops at sites.
-    pub hits: u64,
-    /// Nanoseconds that threads were held at sites, from report to release.
-    pub held_ns: u64,
-    /// RETs of calls whose entry was not seen.
-    pub unseen: u64,
-    /// Entries of which it could not be told whose they are: lost.
-    pub unattributed: u64,
-}
-
-/// One function's counter for `--max-rate`, and whether it is watched at all.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Rate {
-    pub(super) entries: u64,
-    pub(super) disarmed: bool,
-}
-
 /// One session on one target.
 pub struct Engine {
     pub(super) tracer: Tracer,
-    pub(super) reporter: Reporter,
+    pub(super) calls: Calls,
     pub(super) plan: Arc<Plan>,
     pub(super) options: Options,
-    pub(super) join: Join<Begun>,
-    ended: Vec<Ended<Begun>>,
     /// By the region's numbering: index into [`Plan::sites`].
     pub(super) sites: Vec<usize>,
-    pub(super) rates: Vec<Rate>,
-    /// Goexits under way: while there are any, `runtime.goexit1` is armed.
-    pub(super) goexits: usize,
+    /// Armed while there are Goexits under way.
     pub(super) goexit_done: Option<usize>,
-    pub(super) clock: Clock,
     pub(super) second_began: u64,
-    sender: Arc<Sender>,
+    /// When all was armed, by the session's clock.
+    armed_ns: u64,
     control: Control,
-    stats: Stats,
     pub(super) messages: Vec<String>,
     /// Changes of the plan that another thread asks for.
     pub(super) changes: Option<Changes>,
@@ -119,12 +85,13 @@ impl Engine {
     pub fn arm(
         mut tracer: Tracer,
         target: &Target,
-        plan: Arc<Plan>,
+        prepared: Prepared,
         options: Options,
         start: Start,
-        sender: Arc<Sender>,
         control: Control,
     ) -> Result<Engine, SessionError> {
+        let Prepared { calls, looked } = prepared;
+        let plan = calls.plan.clone();
         let mut messages = Vec::new();
         if tracer.clean_leftover(target.text())? {
             messages
@@ -139,37 +106,27 @@ impl Engine {
                 insn_len: s.insn_len,
             })
             .collect();
-        let reporter = Reporter::new(target, &plan, &options);
         let outcomes = tracer.install(&bytes, target.text(), start == Start::Attached)?;
         let mut engine = Engine {
+            calls,
             sites: Vec::new(),
-            rates: vec![Rate::default(); plan.functions.len()],
-            join: Join::counting_from(options.ids_given),
-            ended: Vec::new(),
-            goexits: 0,
             goexit_done: None,
-            clock: Clock::new(),
             second_began: 0,
-            stats: Stats::default(),
+            armed_ns: 0,
             tracer,
-            reporter,
             plan,
             options,
-            sender,
             control,
             messages,
             changes: None,
         };
         // Once the traps are there, threads that enter wait until they are
-        // attended to: whoever is found inside began before. But looking at very
-        // many goroutines takes longer than those threads may wait.
-        let many = engine.reporter.goroutines(target, engine.tracer.memory()) > MANY;
-        if start == Start::Attached && many {
-            engine.find_running(target, true, &|_| true);
-        }
+        // attended to: whoever is found inside began before.
         engine.arm_sites(target, &outcomes)?;
-        if start == Start::Attached && !many {
-            engine.find_running(target, false, &|_| true);
+        if start == Start::Attached && !looked {
+            engine
+                .calls
+                .find_running(target, engine.tracer.memory(), false, &|_| true);
         }
         Ok(engine)
     }
@@ -240,28 +197,6 @@ impl Engine {
         names.join(", ")
     }
 
-    /// Calls that were running before the traps were there.
-    pub(super) fn find_running(
-        &mut self,
-        target: &Target,
-        doubtful: bool,
-        of: &dyn Fn(usize) -> bool,
-    ) {
-        let wall = self.clock.wall(self.clock.now());
-        let plan = self.plan.clone();
-        let running = self.reporter.running(target, &plan, self.tracer.memory());
-        for found in running.into_iter().filter(|found| of(found.func)) {
-            let mut call = self.reporter.blank(found.func, 0);
-            call.goid = Some(found.goid);
-            call.time_ns = wall;
-            call.since_attach = true;
-            call.conn = found.conn;
-            let stack = Stack::Goroutine(found.goid);
-            self.join
-                .found_running(stack, found.func, found.depth, doubtful, Box::new(call));
-        }
-    }
-
     /// How many sites are armed.
     pub fn armed_sites(&self) -> usize {
         self.tracer
@@ -276,12 +211,12 @@ impl Engine {
 
     /// Numbers so far.
     pub fn stats(&self) -> Stats {
-        self.stats
+        self.calls.stats
     }
 
     /// How many ids calls have been given so far, by earlier sessions too.
     pub fn ids_given(&self) -> u64 {
-        self.join.begun()
+        self.calls.join.begun()
     }
 
     /// How a launched program ended after we let it go, if it has by now.
@@ -298,21 +233,18 @@ impl Engine {
     /// `tell` is given messages for the user as they come.
     /// The second answer is what went wrong in leaving.
     pub fn run(&mut self, tell: &mut dyn FnMut(String)) -> (Outcome, Result<(), ProcessError>) {
+        self.armed_ns = self.calls.clock.now();
         let outcome = self.trace(tell);
         let (end, leave) = match outcome {
             Outcome::Stopped(_) | Outcome::Suspended => (End::Open, true),
             Outcome::Ended(_) | Outcome::Exec => (End::Exit, false),
         };
-        let now = self.clock.now();
+        let now = self.calls.clock.now();
         let left = if leave { self.tracer.leave() } else { Ok(()) };
-        let open = self.join.drain(end, now);
-        self.emit(open);
-        if self.stats.unattributed > 0 {
-            let _ = self.sender.send(crate::record::Record::Gap {
-                lost: self.stats.unattributed,
-                why: "no goroutine",
-            });
-        }
+        let open = self.calls.join.drain(end, now);
+        self.calls.emit_last(open);
+        self.calls
+            .gap(self.calls.stats.unattributed, "no goroutine");
         (outcome, left)
     }
 
@@ -335,12 +267,13 @@ impl Engine {
             }
             match self.tracer.next_event() {
                 Event::Hit(hit) => {
-                    let arrived = self.clock.now();
+                    let arrived = self.calls.clock.now();
                     self.on_hit(&hit, arrived);
                     self.tracer.pass(&hit);
-                    self.stats.hits += 1;
-                    self.stats.held_ns += self.clock.now().saturating_sub(arrived);
-                    self.emit_ended();
+                    let held = self.calls.clock.now().saturating_sub(arrived);
+                    self.calls.stats.hits += 1;
+                    self.calls.stats.held_ns += held;
+                    self.calls.emit_ended();
                 }
                 Event::ThreadGone(_) | Event::Nudged => {}
                 Event::Ended(ending) => return Outcome::Ended(ending),
@@ -355,112 +288,22 @@ impl Engine {
             return;
         };
         for role in &site.roles {
+            let seen = Seen::stopped(&hit.regs, hit.tid, self.tracer.memory());
             match *role {
-                Role::Entry(func) => self.on_entry(&plan, func, hit),
-                Role::Return(func) => self.on_return(func, hit, arrived),
+                Role::Entry(func) => self.calls.on_entry(func, &seen, None),
+                Role::Return(func) => self.calls.on_return(func, &seen, arrived),
                 Role::Event(event) => self.on_event(event, hit, arrived),
             }
         }
     }
 
-    fn on_entry(&mut self, plan: &Plan, func: usize, hit: &Hit) {
-        let Some(trap) = plan.functions.get(func).and_then(|f| f.trap.as_ref().ok()) else {
-            return;
-        };
-        if let Some(rate) = self.rates.get_mut(func) {
-            if rate.disarmed {
-                return;
-            }
-            rate.entries += 1;
-        }
-        let entered = self
-            .reporter
-            .entered(func, &hit.regs, hit.tid, self.tracer.memory());
-        let Some((g, mut call)) = entered else { return };
-        let site = EntrySite {
-            func,
-            branch_target: trap.branch_target,
-            tail_callers: &trap.tail_callers,
-        };
-        let now = self.clock.now();
-        call.time_ns = self.clock.wall(now);
-        let begun = self
-            .join
-            .enter(g.stack, site, g.depth, now, || call, &mut self.ended);
-        match begun {
-            Entry::Began { .. } | Entry::Again => {}
-        }
-    }
-
-    fn on_return(&mut self, func: Option<usize>, hit: &Hit, arrived: u64) {
-        let memory = self.tracer.memory();
-        let Some(g) = self.reporter.g(&hit.regs, memory) else {
-            return;
-        };
-        let before = self.ended.len();
-        let known = self.join.leave(g.stack, g.depth, arrived, &mut self.ended);
-        for ended in self.ended.get_mut(before..).unwrap_or_default() {
-            if ended.end == End::Return {
-                let (func, call) = (ended.call.func, &mut ended.call.data);
-                self.reporter
-                    .returned(func, call, &hit.regs, hit.tid, memory);
-                if call.since_attach {
-                    self.reporter.add_stack(func, call, &hit.regs, &g, memory);
-                }
-            }
-        }
-        if !known && let Some(func) = func {
-            let disarmed = self.rates.get(func).is_some_and(|r| r.disarmed);
-            if disarmed {
-                return;
-            }
-            self.stats.unseen += 1;
-            let mut call = self.reporter.blank(func, hit.tid);
-            call.id = self.join.unseen();
-            call.goid = g.goid();
-            call.since_attach = true;
-            call.time_ns = self.clock.wall(arrived);
-            call.conn = self.reporter.spilled_conn(func, &hit.regs, memory);
-            self.reporter
-                .returned(func, &mut call, &hit.regs, hit.tid, memory);
-            self.reporter
-                .add_stack(func, &mut call, &hit.regs, &g, memory);
-            call.end = End::Return;
-            self.send(call);
-        }
-    }
-
     fn on_event(&mut self, event: RuntimeEvent, hit: &Hit, arrived: u64) {
-        let memory = self.tracer.memory();
+        let seen = Seen::stopped(&hit.regs, hit.tid, self.tracer.memory());
+        self.calls.on_event(event, &seen, arrived);
         match event {
-            RuntimeEvent::Panic | RuntimeEvent::Goexit => {
-                let Some(g) = self.reporter.g(&hit.regs, memory) else {
-                    return;
-                };
-                let goexit = event == RuntimeEvent::Goexit;
-                self.join
-                    .unwinding(g.stack, if goexit { End::Exit } else { End::Panic });
-                if goexit && !self.join.open_on(g.stack).is_empty() {
-                    self.goexits += 1;
-                    self.arm_goexit(true);
-                }
-            }
-            RuntimeEvent::GoexitDone => {
-                let Some(g) = self.reporter.g(&hit.regs, memory) else {
-                    return;
-                };
-                if !self.join.open_on(g.stack).is_empty() {
-                    self.join.stack_gone(g.stack, arrived, &mut self.ended);
-                    self.goexits = self.goexits.saturating_sub(1);
-                    if self.goexits == 0 {
-                        self.arm_goexit(false);
-                    }
-                }
-            }
-            RuntimeEvent::Recovery => {
-                if let Some((stack, below)) = self.reporter.recovered(&hit.regs, memory) {
-                    self.join.recovered(stack, below, arrived, &mut self.ended);
-                }
+            RuntimeEvent::Panic | RuntimeEvent::Recovery => {}
+            RuntimeEvent::Goexit | RuntimeEvent::GoexitDone => {
+                self.arm_goexit(!self.calls.goexits.is_empty());
             }
             RuntimeEvent::Main => {
                 if let Err(error) = self.tracer.install_handler(hit) {
@@ -487,79 +330,21 @@ impl Engine {
         }
     }
 
-    fn emit_ended(&mut self) {
-        if self.ended.is_empty() {
-            return;
-        }
-        let mut ended = std::mem::take(&mut self.ended);
-        self.emit(ended.drain(..));
-        self.ended = ended;
-    }
-
-    pub(super) fn emit(&mut self, ended: impl IntoIterator<Item = Ended<Begun>>) {
-        for one in ended {
-            // What `--slow` has told of is still as it was told.
-            if one.end == End::Open && one.call.reported {
-                continue;
-            }
-            let mut call = *one.call.data;
-            call.id = one.call.id;
-            call.parent = one.call.parent;
-            call.dur_ns = one.call.began_ns.map(|b| one.at_ns.saturating_sub(b));
-            if call.since_attach {
-                call.time_ns = self.clock.wall(one.at_ns);
-            }
-            call.end = one.end;
-            self.send(unfinished(call));
-        }
-    }
-
-    fn send(&self, call: Call) {
-        // A full queue counts what it drops, and tells the reader.
-        let _ = self
-            .sender
-            .send(crate::record::Record::Call(Box::new(call)));
-    }
-
     fn tick(&mut self) {
-        let now = self.clock.now();
-        self.clock.adjust();
+        let now = self.calls.clock.now();
+        self.calls.clock.adjust();
         if self
             .options
             .limit
-            .is_some_and(|limit| now >= limit.as_nanos() as u64)
+            .is_some_and(|limit| now.saturating_sub(self.armed_ns) >= limit.as_nanos() as u64)
         {
             self.control.stop(StopReason::Time);
         }
         if let Some(slow) = self.options.slow {
-            self.report_slow(now, slow);
+            self.calls.report_slow(now, slow);
         }
         if now.saturating_sub(self.second_began) >= 1_000_000_000 {
             self.check_rates(now);
         }
     }
-
-    fn report_slow(&mut self, now: u64, slow: Duration) {
-        let before = now.saturating_sub(slow.as_nanos() as u64);
-        let mut slow_calls = Vec::new();
-        self.join.take_slow(before, |open, _| {
-            let mut call = (*open.data).clone();
-            call.id = open.id;
-            call.parent = open.parent;
-            call.dur_ns = open.began_ns.map(|b| now.saturating_sub(b));
-            call.end = End::Open;
-            slow_calls.push(unfinished(call));
-        });
-        for call in slow_calls {
-            self.send(call);
-        }
-    }
-}
-
-/// What was to be read has not been read, unless the call returned.
-fn unfinished(mut call: Call) -> Call {
-    if call.end != End::Return && call.payload.as_ref().is_some_and(|p| p.bytes.is_empty()) {
-        call.payload = None;
-    }
-    call
 }

@@ -1,14 +1,19 @@
 //! The engine: owns process, image and probes on one tracer thread.
 //!
 //! Who lives here: [`target`] (what is known of a process before it is touched),
-//! [`engine`] (the loop from hit to record), [`control`] (how other threads ask
-//! it to stop), an engine on a thread of its own ([`live`]) and changes of its
-//! plan while it runs (`replan`), the clock, and looks at goroutines without a tracer ([`look`]). Nobody here knows terminals. Allowed in: repl, cli.
+//! [`engine`] (the loop from hit to record), [`jump`] (the same by jumps into
+//! generated code), `calls` (from what was seen to records), [`control`] (how
+//! other threads ask it to stop), an engine on a thread of its own ([`live`]) and
+//! changes of its plan while it runs (`replan`), the clock, and looks at
+//! goroutines without a tracer ([`look`]). Nobody here knows terminals. Allowed
+//! in: repl, cli.
 
 mod adapters;
+mod calls;
 mod clock;
 pub mod control;
 pub mod engine;
+pub mod jump;
 pub mod live;
 pub mod look;
 mod rates;
@@ -19,8 +24,10 @@ mod spill;
 pub mod target;
 mod values;
 
+pub use calls::Prepared;
 pub use control::{Control, StopReason};
 pub use engine::{Engine, Options, Outcome, Start, Stats};
+pub use jump::{JumpEngine, NoJumps};
 pub use live::{Ended, Live, Said};
 pub use replan::Armed;
 pub use target::Target;
@@ -54,6 +61,9 @@ pub enum SessionError {
     /// Everything that matched was refused.
     #[error("nothing that matches can be armed:\n{0}")]
     NothingArmed(String),
+    /// It cannot be done by jumps.
+    #[error("--fire jump is not possible: {0}")]
+    NoJumps(#[from] NoJumps),
     /// The goroutines.
     #[error(transparent)]
     Goroutines(#[from] crate::golang::gs::GsError),

@@ -8,8 +8,8 @@ impl Engine {
         let seconds = now.saturating_sub(self.second_began) as f64 / 1e9;
         self.second_began = now;
         let max = self.options.max_rate;
-        for func in 0..self.rates.len() {
-            let Some(rate) = self.rates.get_mut(func) else {
+        for func in 0..self.calls.rates.len() {
+            let Some(rate) = self.calls.rates.get_mut(func) else {
                 continue;
             };
             let per_second = std::mem::take(&mut rate.entries) as f64 / seconds;
@@ -29,6 +29,19 @@ impl Engine {
             let Some(site) = plan.sites.get(site) else {
                 continue;
             };
+            // Where a call of another function ends that jumped to this one, its
+            // RETs are still looked at.
+            let ends_others = plan.functions.get(func).is_some_and(|f| {
+                let callers = f.trap.as_ref().map(|t| &*t.tail_callers);
+                callers
+                    .unwrap_or_default()
+                    .iter()
+                    .any(|caller| self.calls.rates.get(*caller).is_some_and(|r| !r.disarmed))
+            });
+            let is_entry = site.roles.iter().any(|r| matches!(r, Role::Entry(_)));
+            if ends_others && !is_entry {
+                continue;
+            }
             let only_this = site
                 .roles
                 .iter()
@@ -38,8 +51,8 @@ impl Engine {
             }
         }
         // Nobody will see how they end, nor may they be mistaken for unwound.
-        let open = self.join.take_function(func, self.clock.now());
-        self.emit(open);
+        let open = self.calls.join.take_function(func, self.calls.clock.now());
+        self.calls.emit(open);
         if let Some(f) = plan.functions.get(func) {
             self.messages.push(format!(
                 "{} was called {per_second:.0} times a second, more than --max-rate {max}: disarmed",

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use super::SessionError;
-use super::engine::{Engine, MANY, Options};
+use super::engine::{Engine, Options};
 use super::report::Reporter;
 use super::target::Target;
 use crate::probe::plan::{Event, Plan, Role};
@@ -74,28 +74,26 @@ impl Engine {
             .on
             .iter()
             .enumerate()
-            .map(|(func, on)| *on && self.rates.get(func).is_none_or(|r| r.disarmed))
+            .map(|(func, on)| *on && self.calls.rates.get(func).is_none_or(|r| r.disarmed))
             .collect();
-        self.plan = change.plan;
-        self.reporter = change.reporter;
+        self.plan = change.plan.clone();
+        self.calls.plan = change.plan;
+        self.calls.reporter = change.reporter;
         let ids_given = self.options.ids_given;
         self.options = Options {
             ids_given,
             ..change.options
         };
-        self.rates
+        self.calls
+            .rates
             .resize_with(self.plan.functions.len(), Default::default);
         self.renumber(target);
         self.give_up(&change.on);
-        let many = self.reporter.goroutines(target, self.tracer.memory()) > MANY;
         let is_fresh = |func: usize| fresh.get(func).copied().unwrap_or(false);
-        if many {
-            self.find_running(target, true, &is_fresh);
-        }
+        // Looking before arming takes nobody's time but ours.
+        self.calls
+            .find_running(target, self.tracer.memory(), true, &is_fresh);
         self.arm_wanted(&change.on)?;
-        if !many {
-            self.find_running(target, false, &is_fresh);
-        }
         let refused = outcomes
             .iter()
             .enumerate()
@@ -137,16 +135,16 @@ impl Engine {
     /// Functions that are watched no longer: nobody will see how their open
     /// calls end, so they are told as open now.
     fn give_up(&mut self, on: &[bool]) {
-        for func in 0..self.rates.len() {
+        for func in 0..self.calls.rates.len() {
             let on = on.get(func).copied().unwrap_or(false);
-            let Some(rate) = self.rates.get_mut(func) else {
+            let Some(rate) = self.calls.rates.get_mut(func) else {
                 continue;
             };
             let was_on = !rate.disarmed;
             rate.disarmed = !on;
             if was_on && !on {
-                let open = self.join.take_function(func, self.clock.now());
-                self.emit(open);
+                let open = self.calls.join.take_function(func, self.calls.clock.now());
+                self.calls.emit(open);
             }
         }
     }
@@ -163,7 +161,7 @@ impl Engine {
                 continue;
             };
             if Some(slot) == self.goexit_done {
-                if self.goexits > 0 {
+                if !self.calls.goexits.is_empty() {
                     self.tracer.arm(slot)?;
                 }
                 continue;

@@ -13,12 +13,14 @@ use super::target::Target;
 use super::values::{At, Values, int_registers};
 use crate::addr::LiveAddr;
 use crate::arch::abi::Abi;
+use crate::arch::jump::Capture;
 use crate::golang::errors::ErrorReader;
 use crate::golang::family::{Family, Flow, Receiver, family_of};
 use crate::golang::globals::Globals;
 use crate::golang::layout::Layouts;
 use crate::golang::net::{ConnFacts, ConnReader};
 use crate::memory::{Memory, Piece};
+use crate::probe::decode::Decoder;
 use crate::probe::join::Stack;
 use crate::probe::plan::Plan;
 use crate::process::ProcessMemory;
@@ -45,6 +47,37 @@ impl GInfo {
         match self.stack {
             Stack::Goroutine(id) => Some(id),
             Stack::System(_) => None,
+        }
+    }
+}
+
+/// What is to be seen at a site: by a thread that waits there, or by a record
+/// that it has left.
+pub(super) struct Seen<'a> {
+    /// Its registers; `rip` is the site's address.
+    pub regs: &'a Regs,
+    /// The thread; 0 where that is not known.
+    pub tid: i32,
+    /// Memory as it was, as far as that is known.
+    pub memory: &'a dyn Memory,
+    /// The goroutine, when it is known already.
+    pub g: Option<GInfo>,
+    /// X0 to X15, when they are known already.
+    pub floats: Option<[[u8; 16]; 16]>,
+    /// The connection of the receiver, when it is known already.
+    pub conn: Option<&'a Conn>,
+}
+
+impl<'a> Seen<'a> {
+    /// By a thread that waits.
+    pub fn stopped(regs: &'a Regs, tid: i32, memory: &'a dyn Memory) -> Seen<'a> {
+        Seen {
+            regs,
+            tid,
+            memory,
+            g: None,
+            floats: None,
+            conn: None,
         }
     }
 }
@@ -168,7 +201,11 @@ impl Reporter {
 
     /// The goroutine of a stopped thread: by R14, which compiled code keeps,
     /// else by the thread's own variable.
-    pub fn g(&self, regs: &Regs, memory: &ProcessMemory) -> Option<GInfo> {
+    pub fn g(&self, seen: &Seen<'_>) -> Option<GInfo> {
+        if seen.g.is_some() {
+            return seen.g;
+        }
+        let (regs, memory) = (seen.regs, seen.memory);
         let mut head = [0; G_HEAD];
         if memory.read(LiveAddr(regs.r14), &mut head).is_ok()
             && let Some(g) = self.parse_g(regs.r14, &head, regs.rsp)
@@ -178,7 +215,7 @@ impl Reporter {
         self.g_by_tls(regs, memory)
     }
 
-    fn g_by_tls(&self, regs: &Regs, memory: &ProcessMemory) -> Option<GInfo> {
+    fn g_by_tls(&self, regs: &Regs, memory: &dyn Memory) -> Option<GInfo> {
         let at = regs.fs_base.wrapping_add_signed(self.globals.g_tls?);
         let g = memory.read_u64(LiveAddr(at)).ok()?;
         let mut head = [0; G_HEAD];
@@ -210,31 +247,42 @@ impl Reporter {
         })
     }
 
+    /// The connection that a function is called on.
+    pub fn receiver(&mut self, func: usize, seen: &Seen<'_>) -> Option<Conn> {
+        let (register, kind) = self.family(func)?.receiver?;
+        let words = [int(seen.regs, register), int(seen.regs, register + 1)];
+        let facts = self
+            .conns
+            .facts(seen.memory, &self.types, kind, words, &mut []);
+        Some(conn(&facts.ok()?))
+    }
+
     /// A function is entered: whose call it is, and what is known of it now.
-    pub fn entered(
-        &mut self,
-        func: usize,
-        regs: &Regs,
-        tid: i32,
-        memory: &ProcessMemory,
-    ) -> Option<(GInfo, Box<Call>)> {
-        let mut call = Box::new(self.blank(func, tid));
+    pub fn entered(&mut self, func: usize, seen: &Seen<'_>) -> Option<(GInfo, Box<Call>)> {
+        let (regs, memory) = (seen.regs, seen.memory);
+        let mut call = Box::new(self.blank(func, seen.tid));
         let function = self.functions.get(func)?;
         let family = function.family.filter(|_| function.abi == Abi::Internal);
         let mut head = [0; G_HEAD];
         let mut g_read = false;
-        if let Some((register, kind)) = family.and_then(|f| f.receiver) {
+        if let Some(known) = seen.conn {
+            call.conn = Some(known.clone());
+        } else if let Some((register, kind)) = family.and_then(|f| f.receiver) {
             let words = [int(regs, register), int(regs, register + 1)];
-            let mut extra = [Piece {
+            let mut with_g = [Piece {
                 at: LiveAddr(regs.r14),
                 into: &mut head,
                 ok: false,
             }];
+            let extra: &mut [Piece<'_>] = match seen.g {
+                Some(_) => &mut [],
+                None => &mut with_g,
+            };
             let facts = self
                 .conns
-                .facts(memory, &self.types, kind, words, &mut extra)
+                .facts(memory, &self.types, kind, words, extra)
                 .ok()?;
-            g_read = extra.iter().all(|p| p.ok);
+            g_read = seen.g.is_none() && with_g.iter().all(|p| p.ok);
             call.conn = Some(conn(&facts));
         }
         let from_r14 = if g_read {
@@ -244,14 +292,12 @@ impl Reporter {
         };
         let g = match from_r14 {
             Some(g) => g,
-            None => self.g(regs, memory)?,
+            None => self.g(seen)?,
         };
         call.goid = g.goid();
-        self.add_stack(func, &mut call, regs, &g, memory);
+        self.add_stack(func, &mut call, seen, &g);
         let at = At {
-            regs,
-            tid,
-            memory,
+            seen,
             types: &self.types,
             errors: &self.errors,
         };
@@ -277,44 +323,30 @@ impl Reporter {
 
     /// Fills in the stack, where one is wanted. The return address lies at the
     /// same place at a RET: it serves for calls whose entry was not seen.
-    pub fn add_stack(
-        &mut self,
-        func: usize,
-        call: &mut Call,
-        regs: &Regs,
-        g: &GInfo,
-        memory: &ProcessMemory,
-    ) {
+    pub fn add_stack(&mut self, func: usize, call: &mut Call, seen: &Seen<'_>, g: &GInfo) {
         let frames = self.frames_of.get(func).copied().unwrap_or(self.frames);
         if frames > 0 {
-            call.stack = self.stacks.at(memory, (regs.rip, regs.rsp, g.hi), frames);
+            let at = (seen.regs.rip, seen.regs.rsp, g.hi);
+            call.stack = self.stacks.at(seen.memory, at, frames);
         }
     }
 
-    fn first_bytes(&self, memory: &ProcessMemory, at: u64, len: u64) -> Vec<u8> {
+    fn first_bytes(&self, memory: &dyn Memory, at: u64, len: u64) -> Vec<u8> {
         let take = usize::try_from(len).unwrap_or(usize::MAX).min(self.payload);
         memory.read_vec(LiveAddr(at), take).unwrap_or_default()
     }
 
     /// A function returned: its results.
-    pub fn returned(
-        &mut self,
-        func: usize,
-        call: &mut Call,
-        regs: &Regs,
-        tid: i32,
-        memory: &ProcessMemory,
-    ) {
+    pub fn returned(&mut self, func: usize, call: &mut Call, seen: &Seen<'_>) {
+        let (regs, memory) = (seen.regs, seen.memory);
         let Some(function) = self.functions.get(func) else {
             return;
         };
         if call.since_attach {
-            call.tid = tid;
+            call.tid = seen.tid;
         }
         let at = At {
-            regs,
-            tid,
-            memory,
+            seen,
             types: &self.types,
             errors: &self.errors,
         };
@@ -355,7 +387,7 @@ impl Reporter {
 
     /// `runtime.recovery` is entered on g0 with the goroutine in RAX: whose
     /// stack is cut, and below which depth.
-    pub fn recovered(&self, regs: &Regs, memory: &ProcessMemory) -> Option<(Stack, Option<u64>)> {
+    pub fn recovered(&self, regs: &Regs, memory: &dyn Memory) -> Option<(Stack, Option<u64>)> {
         let g = &self.layouts.g;
         let at = LiveAddr(regs.rax);
         let hi = memory.read_u64(at.offset(g.stack_hi)).ok()?;
@@ -363,8 +395,7 @@ impl Reporter {
         let sp = match self.recovered_sp? {
             RecoveredSp::Sigcode { at: offset } => memory.read_u64(at.offset(offset)).ok(),
             RecoveredSp::Panic { sp } => {
-                // g._panic: the fifth word since Go 1.2 (runtime2.go).
-                let panic = memory.read_addr(at.offset(32)).ok()?;
+                let panic = memory.read_addr(at.offset(g.panic)).ok()?;
                 memory.read_u64(panic.offset(sp)).ok()
             }
         };
@@ -372,6 +403,50 @@ impl Reporter {
             .and_then(|sp| hi.checked_sub(sp))
             .filter(|d| *d < 1 << 32);
         Some((Stack::Goroutine(goid), below))
+    }
+
+    /// What [`Reporter::recovered`] reads, for those who must say so before.
+    pub fn recovery_reads(&self) -> Vec<Capture> {
+        let g = &self.layouts.g;
+        let near = |offset: u64| i32::try_from(offset).unwrap_or(0);
+        let chain = |hops: &[u64], fields: &[u64]| Capture::Chain {
+            from: 0,
+            hops: hops.iter().map(|o| near(*o)).collect(),
+            fields: fields.iter().map(|o| near(*o)).collect(),
+        };
+        match self.recovered_sp {
+            Some(RecoveredSp::Sigcode { at }) => vec![chain(&[], &[g.stack_hi, g.goid, at])],
+            Some(RecoveredSp::Panic { sp }) => {
+                vec![chain(&[], &[g.stack_hi, g.goid]), chain(&[g.panic], &[sp])]
+            }
+            None => vec![chain(&[], &[g.stack_hi, g.goid])],
+        }
+    }
+
+    /// What is known by name of a function, if it keeps Go's own convention.
+    pub fn family(&self, func: usize) -> Option<Family> {
+        let function = self.functions.get(func)?;
+        function.family.filter(|_| function.abi == Abi::Internal)
+    }
+
+    /// Where a function's own code has put its receiver, from argp.
+    pub fn spill(&self, func: usize) -> Option<u64> {
+        self.functions.get(func)?.spill
+    }
+
+    /// How a function's values are read.
+    pub fn decoder(&self, func: usize) -> Option<&Decoder> {
+        self.values.decoder(func)
+    }
+
+    /// Struct layouts.
+    pub fn layouts(&self) -> &Layouts {
+        &self.layouts
+    }
+
+    /// Where the runtime's variables lie.
+    pub fn globals(&self) -> &Globals {
+        &self.globals
     }
 
     /// How many goroutines there are or were.
@@ -419,12 +494,8 @@ impl Reporter {
 
     /// The connection of a call whose entry was not seen: its receiver, from
     /// where the function's own code has put it.
-    pub fn spilled_conn(
-        &mut self,
-        func: usize,
-        regs: &Regs,
-        memory: &ProcessMemory,
-    ) -> Option<Conn> {
+    pub fn spilled_conn(&mut self, func: usize, seen: &Seen<'_>) -> Option<Conn> {
+        let (regs, memory) = (seen.regs, seen.memory);
         let function = self.functions.get(func)?;
         let (register, kind) = function.family?.receiver?;
         let spill = function.spill.filter(|_| register == 0)?;

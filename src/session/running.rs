@@ -41,7 +41,7 @@ impl Stacks {
     /// entered first. `hi` bounds the stack.
     pub fn at(
         &mut self,
-        memory: &ProcessMemory,
+        memory: &dyn Memory,
         (pc, sp, hi): (u64, u64, u64),
         limit: usize,
     ) -> Vec<Frame> {

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::adapters::{FileMemory, LiveTypes};
+use super::report::Seen;
 use super::target::Target;
 use crate::addr::{Bias, LiveAddr};
 use crate::arch::abi::Abi;
@@ -16,7 +17,6 @@ use crate::image::types::{MapKind, TypeTable};
 use crate::image::{Function, Image};
 use crate::probe::decode::{Decoder, Origin, Registers};
 use crate::probe::plan::Plan;
-use crate::process::ProcessMemory;
 use crate::record::ErrorValue;
 use crate::sys::{Regs, ptrace};
 use crate::value::{Limits, Program, Value};
@@ -156,13 +156,14 @@ impl Values {
         let shallow = self.shallow.get(func).copied().unwrap_or(false);
         read(&Origin {
             registers: Registers {
-                ints: int_registers(hit.regs),
-                floats: floats
-                    .then(|| ptrace::vector_registers(hit.tid).ok())
-                    .flatten(),
+                ints: int_registers(hit.seen.regs),
+                floats: hit.seen.floats.or_else(|| {
+                    let asked = floats && hit.seen.tid != 0;
+                    asked.then(|| ptrace::vector_registers(hit.seen.tid).ok())?
+                }),
             },
-            argp: LiveAddr(hit.regs.rsp.wrapping_add(8)),
-            memory: hit.memory,
+            argp: LiveAddr(hit.seen.regs.rsp.wrapping_add(8)),
+            memory: hit.seen.memory,
             types,
             limits: if shallow { &self.none } else { &self.full },
             runtime: &program,
@@ -181,11 +182,9 @@ pub fn value_names(target: &Target, plan: &Plan) -> (Vec<Arc<str>>, Vec<Arc<str>
     )
 }
 
-/// A thread that waits at a site.
+/// What is seen at a site, and what is known to understand it.
 pub(super) struct At<'a> {
-    pub regs: &'a Regs,
-    pub tid: i32,
-    pub memory: &'a ProcessMemory,
+    pub seen: &'a Seen<'a>,
     pub types: &'a LiveTypes,
     pub errors: &'a RefCell<ErrorReader>,
 }
@@ -196,7 +195,7 @@ impl At<'_> {
         let read = self
             .errors
             .borrow_mut()
-            .text(self.memory, self.types, itab, data, &mut []);
+            .text(self.seen.memory, self.types, itab, data, &mut []);
         match read {
             Ok(None) => ErrorValue::Nil,
             Ok(Some(e)) => ErrorValue::Text {

@@ -57,7 +57,8 @@ pub enum Shared<T> {
 }
 
 impl<T: PartialEq> Shared<T> {
-    fn add(&mut self, value: T) {
+    /// One more of the group has this.
+    pub fn add(&mut self, value: T) {
         *self = match std::mem::take(self) {
             Shared::Empty => Shared::Same(value),
             Shared::Same(known) if known == value => Shared::Same(known),
@@ -109,7 +110,7 @@ pub struct Group {
 
 impl Group {
     fn add(&mut self, one: &Entry) {
-        if self.count == 0 {
+        if self.count == 0 || one.goid < self.first {
             self.first = one.goid;
         }
         self.count += one.count;
@@ -144,12 +145,16 @@ pub fn other_end(one: &Entry) -> Option<&Endpoint> {
     remote.filter(|r| !r.is_unnamed())
 }
 
-/// Groups of those that `wanted` says yes to, largest first; equal ones in the
-/// order of their first goroutines.
-pub fn groups(survey: &Survey, by: By, wanted: &dyn Fn(&Entry) -> bool) -> Vec<Group> {
+/// Groups of `chosen`, largest first; equal ones in the order of their lowest
+/// numbers.
+pub fn groups<'a>(
+    survey: &Survey,
+    by: By,
+    chosen: impl IntoIterator<Item = &'a Entry>,
+) -> Vec<Group> {
     let mut index: HashMap<Key, usize> = HashMap::new();
     let mut groups: Vec<Group> = Vec::new();
-    for one in survey.goroutines.iter().filter(|e| wanted(e)) {
+    for one in chosen {
         let at = *index.entry(key(survey, by, one)).or_insert_with(|| {
             groups.push(Group::default());
             groups.len() - 1

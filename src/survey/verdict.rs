@@ -12,6 +12,9 @@ use crate::golang::gs::Status;
 /// Fewer than this many goroutines that do the same are no verdict.
 const FEW: usize = 10;
 
+/// Waiting for one lock are told of when they are one in so many.
+pub const LOCKED_SHARE: usize = 4;
+
 /// The lock that most goroutines wait for, and how many do.
 pub fn busiest_lock(survey: &Survey) -> Option<(Lock, u64, usize)> {
     let mut waiting: HashMap<(Lock, u64), usize> = HashMap::new();
@@ -60,7 +63,7 @@ fn stuck(survey: &Survey) -> Option<String> {
 /// Many wait for one lock.
 fn locked(survey: &Survey) -> Option<String> {
     let (lock, at, count) = busiest_lock(survey)?;
-    if count < FEW || count * 4 < survey.total() {
+    if count < FEW || count * LOCKED_SHARE < survey.total() {
         return None;
     }
     let waiting = |e: &&Entry| matches!(e.blocked_on.as_deref(), Some(BlockedOn::Lock(l, a)) if (*l, *a) == (lock, at));

@@ -1,21 +1,30 @@
 //! The only room with `unsafe`: thin, safe wrappers of what the kernel offers.
 //!
 //! Who lives here: ptrace requests, wait status, process_vm_readv, signals,
-//! spawning, mapping files. Nobody here knows Go or symbols.
+//! spawning, mapping files, the time stamp counter. Nobody here knows Go or symbols.
 //! Every room may come in; ptrace itself is for `process/` on the tracer thread.
 #![allow(unsafe_code)]
 
 mod mapfile;
 pub mod ptrace;
+mod shared;
 pub mod signals;
 pub mod spawn;
+pub mod tsc;
 pub mod vm;
 pub mod wait;
 
 pub use mapfile::{Mapped, map_file};
+pub use shared::{Shared, map_shared};
 
 /// General purpose registers of a stopped thread (`struct user_regs_struct`).
 pub type Regs = libc::user_regs_struct;
+
+/// Registers that are all 0.
+pub fn no_registers() -> Regs {
+    // SAFETY: user_regs_struct is a plain struct of integers, for which 0 is valid.
+    unsafe { std::mem::zeroed() }
+}
 
 /// The kernel's id of the calling thread (gettid(2)).
 pub fn thread_id() -> i32 {

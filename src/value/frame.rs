@@ -53,6 +53,10 @@ pub struct Variable {
 pub struct FrameVariables {
     /// Function, file, line.
     pub source: SourceFrame,
+    /// Its place in the code.
+    pub pc: ScopePc,
+    /// Bodies that are inlined inside it at that place.
+    pub depth: usize,
     /// False where DWARF does not know the function (assembly).
     pub known: bool,
     /// Parameters and results first, as the source has them.
@@ -129,24 +133,13 @@ impl Variables<'_> {
             }
             out.push(FrameVariables {
                 source,
+                pc: at.pc,
+                depth: out.len(),
                 known: found.is_some(),
                 variables,
             });
         }
         out
-    }
-
-    /// A package-level variable or constant by its full name, or by package
-    /// name and name where one package has that name (`http.DefaultClient`).
-    pub fn package_variable(&self, name: &str) -> Option<Variable> {
-        let found = self.dwarf.package_name_of(name).or_else(|| {
-            let (package, rest) = name.split_once('.')?;
-            let paths = self.dwarf.packages_named(package);
-            let names = paths.iter().map(|path| format!("{path}.{rest}"));
-            let mut all = names.filter_map(|full| self.dwarf.package_name_of(&full));
-            all.next().filter(|_| all.next().is_none())
-        })?;
-        Some(self.of_package(name, found))
     }
 
     /// All package-level variables and constants whose full name `matches`.
@@ -158,7 +151,8 @@ impl Variables<'_> {
             .collect()
     }
 
-    fn of_package(&self, name: &str, what: PackageName) -> Variable {
+    /// A package-level variable or constant as a variable named `name`.
+    pub fn of_package(&self, name: &str, what: PackageName) -> Variable {
         let (ty, held) = match what {
             PackageName::Variable(v) => (v.ty, Held::At(self.bias.live(v.at))),
             PackageName::Constant(c) => {
@@ -286,7 +280,7 @@ pub struct FrameValues {
 
 impl Variables<'_> {
     /// Loads all of a frame's variables.
-    pub fn load_frame(&self, frame: FrameVariables) -> FrameValues {
+    pub fn load_frame(&self, frame: &FrameVariables) -> FrameValues {
         let load = |v: &Variable| NamedValue {
             name: Arc::clone(&v.name),
             role: v.role.as_str(),
@@ -297,7 +291,7 @@ impl Variables<'_> {
         };
         FrameValues {
             values: frame.variables.iter().map(load).collect(),
-            source: frame.source,
+            source: frame.source.clone(),
             known: frame.known,
         }
     }

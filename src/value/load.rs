@@ -478,7 +478,7 @@ impl Loader<'_> {
         };
         let value = match ctx.through(dynamic.types) {
             None => Value::Elided,
-            Some(inner) if pointer_shaped(dynamic.ty, dynamic.types, 8) => {
+            Some(inner) if is_pointer_shaped(dynamic.ty, dynamic.types, 8) => {
                 self.value(dynamic.ty, &data.to_le_bytes(), inner)
             }
             Some(inner) => self.load_at(dynamic.ty, LiveAddr(data), inner),
@@ -520,8 +520,13 @@ impl Loader<'_> {
     }
 }
 
-/// Kept in an interface's data word itself (cmd/compile types.IsDirectIface).
-fn pointer_shaped(id: TypeId, types: &dyn TypeTable, levels: u32) -> bool {
+/// True for a type whose values an interface keeps in its data word itself
+/// (cmd/compile types.IsDirectIface).
+pub fn pointer_shaped(id: TypeId, types: &dyn TypeTable) -> bool {
+    is_pointer_shaped(id, types, 8)
+}
+
+fn is_pointer_shaped(id: TypeId, types: &dyn TypeTable, levels: u32) -> bool {
     let Some(levels) = levels.checked_sub(1) else {
         return false;
     };
@@ -532,9 +537,9 @@ fn pointer_shaped(id: TypeId, types: &dyn TypeTable, levels: u32) -> bool {
         | TypeKind::Map { .. }
         | TypeKind::Chan(_)
         | TypeKind::Func => true,
-        TypeKind::Array { elem, len: 1 } => pointer_shaped(*elem, types, levels),
+        TypeKind::Array { elem, len: 1 } => is_pointer_shaped(*elem, types, levels),
         TypeKind::Struct(fields) => match fields.as_slice() {
-            [only] => pointer_shaped(only.ty, types, levels),
+            [only] => is_pointer_shaped(only.ty, types, levels),
             _ => false,
         },
         _ => false,

@@ -27,7 +27,7 @@ mod tests;
 
 pub use escape::{escaped, push_escaped, quoted};
 pub use given::{Dynamic, ErrorText, ErrorWords, Limits, NoRuntime, Place, RuntimeTypes};
-pub use load::{find_key, load, load_all, preload};
+pub use load::{find_key, load, load_all, pointer_shaped, preload};
 pub use program::Program;
 
 use std::sync::Arc;

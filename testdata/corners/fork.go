@@ -58,25 +58,6 @@ func forkInChild(fd int) int {
 //go:nosplit
 func childTick(n int) int { return n + 1 }
 
-// execve runs this program again, whatever other threads are at.
-func execve() error {
-	path, err := syscall.BytePtrFromString("/proc/self/exe")
-	if err != nil {
-		return err
-	}
-	args, err := syscall.SlicePtrFromStrings(os.Args)
-	if err != nil {
-		return err
-	}
-	env, err := syscall.SlicePtrFromStrings(os.Environ())
-	if err != nil {
-		return err
-	}
-	_, _, errno := syscall.RawSyscall(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(path)),
-		uintptr(unsafe.Pointer(&args[0])), uintptr(unsafe.Pointer(&env[0])))
-	return errno
-}
-
 func reap() int {
 	childTick(0)
 	syscall.Write(childReads[1], []byte{1})

@@ -18,9 +18,9 @@
 //	vfork       (cgo) a vfork child that does not exec, its parent waits: "vfork"
 //	unvfork     lets that child end: its exit status
 //	leave       the first thread ends, the others go on
-//	again       this program again, by syscall.Exec
-//	execve      the same by the bare system call: syscall.Exec waits for threads
-//	            that are just being started, and a tracer may hold those
+//	again       this program again, by execve
+//	execwhen F  (cgo) the same, once the file F is there: by a thread of C, which
+//	            needs nothing of Go's scheduler, whose threads a tracer may hold
 //	filter      mmap with PROT_EXEC fails from now on (seccomp)
 package main
 
@@ -121,8 +121,8 @@ func run(word, rest string) {
 	case "again":
 		err := syscall.Exec("/proc/self/exe", os.Args, os.Environ())
 		say("again", err.Error())
-	case "execve":
-		say("execve", execve().Error())
+	case "execwhen":
+		say("execwhen", execWhen(rest))
 	case "filter":
 		say("filter", filter())
 	case "ping":

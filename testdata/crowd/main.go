@@ -1,8 +1,9 @@
 // Crowd parks as many goroutines as it is told, in several ways, and measures
 // by how much a 1 ms ticker comes late meanwhile.
 //
-//	crowd N
+//	crowd N [quiet]
 //
+// Quiet, it has no ticker: nothing runs until it is asked.
 // Some 500 of them wait for pipes and loopback connections, the others for
 // channels, a select, mutexes and the end of a sleep. It answers lines on its
 // standard input: count, ticker.
@@ -199,7 +200,9 @@ func main() {
 	// A collection notes since when they wait.
 	runtime.GC()
 	ticker := &lateness{}
-	go ticker.run()
+	if len(os.Args) == 2 {
+		go ticker.run()
+	}
 	say("ready", kinds)
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {

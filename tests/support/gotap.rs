@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -25,6 +26,21 @@ pub fn command(args: &[&str]) -> Command {
         .env_remove("GOTAP_TEST_DIE_AT")
         .stdin(Stdio::null());
     command
+}
+
+/// How traces fire that do not say it themselves: a test file may set it, or
+/// `GOTAP_TEST_FIRE` for all.
+static FIRE: OnceLock<&str> = OnceLock::new();
+
+/// All traces of this test file fire so.
+pub fn fire(how: &'static str) {
+    let set = FIRE.get_or_init(|| how);
+    assert_eq!(*set, how, "one way a test file");
+}
+
+fn firing() -> Option<String> {
+    let asked = std::env::var("GOTAP_TEST_FIRE").ok();
+    FIRE.get().map(|how| (*how).to_owned()).or(asked)
 }
 
 /// Runs `gotap` to its end; what it wrote and how it ended.
@@ -78,6 +94,10 @@ impl Gotap {
         args.extend(patterns);
         args.extend(["-o", "json", "-p", &pid]);
         args.extend(more);
+        let firing = firing();
+        if let Some(how) = &firing {
+            args.extend(["--fire", how]);
+        }
         let mut gotap = Gotap::spawn(command(&args));
         gotap.armed();
         gotap

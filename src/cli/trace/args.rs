@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 
+use super::firing::Fire;
 use crate::image::pattern::Limits;
 
 /// Arguments of `gotap trace`.
@@ -58,6 +59,14 @@ pub struct TraceArgs {
     /// it needs a trap.
     #[arg(long, conflicts_with = "list", help_heading = "Which calls")]
     pub plan: bool,
+    /// How calls are noticed
+    ///
+    /// A trap stops the thread for gotap to look at it. A jump leads into
+    /// generated code in the program itself, which writes a record and goes on:
+    /// some hundred times faster, and gotap lets go of the program meanwhile.
+    /// See below.
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = Fire::Trap, help_heading = "Which calls")]
+    pub fire: Fire,
     /// Stop after so many calls
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "How long")]
     pub count: Option<u64>,

@@ -36,7 +36,7 @@ use crate::addr::ImageAddr;
 use crate::image::types::{MapKind, Type, TypeId};
 
 pub use locate::{LocateError, MachineFrame, Part, Source};
-pub use names::short_type_name;
+pub use names::{package_of, short_type_name};
 pub use package::{Constant, PackageName};
 pub use scope::{Expression, Local, Role, ScopeFrame, ScopePc};
 pub use signature::fits;

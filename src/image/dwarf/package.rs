@@ -74,6 +74,22 @@ impl Dwarf {
         found
     }
 
+    /// The same of one package, by its import path.
+    pub fn package_names_in(
+        &self,
+        package: &str,
+        matches: &dyn Fn(&str) -> bool,
+    ) -> Vec<(String, PackageName)> {
+        let mut found = Vec::new();
+        for unit in self.units.named(package) {
+            self.walk_names(unit, matches, &mut |name, what| {
+                found.push((name.to_owned(), what));
+                true
+            });
+        }
+        found
+    }
+
     /// Shows what a unit declares until `see` says false.
     fn walk_names(
         &self,

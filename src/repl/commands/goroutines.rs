@@ -126,9 +126,8 @@ fn print(
     asked: &Asked,
 ) -> std::io::Result<Vec<u8>> {
     let mut out = Vec::new();
-    let numbers: std::collections::HashSet<u64> = chosen.iter().map(|e| e.goid).collect();
     let by = asked.group.unwrap_or_default();
-    let groups = group::groups(survey, by, &|e| numbers.contains(&e.goid));
+    let groups = group::groups(survey, by, chosen.iter().copied());
     let sentence = verdict(survey);
     if shell.form() == Form::Json {
         let beside = json::Beside {

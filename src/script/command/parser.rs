@@ -376,8 +376,18 @@ fn shift(expr: &mut Expr, by: usize) {
             field.span = Span::new(field.span.start + by, field.span.end + by);
             shift(base, by);
         }
-        ExprKind::Unary(_, operand) => shift(operand, by),
-        ExprKind::Binary(_, left, right) => {
+        ExprKind::Assert(base, to) => {
+            to.span = Span::new(to.span.start + by, to.span.end + by);
+            shift(base, by);
+        }
+        ExprKind::Slice(base, from, to) => {
+            shift(base, by);
+            for end in [from, to].into_iter().flatten() {
+                shift(end, by);
+            }
+        }
+        ExprKind::Unary(_, operand) | ExprKind::Call(_, operand) => shift(operand, by),
+        ExprKind::Binary(_, left, right) | ExprKind::Index(left, right) => {
             shift(left, by);
             shift(right, by);
         }

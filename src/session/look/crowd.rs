@@ -11,7 +11,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::entries::{Entries, made_at};
-use super::stacks::{self, Reader, Seen, Tops, UNREAD};
+use super::locks::{Waiter, Waiters};
+use super::stacks::{self, Reader, Said, Seen, Tops, UNREAD};
 use super::{Source, Wanted, waits};
 use crate::addr::LiveAddr;
 use crate::golang::blocked::Lock;
@@ -19,8 +20,10 @@ use crate::golang::census::{self, Resident};
 use crate::golang::gs::{Status, Thread};
 use crate::golang::labels::Labels;
 use crate::session::SessionError;
-use crate::survey::verdict::busiest_lock;
-use crate::survey::{BlockedOn, Entry, PlaceId, StackId, StackState, Survey};
+use crate::survey::fold::Fold;
+use crate::survey::group::Shared;
+use crate::survey::verdict::{self, busiest_lock};
+use crate::survey::{BlockedOn, Entry, StackState, Survey};
 
 /// A program with more goroutines is large: so many stacks are read of it at
 /// most, unless all are wanted.
@@ -29,6 +32,9 @@ const SAMPLE: usize = 10_000;
 const PER_SPOT: usize = 16;
 /// Of goroutines on threads, so many at most.
 const PER_STATE: usize = 1024;
+/// Goroutines whose stacks are looked through for a lock, before those are left
+/// out that wait for it themselves.
+const SUSPECTS: usize = 2 * SAMPLE;
 /// Goroutines looked at together.
 const BATCH: usize = 4096;
 
@@ -58,13 +64,20 @@ pub(super) struct Cell {
     pub since: i64,
     samples: Vec<Sample>,
     /// What those whose stacks were read have in common.
-    tops: Option<Option<Tops>>,
+    tops: Shared<Tops>,
+    said: Shared<Option<Said>>,
 }
 
 impl Cell {
     /// The frames that people look for, where all that were read agree.
     pub(super) fn top(&self) -> Tops {
-        self.tops.flatten().unwrap_or_default()
+        self.tops.get().copied().unwrap_or_default()
+    }
+
+    /// Where their stacks name the lock that they wait for, where all that were
+    /// read agree.
+    pub(super) fn said(&self) -> Option<Said> {
+        self.said.get().copied().flatten()
     }
 
     fn note(&mut self, r: &Resident) {
@@ -84,44 +97,6 @@ struct Sample {
     entry: Option<usize>,
 }
 
-/// What goroutines have in common that become one entry when all stacks are
-/// read.
-#[derive(PartialEq, Eq, Hash)]
-struct Same {
-    status: Status,
-    reason: Arc<str>,
-    created: Option<PlaceId>,
-    tops: Tops,
-    stack: Option<StackId>,
-    stack_state: StackState,
-    labels: Option<Arc<Labels>>,
-    lock: Option<(Lock, u64)>,
-}
-
-impl Same {
-    /// `None` for one that waits for something of its own.
-    fn of(e: &Entry) -> Option<Same> {
-        if e.net.is_some() || e.args.is_some() {
-            return None;
-        }
-        let lock = match e.blocked_on.as_deref() {
-            None => None,
-            Some(BlockedOn::Lock(lock, at)) => Some((*lock, *at)),
-            Some(_) => return None,
-        };
-        Some(Same {
-            status: e.status,
-            reason: e.reason.clone(),
-            created: e.created,
-            tops: (e.user, e.func),
-            stack: e.stack,
-            stack_state: e.stack_state,
-            labels: e.labels.clone(),
-            lock,
-        })
-    }
-}
-
 /// A look under way.
 pub(super) struct Crowd<'a> {
     source: &'a Source,
@@ -139,7 +114,9 @@ pub(super) struct Crowd<'a> {
     by_spot: HashMap<Spot, usize>,
     /// Of each entry of a sampled program its cell.
     cell_of: Vec<usize>,
-    folded: HashMap<Same, usize>,
+    fold: Fold,
+    /// Of a sampled program those that are counted only.
+    waiters: Waiters,
     /// Whose stacks may hold the address of a lock, and the lock that they
     /// wait for themselves.
     suspects: Vec<(Resident, Option<u64>)>,
@@ -160,7 +137,8 @@ impl<'a> Crowd<'a> {
             cells: Vec::new(),
             by_spot: HashMap::new(),
             cell_of: Vec::new(),
-            folded: HashMap::new(),
+            fold: Fold::default(),
+            waiters: Waiters::default(),
             suspects: Vec::new(),
         }
     }
@@ -191,7 +169,7 @@ impl<'a> Crowd<'a> {
         } else {
             self.flush()?;
             self.sample()?;
-            self.leave_rest();
+            self.leave_rest()?;
         }
         let all = &mut self.survey.goroutines;
         all.sort_unstable_by_key(|e| (e.goid, e.stack_state == StackState::Unread));
@@ -231,23 +209,7 @@ impl<'a> Crowd<'a> {
             || self.source.waits_for_descriptor(r)
             || (self.source.crashed.is_some() && !r.g.m.is_null());
         let most = if spot.pc == 0 { PER_STATE } else { PER_SPOT };
-        let index = match self.by_spot.get(&spot) {
-            Some(index) => *index,
-            None => {
-                let index = self.cells.len();
-                self.by_spot.insert(spot.clone(), index);
-                self.cells.push(Cell {
-                    spot,
-                    rest: 0,
-                    count: 0,
-                    first: r.g.goid,
-                    since: 0,
-                    samples: Vec::new(),
-                    tops: None,
-                });
-                index
-            }
-        };
+        let index = self.cell(spot, r);
         let Some(cell) = self.cells.get_mut(index) else {
             return Ok(());
         };
@@ -258,6 +220,13 @@ impl<'a> Crowd<'a> {
                 addr: r.g.addr,
                 goid: r.g.goid,
                 entry,
+            });
+        }
+        if self.source.may_wait_for_lock(r) {
+            self.waiters.add(Waiter {
+                cell: index,
+                entry,
+                sp: r.g.sched_sp.0,
             });
         }
         if alone {
@@ -271,6 +240,26 @@ impl<'a> Crowd<'a> {
             cell.note(r);
         }
         Ok(())
+    }
+
+    /// Index of the cell of a spot.
+    fn cell(&mut self, spot: Spot, r: &Resident) -> usize {
+        if let Some(index) = self.by_spot.get(&spot) {
+            return *index;
+        }
+        let index = self.cells.len();
+        self.by_spot.insert(spot.clone(), index);
+        self.cells.push(Cell {
+            spot,
+            rest: 0,
+            count: 0,
+            first: r.g.goid,
+            since: 0,
+            samples: Vec::new(),
+            tops: Shared::Empty,
+            said: Shared::Empty,
+        });
+        index
     }
 
     fn spot(&mut self, r: &Resident) -> Result<Spot, SessionError> {
@@ -322,27 +311,16 @@ impl<'a> Crowd<'a> {
         let fold = self.large && !self.wanted.each;
         for (r, entry) in self.batch.iter().zip(made) {
             let suspect = (*r, lock_of(&entry));
-            let Some(same) = Same::of(&entry).filter(|_| fold) else {
-                if self.suspects.len() < SAMPLE {
-                    self.suspects.push(suspect);
-                }
-                self.survey.goroutines.push(entry);
-                continue;
-            };
-            let next = self.survey.goroutines.len();
-            let at = *self.folded.entry(same).or_insert(next);
-            if let Some(known) = self.survey.goroutines.get_mut(at) {
-                known.goid = known.goid.min(entry.goid);
-                known.count += entry.count;
-                if entry.wait.map_or(0, |w| w.ns()) > known.wait.map_or(0, |w| w.ns()) {
-                    known.wait = entry.wait;
-                }
-                if known.count <= PER_SPOT {
-                    self.suspects.push(suspect);
-                }
+            let all = &mut self.survey.goroutines;
+            let alike = if fold {
+                self.fold.add(all, entry)
             } else {
+                all.push(entry);
+                1
+            };
+            // Of a large program some of each kind, as far as there is room.
+            if alike <= PER_SPOT && self.suspects.len() < SUSPECTS {
                 self.suspects.push(suspect);
-                self.survey.goroutines.push(entry);
             }
         }
         self.batch.clear();
@@ -409,7 +387,7 @@ impl<'a> Crowd<'a> {
             if entry.stack_state == StackState::Unread
                 && let Some(cell) = self.cells.get(*index)
             {
-                (entry.user, entry.func) = cell.top();
+                self.entries.like_others(entry, cell.top());
             }
         }
         Ok(())
@@ -421,11 +399,8 @@ impl<'a> Crowd<'a> {
             return;
         };
         if cell.spot == *spot {
-            let top = (seen.user, seen.func);
-            cell.tops = match cell.tops {
-                None => Some(Some(top)),
-                Some(known) => Some(known.filter(|known| *known == top)),
-            };
+            cell.tops.add((seen.user, seen.func));
+            cell.said.add(seen.said);
         }
         if let Some(at) = sample.entry {
             if let Some(known) = self.survey.goroutines.get_mut(at) {
@@ -438,12 +413,50 @@ impl<'a> Crowd<'a> {
         }
     }
 
-    /// Makes entries of those that were counted only.
-    fn leave_rest(&mut self) {
-        for cell in self.cells.iter().filter(|c| c.rest > 0) {
-            let entry = self.entries.fold(cell, &mut self.survey);
-            self.survey.goroutines.push(entry);
+    /// Tells which locks those wait for whose stacks were not read, and makes
+    /// entries of those that were counted only: those that wait for the busiest
+    /// lock have one of their own.
+    fn leave_rest(&mut self) -> Result<(), SessionError> {
+        let all: usize = self.cells.iter().map(|c| c.count).sum();
+        let waiters = self.waiters.all();
+        let mut busiest = None;
+        // Else they are not told of one by one, and no verdict comes of it.
+        if self.wanted.details || waiters.len() * verdict::LOCKED_SHARE >= all {
+            let locks = self.waiters.locks(self.source, &self.cells)?;
+            let known = self.suspects.iter().map(|(r, _)| r.g.sched_sp.0).collect();
+            busiest = self.waiters.busiest(&locks, &known);
+            for (waiter, lock) in waiters.iter().zip(locks) {
+                let entry = waiter
+                    .entry
+                    .and_then(|at| self.survey.goroutines.get_mut(at));
+                if let (Some(entry), Some((lock, at))) = (entry, lock)
+                    && entry.stack_state == StackState::Unread
+                {
+                    entry.blocked_on = Some(Box::new(BlockedOn::Lock(lock, at)));
+                }
+            }
         }
+        for (index, cell) in self.cells.iter_mut().enumerate() {
+            if let Some(busiest) = &busiest
+                && let Some(&waiting) = busiest.by_cell.get(&index)
+            {
+                let rest = cell.rest;
+                cell.rest = waiting.min(rest);
+                if cell.rest == 0 {
+                    continue; // each has an entry of its own
+                }
+                let mut entry = self.entries.fold(cell, &mut self.survey);
+                let on = BlockedOn::Lock(busiest.lock, busiest.address);
+                entry.blocked_on = Some(Box::new(on));
+                self.survey.goroutines.push(entry);
+                cell.rest = rest.saturating_sub(waiting);
+            }
+            if cell.rest > 0 {
+                let entry = self.entries.fold(cell, &mut self.survey);
+                self.survey.goroutines.push(entry);
+            }
+        }
+        Ok(())
     }
 }
 

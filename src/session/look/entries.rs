@@ -1,17 +1,19 @@
 //! What a goroutine's struct tells, in the words of a survey.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use super::Source;
 use super::crowd::Cell;
-use super::stacks::Seen;
+use super::stacks::{Seen, Tops};
 use crate::addr::{ImageAddr, LiveAddr};
 use crate::golang::census::Resident;
 use crate::golang::gs::{Status, Thread};
 use crate::golang::labels::{Labels, read_labels};
 use crate::memory::MemoryError;
-use crate::survey::{Class, Entry, Names, PlaceId, StackState, Survey, Wait};
+use crate::survey::{Entry, Kind, Names, PlaceId, StackState, Survey, Wait};
 
 /// Addresses of labels that are remembered.
 const MAX_LABELS: usize = 65_536;
@@ -26,6 +28,7 @@ pub(super) struct Entries<'a> {
     places: HashMap<(u64, bool), (Option<PlaceId>, u32)>,
     labels: HashMap<LiveAddr, Option<Arc<Labels>>>,
     every_label: HashSet<Arc<Labels>>,
+    kinds: HashSet<Arc<Kind>>,
     no_reason: Arc<str>,
     unknown: Arc<str>,
 }
@@ -43,6 +46,7 @@ impl<'a> Entries<'a> {
             places: HashMap::new(),
             labels: HashMap::new(),
             every_label: HashSet::new(),
+            kinds: HashSet::new(),
             no_reason: "".into(),
             unknown: "unknown wait reason".into(),
         }
@@ -63,29 +67,27 @@ impl<'a> Entries<'a> {
         let reason = self.reason(r.g.status, r.g.wait_reason);
         let (created, created_offset) = self.place(made_at(r), true, &mut survey.names);
         let (start, _) = self.place(r.g.startpc, false, &mut survey.names);
-        Ok(Entry {
-            goid: r.g.goid,
-            count: 1,
-            status: r.g.status,
+        let kind = Kind {
             scanned: r.scanned,
-            class: Class::of(r.g.status, &reason),
-            wait: self.wait(r.g.status, r.wait_since),
             created,
             created_offset,
             start,
-            parent: Some(r.parent).filter(|p| *p != 0),
             tid: self.tids.get(&r.g.m).copied(),
             locked: r.locked,
             labels: self.labels(r.labels)?,
-            net: None,
-            blocked_on: stack.lock,
             stack_state: stack.state,
             stack: stack.id,
-            args: stack.args,
             user: stack.user,
             func: stack.func,
-            at: (r.g.sched_pc.0, r.g.sched_sp.0),
-            reason,
+            ..Kind::new(r.g.status, reason)
+        };
+        Ok(Entry {
+            wait: self.wait(r.g.status, r.wait_since),
+            parent: NonZeroU64::new(r.parent),
+            blocked_on: stack.lock,
+            args: stack.args.map(|lines| lines.join("\n").into()),
+            at: place_of(r),
+            ..Entry::new(r.g.goid, self.kind(kind))
         })
     }
 
@@ -96,30 +98,36 @@ impl<'a> Entries<'a> {
         let created = LiveAddr(spot.created);
         let (created, created_offset) = self.place(created, true, &mut survey.names);
         let (user, func) = cell.top();
-        Entry {
-            goid: cell.first,
-            count: cell.rest,
-            status: spot.status,
-            scanned: false,
-            class: Class::of(spot.status, &reason),
-            wait: self.wait(spot.status, cell.since),
+        let kind = Kind {
             created,
             created_offset,
-            start: None,
-            parent: None,
-            tid: None,
-            locked: false,
             labels: spot.labels.clone(),
-            net: None,
-            blocked_on: None,
-            stack_state: StackState::Unread,
-            stack: None,
-            args: None,
             user,
             func,
-            at: (spot.pc, 0),
-            reason,
+            ..Kind::new(spot.status, reason)
+        };
+        Entry {
+            count: cell.rest,
+            wait: self.wait(spot.status, cell.since),
+            ..Entry::new(cell.first, self.kind(kind))
         }
+    }
+
+    /// Of one whose stack was not read: the frames of others at its place.
+    pub(super) fn like_others(&mut self, entry: &mut Entry, (user, func): Tops) {
+        if (entry.user, entry.func) != (user, func) {
+            let kind = Kind {
+                user,
+                func,
+                ..Kind::clone(&entry.kind)
+            };
+            entry.kind = self.kind(kind);
+        }
+    }
+
+    /// Equal kinds are kept once.
+    fn kind(&mut self, kind: Kind) -> Arc<Kind> {
+        kept_once(&mut self.kinds, kind)
     }
 
     /// Why a goroutine waits.
@@ -189,20 +197,31 @@ impl<'a> Entries<'a> {
         }
         let minor = self.source.target.image.go_version().minor();
         let labels = read_labels(&*self.source.memory, minor, at)?;
-        let labels = (!labels.is_empty()).then(|| match self.every_label.get(&labels) {
-            Some(known) => known.clone(),
-            None => {
-                let labels = Arc::new(labels);
-                self.every_label.insert(labels.clone());
-                labels
-            }
-        });
+        let labels = (!labels.is_empty()).then(|| kept_once(&mut self.every_label, labels));
         if self.labels.len() >= MAX_LABELS {
             self.labels.clear();
         }
         self.labels.insert(at, labels.clone());
         Ok(labels)
     }
+}
+
+/// The one that equals `value`; it, if there is none.
+fn kept_once<T: Eq + Hash>(all: &mut HashSet<Arc<T>>, value: T) -> Arc<T> {
+    if let Some(known) = all.get(&value) {
+        return known.clone();
+    }
+    let value = Arc::new(value);
+    all.insert(value.clone());
+    value
+}
+
+/// Another number, and it has moved or waits for something else.
+fn place_of(r: &Resident) -> u64 {
+    // Odd factors: no two places that differ in one of the three collide.
+    let pc = r.g.sched_pc.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let why = u64::from(r.g.wait_reason).wrapping_mul(0xc2b2_ae3d_27d4_eb4f);
+    pc ^ r.g.sched_sp.0.rotate_left(32) ^ why
 }
 
 /// The `go` statement; nobody's made the first goroutine

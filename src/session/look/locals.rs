@@ -8,13 +8,13 @@ use crate::addr::LiveAddr;
 use crate::golang::census;
 use crate::golang::errors::ErrorReader;
 use crate::golang::parked::{Outcome, Parked, read_stacks};
-use crate::golang::stack::{StackCopy, Unwinder};
+use crate::golang::stack::{Ended, StackCopy, Unwinder};
 use crate::image::dwarf::Dwarf;
 use crate::image::types::TypeTable as _;
 use crate::memory::MemoryError;
 use crate::session::SessionError;
 use crate::survey::StackState;
-use crate::value::frame::{FrameValues, Variables};
+use crate::value::frame::{FrameValues, FrameVariables, Variables};
 use crate::value::{Limits, Program};
 
 /// Frames whose variables are read.
@@ -44,6 +44,23 @@ impl Source {
         goid: u64,
         limits: &Limits,
     ) -> Result<Option<FullStack>, SessionError> {
+        let mut frames = Vec::new();
+        let state = self.visit_stack(dwarf, goid, limits, &mut |variables, found| {
+            frames = found.iter().map(|f| variables.load_frame(f)).collect();
+        })?;
+        Ok(state.map(|state| FullStack { state, frames }))
+    }
+
+    /// Shows the frames of a parked goroutine, innermost first, while its stack
+    /// is at hand; not called for one that runs or moves. `None`: there is no
+    /// such goroutine.
+    pub fn visit_stack(
+        &self,
+        dwarf: &Dwarf,
+        goid: u64,
+        limits: &Limits,
+        see: &mut dyn FnMut(&Variables<'_>, &[FrameVariables]),
+    ) -> Result<Option<StackState>, SessionError> {
         let mut wanted = None;
         census::walk::<SessionError>(
             &self.target.image,
@@ -61,50 +78,31 @@ impl Source {
         let Some(resident) = wanted else {
             return Ok(None);
         };
-        let mut full = FullStack {
-            state: StackState::Unread,
-            frames: Vec::new(),
-        };
-        let mut failed = None;
+        let mut state = Ok(StackState::Unread);
         read_stacks(
             &*self.memory,
             &self.target.layouts,
             &[resident],
             &mut |_, outcome| {
-                full.state = match outcome {
-                    Outcome::Parked(parked) => match self.read_frames(dwarf, &parked, limits) {
-                        Ok((frames, whole)) => {
-                            full.frames = frames;
-                            if whole {
-                                StackState::Whole
-                            } else {
-                                StackState::Partial
-                            }
-                        }
-                        Err(error) => {
-                            failed = Some(error);
-                            StackState::Unreadable
-                        }
-                    },
-                    Outcome::Running => StackState::Running,
-                    Outcome::Unstable => StackState::Unstable,
-                    Outcome::Unreadable => StackState::Unreadable,
-                    Outcome::Ended => StackState::Unread,
+                state = match outcome {
+                    Outcome::Parked(parked) => self.show_frames(dwarf, &parked, limits, see),
+                    Outcome::Running => Ok(StackState::Running),
+                    Outcome::Unstable => Ok(StackState::Unstable),
+                    Outcome::Unreadable => Ok(StackState::Unreadable),
+                    Outcome::Ended => Ok(StackState::Unread),
                 }
             },
         )?;
-        match failed {
-            Some(error) => Err(error.into()),
-            None => Ok(Some(full)),
-        }
+        Ok(Some(state?))
     }
 
-    fn read_frames(
+    fn show_frames(
         &self,
         dwarf: &Dwarf,
         parked: &Parked<'_>,
         limits: &Limits,
-    ) -> Result<(Vec<FrameValues>, bool), MemoryError> {
+        see: &mut dyn FnMut(&Variables<'_>, &[FrameVariables]),
+    ) -> Result<StackState, MemoryError> {
         let (image, bias) = (&*self.target.image, self.target.bias);
         let copy = StackCopy {
             at: parked.sp,
@@ -119,10 +117,8 @@ impl Source {
             frame.exact = bias.image(frame.pc) == frame.entry;
         }
         let types = self.target.live_types();
-        let errors = RefCell::new(ErrorReader::new(
-            self.target.layouts.clone(),
-            image.go_version().minor(),
-        ));
+        let layouts = self.target.layouts.clone();
+        let errors = RefCell::new(ErrorReader::new(layouts, image.go_version().minor()));
         let name = |pc: LiveAddr| {
             let function = image.functions().find(bias.image(pc))?;
             Some(Arc::from(&*function.name()))
@@ -141,15 +137,16 @@ impl Source {
             limits,
             rt: &program,
         };
-        let mut frames = Vec::new();
-        for (i, frame) in stack.frames.iter().enumerate() {
-            if i > 0 && frame.wrapper {
-                continue;
-            }
-            let found = variables.of_frame(frame);
-            frames.extend(found.into_iter().map(|f| variables.load_frame(f)));
-        }
-        let whole = stack.ended == crate::golang::stack::Ended::Top && !parked.cut;
-        Ok((frames, whole))
+        let physical = stack.frames.iter().enumerate();
+        let shown = physical.filter(|(i, frame)| *i == 0 || !frame.wrapper);
+        let frames: Vec<FrameVariables> = shown
+            .flat_map(|(_, frame)| variables.of_frame(frame))
+            .collect();
+        see(&variables, &frames);
+        Ok(if stack.ended == Ended::Top && !parked.cut {
+            StackState::Whole
+        } else {
+            StackState::Partial
+        })
     }
 }

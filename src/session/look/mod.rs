@@ -3,13 +3,14 @@
 //! Who lives here: where the bytes come from ([`Source`]), the look itself
 //! ([`look`]), who is kept, folded and sampled of many (`crowd`), what structs
 //! tell (`entries`), stacks and the frames in them (`stacks`), what is waited
-//! for (`waits`), the variables of a goroutine's frames (`locals`). Nothing is
-//! written, and nothing is stopped but for a [`Stoppable`] (`still`).
-//! Allowed in: cli.
+//! for (`waits`, and of many `locks`), the variables of a goroutine's frames
+//! (`locals`). Nothing is written, and nothing is stopped but for a [`Stoppable`]
+//! (`still`). Allowed in: cli.
 
 mod crowd;
 mod entries;
 mod locals;
+mod locks;
 mod stacks;
 mod still;
 mod waits;
@@ -153,11 +154,21 @@ impl Source {
 
     /// It is parked in the network poller.
     fn waits_for_descriptor(&self, r: &Resident) -> bool {
-        r.g.status == Status::Waiting
-            && self
-                .reasons
-                .get(usize::from(r.g.wait_reason))
-                .is_some_and(|reason| &**reason == "IO wait")
+        self.waits(r, |reason| reason == "IO wait")
+    }
+
+    /// It is parked as those are that wait for a mutex.
+    fn may_wait_for_lock(&self, r: &Resident) -> bool {
+        self.waits(r, |reason| {
+            reason == "semacquire"
+                || reason.starts_with("sync.Mutex")
+                || reason.starts_with("sync.RWMutex")
+        })
+    }
+
+    fn waits(&self, r: &Resident, so: impl Fn(&str) -> bool) -> bool {
+        let reason = self.reasons.get(usize::from(r.g.wait_reason));
+        r.g.status == Status::Waiting && reason.is_some_and(|reason| so(reason))
     }
 
     /// CLOCK_MONOTONIC, which runtime.nanotime reads as well; a core has

@@ -5,18 +5,23 @@ use std::collections::HashMap;
 use super::Source;
 use crate::addr::LiveAddr;
 use crate::golang::args;
-use crate::golang::blocked::{Named, lock_of};
+use crate::golang::blocked::{Lock, Named, lock_of};
 use crate::golang::census::Resident;
 use crate::golang::gs::{Status, Thread, word_at};
 use crate::golang::onthread::{OnThread, Position};
 use crate::golang::parked::{Outcome, Parked, read_stacks};
-use crate::golang::stack::{Ended, Frame, StackCopy, Unwinder};
+use crate::golang::stack::{Ended, Frame, Stack, StackCopy, Unwinder};
 use crate::memory::{MemoryError, Patchwork};
 use crate::survey::names::{is_standard, package};
 use crate::survey::{BlockedOn, Line, PlaceId, StackId, StackState, Survey};
 
 /// Bytes of the stack of a goroutine on a thread.
 const MAX_STACK: u64 = 4 << 20;
+/// Shapes of stacks that are remembered, and stacks of each.
+const MAX_SHAPES: usize = 4096;
+const MOLDS: usize = 8;
+/// Frames of such a stack.
+const MAX_MOLD: usize = 256;
 /// Frames of one stack.
 const MAX_FRAMES: usize = 1 << 17;
 
@@ -29,6 +34,17 @@ pub(super) struct Seen {
     pub func: Option<PlaceId>,
     pub args: Option<Vec<String>>,
     pub lock: Option<Box<BlockedOn>>,
+    pub said: Option<Said>,
+}
+
+/// Where a stack says which lock is waited for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Said {
+    pub lock: Lock,
+    /// Bytes from the stack pointer to the address of a semaphore.
+    pub at: u64,
+    /// Bytes from the lock to that semaphore.
+    pub from: u64,
 }
 
 pub(super) const UNREAD: Seen = Seen {
@@ -38,10 +54,68 @@ pub(super) const UNREAD: Seen = Seen {
     func: None,
     args: None,
     lock: None,
+    said: None,
 };
 
 /// The innermost frame of the program's own code, and outside of runtime.
 pub(super) type Tops = (Option<PlaceId>, Option<PlaceId>);
+
+/// What stacks have in common that may be one and the same.
+#[derive(PartialEq, Eq, Hash)]
+struct Shape {
+    pc: u64,
+    len: usize,
+    exact: bool,
+    status: Status,
+}
+
+/// A stack that was unwound: one with these words unwinds in the same way.
+struct Mold {
+    /// Return addresses, by their distance from the stack pointer.
+    words: Vec<(u64, u64)>,
+    seen: Seen,
+}
+
+impl Mold {
+    fn of(stack: &Stack, parked: &Parked<'_>, seen: &Seen) -> Option<Mold> {
+        // Arguments are each goroutine's own.
+        if seen.args.is_some() || stack.frames.len() > MAX_MOLD {
+            return None;
+        }
+        if seen.lock.is_some() && seen.said.is_none() {
+            return None;
+        }
+        let returns = match stack.ended {
+            Ended::Top => stack.frames.len().saturating_sub(1),
+            _ => stack.frames.len(),
+        };
+        let slots = stack.frames.iter().take(returns).map(|f| f.return_slot);
+        let words = slots
+            .map(|slot| Some((slot.0.wrapping_sub(parked.sp.0), word(parked, slot)?)))
+            .collect::<Option<Vec<_>>>()?;
+        Some(Mold {
+            words,
+            seen: Seen {
+                lock: None,
+                ..seen.clone()
+            },
+        })
+    }
+
+    /// What such a stack tells, if it is one.
+    fn seen(&self, parked: &Parked<'_>) -> Option<Seen> {
+        let same = |(at, value): &(u64, u64)| word_at(parked.bytes, *at) == *value;
+        if !self.words.iter().all(same) {
+            return None;
+        }
+        let mut seen = self.seen.clone();
+        if let Some(said) = seen.said {
+            let address = word_at(parked.bytes, said.at).wrapping_sub(said.from);
+            seen.lock = Some(Box::new(BlockedOn::Lock(said.lock, address)));
+        }
+        Some(seen)
+    }
+}
 
 /// Unwinds, remembering what each pc stands for.
 pub(super) struct Reader<'a> {
@@ -56,6 +130,8 @@ pub(super) struct Reader<'a> {
     /// Of each stack, the frames that people look for.
     tops: HashMap<StackId, Tops>,
     standard: HashMap<PlaceId, bool>,
+    /// Stacks that were unwound, the last first.
+    molds: HashMap<Shape, Vec<Mold>>,
 }
 
 impl<'a> Reader<'a> {
@@ -73,6 +149,7 @@ impl<'a> Reader<'a> {
             lines: HashMap::new(),
             tops: HashMap::new(),
             standard: HashMap::new(),
+            molds: HashMap::new(),
         }
     }
 
@@ -184,12 +261,42 @@ impl<'a> Reader<'a> {
         Ok(Some(self.unwind(&parked, exact, survey)))
     }
 
-    /// Unwinds a stack; `exact` when its pc is the next instruction, not a
+    /// Unwinds a stack, unless one with the same return addresses at the same
+    /// places is known; `exact` when its pc is the next instruction, not a
     /// return address.
     fn unwind(&mut self, parked: &Parked<'_>, exact: bool, survey: &mut Survey) -> Seen {
         if self.source.gathering {
             return UNREAD;
         }
+        let shape = Shape {
+            pc: parked.pc.0,
+            len: parked.bytes.len(),
+            exact,
+            status: parked.now.g.status,
+        };
+        if let Some(known) = self.molds.get(&shape)
+            && let Some(seen) = known.iter().find_map(|mold| mold.seen(parked))
+        {
+            return seen;
+        }
+        let (seen, mold) = self.unwind_anew(parked, exact, survey);
+        if let Some(mold) = mold {
+            if self.molds.len() >= MAX_SHAPES {
+                self.molds.clear();
+            }
+            let known = self.molds.entry(shape).or_default();
+            known.truncate(MOLDS - 1);
+            known.insert(0, mold);
+        }
+        seen
+    }
+
+    fn unwind_anew(
+        &mut self,
+        parked: &Parked<'_>,
+        exact: bool,
+        survey: &mut Survey,
+    ) -> (Seen, Option<Mold>) {
         let target = &self.source.target;
         let nothing = Patchwork::default();
         let copy = StackCopy {
@@ -203,10 +310,11 @@ impl<'a> Reader<'a> {
             .unwinder
             .unwind(image, target.bias, &copy, from, MAX_FRAMES)
         else {
-            return Seen {
+            let seen = Seen {
                 state: StackState::Unreadable,
                 ..UNREAD
             };
+            return (seen, None);
         };
         if let Some(frame) = stack.frames.first_mut() {
             // What a parked goroutine saved is a return address, unless it has
@@ -222,11 +330,11 @@ impl<'a> Reader<'a> {
             }
             lines.extend(found);
         }
-        let lock = Self::lock(&stack.frames, &lines, parked, survey);
+        let (lock, said) = Self::lock(&stack.frames, &lines, parked, survey).unzip();
         let id = survey.names.stack(lines);
         let (user, func) = self.top(id, survey);
         let whole = stack.ended == Ended::Top && !parked.cut;
-        Seen {
+        let seen = Seen {
             state: if whole {
                 StackState::Whole
             } else {
@@ -236,8 +344,11 @@ impl<'a> Reader<'a> {
             user,
             func,
             args: texts,
-            lock,
-        }
+            lock: lock.map(Box::new),
+            said: said.flatten(),
+        };
+        let mold = Mold::of(&stack, parked, &seen);
+        (seen, mold)
     }
 
     /// The frames that one frame of the machine stands for.
@@ -299,13 +410,13 @@ impl<'a> Reader<'a> {
         args::render(&target.image, &function, at, args, &|a| word(parked, a))
     }
 
-    /// The lock that it waits for.
+    /// The lock that it waits for, and where on the stack that is said.
     fn lock(
         frames: &[Frame],
         lines: &[Line],
         parked: &Parked<'_>,
         survey: &Survey,
-    ) -> Option<Box<BlockedOn>> {
+    ) -> Option<(BlockedOn, Option<Said>)> {
         /// Between the park and sync's own function stand fewer frames.
         const NEAR: usize = 16;
         if parked.now.g.status != Status::Waiting {
@@ -325,8 +436,21 @@ impl<'a> Reader<'a> {
                 Some(Named { function, args })
             })
             .collect();
-        let (lock, at) = lock_of(&named, &|a| word(parked, a))?;
-        Some(Box::new(BlockedOn::Lock(lock, at.0)))
+        let lies = std::cell::Cell::new(LiveAddr(0));
+        let (lock, at) = lock_of(&named, &|a| {
+            lies.set(a);
+            word(parked, a)
+        })?;
+        // Of a descriptor's two semaphores the address itself tells which it is.
+        let said = match lock {
+            Lock::PollFd => None,
+            _ => word(parked, lies.get()).map(|semaphore| Said {
+                lock,
+                at: lies.get().0.wrapping_sub(parked.sp.0),
+                from: semaphore.wrapping_sub(at.0),
+            }),
+        };
+        Some((BlockedOn::Lock(lock, at.0), said))
     }
 
     /// The innermost frame of the program's own code, and outside of runtime.

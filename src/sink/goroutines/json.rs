@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::num::NonZeroU64;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::survey::compare::Growth;
 use crate::survey::facts::{address, kind, mode};
@@ -32,7 +33,7 @@ struct Whole<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     stopped_ns: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    goroutines: Option<Vec<One<'a>>>,
+    goroutines: Option<Each<'a>>,
 }
 
 #[derive(Serialize)]
@@ -124,6 +125,19 @@ struct Frame<'a> {
     inlined: bool,
 }
 
+/// Goroutines one by one: put together as they are written, there may be
+/// millions.
+struct Each<'a> {
+    survey: &'a Survey,
+    list: &'a [&'a Entry],
+}
+
+impl Serialize for Each<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(self.list.iter().map(|e| one(self.survey, e)))
+    }
+}
+
 /// What is written beside the look itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Beside<'a> {
@@ -163,7 +177,7 @@ pub fn write(
         unreadable: survey.unreadable,
         unstable: survey.unstable,
         stopped_ns: survey.stopped_ns,
-        goroutines: list.map(|list| list.iter().map(|e| one(survey, e)).collect()),
+        goroutines: list.map(|list| Each { survey, list }),
     };
     serde_json::to_writer(&mut *to, &whole)?;
     to.write_all(b"\n")
@@ -245,7 +259,7 @@ fn one<'a>(survey: &'a Survey, e: &'a Entry) -> One<'a> {
         created_func: created.map(|p| &*p.func),
         created_file: created.map(|p| &*p.file),
         created_line: created.map(|p| p.line),
-        parent: e.parent,
+        parent: e.parent.map(NonZeroU64::get),
         tid: e.tid,
         locked: e.locked,
         labels: e

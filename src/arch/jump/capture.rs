@@ -1,0 +1,119 @@
+//! What a trampoline writes down besides its head, and where in the record.
+//!
+//! A record is a sequence of 8-byte words. Eight of them are its head:
+//!
+//! ```text
+//! 0 commit   the ticket + 1 once the record is whole, 0 while it is written
+//! 1 ticket   counts records of this ring from 0
+//! 2 tsc      the processor's time stamp counter
+//! 3 site     the number given to the trampoline
+//! 4 goid     g.goid
+//! 5 hi       g.stack.hi
+//! 6 sp       where the return address of the call lies
+//! 7 g        R14
+//! ```
+//!
+//! What follows is laid out per site by its [`Shape`].
+
+/// Words of a record's head.
+pub const HEAD: usize = 8;
+
+/// Bytes of a cache line: records begin at one.
+pub const LINE: usize = 64;
+
+/// Most bytes of a record: the ring would hold too few otherwise.
+pub const MAX_RECORD: usize = 4096;
+
+/// One of the nine integer registers of Go's ABI, by its place in their
+/// sequence: RAX RBX RCX RDI RSI R8 R9 R10 R11 (cmd/compile/abi-internal.md).
+pub type Int = u8;
+
+/// R14, in which Go keeps g; as the beginning of a [`Capture::Chain`] only.
+pub const G: Int = 9;
+
+/// Something to be written down.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Capture {
+    /// An integer register: one word.
+    Int(Int),
+    /// A float register, X0 to X14: two words.
+    Float(u8),
+    /// Words of the stack, from the one above the return address plus `offset`
+    /// bytes: what is passed there, or spilled.
+    Stack {
+        /// Bytes from the word above the return address; a multiple of 8.
+        offset: u32,
+        /// How many.
+        words: u32,
+    },
+    /// From a pointer in a register over pointers to fields: the last pointer,
+    /// 0 where one on the way is nil, and the words at `fields` behind it
+    /// (left as they are where it is 0).
+    Chain {
+        /// The register.
+        from: Int,
+        /// Offsets of the pointers on the way.
+        hops: Vec<i32>,
+        /// Offsets of the words to be written down.
+        fields: Vec<i32>,
+    },
+    /// The first bytes of a buffer whose address and length are in registers:
+    /// as many as it has, `max` of them at most.
+    Bytes {
+        /// The address.
+        ptr: Int,
+        /// The length.
+        len: Int,
+        /// A multiple of 16.
+        max: u32,
+    },
+}
+
+impl Capture {
+    /// Words that it takes.
+    pub fn words(&self) -> usize {
+        match self {
+            Capture::Int(_) => 1,
+            Capture::Float(_) => 2,
+            Capture::Stack { words, .. } => *words as usize,
+            Capture::Chain { fields, .. } => fields.len().saturating_add(1),
+            Capture::Bytes { max, .. } => (*max as usize).div_ceil(8),
+        }
+    }
+}
+
+/// What one site's records hold behind the head: captures, and for each the
+/// word at which it begins.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Shape {
+    parts: Vec<(Capture, usize)>,
+    words: usize,
+}
+
+impl Shape {
+    /// Lays out captures one behind the other. `None` when they do not fit
+    /// [`MAX_RECORD`].
+    pub fn new(captures: impl IntoIterator<Item = Capture>) -> Option<Shape> {
+        let mut words = HEAD;
+        let mut parts: Vec<(Capture, usize)> = Vec::new();
+        for capture in captures {
+            if parts.iter().any(|(known, _)| *known == capture) {
+                continue;
+            }
+            let at = words;
+            words = words.checked_add(capture.words())?;
+            parts.push((capture, at));
+        }
+        (words.checked_mul(8)? <= MAX_RECORD).then_some(Shape { parts, words })
+    }
+
+    /// Captures, and where in the record each begins, in words.
+    pub fn parts(&self) -> impl Iterator<Item = (&Capture, usize)> {
+        self.parts.iter().map(|(capture, at)| (capture, *at))
+    }
+
+    /// Bytes of the whole record, its head included.
+    pub fn bytes(&self) -> usize {
+        self.words.max(HEAD) * 8
+    }
+}

@@ -1,0 +1,241 @@
+//! The ring that trampolines write to and gotap reads: one piece of memory that
+//! both have mapped.
+//!
+//! ```text
+//! +0     magic, number of records, bytes of one
+//! +24    where the records lie in the target
+//! +64    head: tickets given (the target adds)
+//! +128   tail: records read (gotap writes)
+//! +192   dropped: records for which there was no room (the target adds)
+//! +4096  records, a power of two of them; see `capture` for one
+//! ```
+//!
+//! A ticket is a record: what was given a ticket and cannot be read is counted
+//! as lost, so received + lost + dropped is what the target did, exactly.
+//!
+//! A writer takes a ticket, writes 0 to the commit word, the rest, and the
+//! ticket + 1 to the commit word. amd64 shows stores in their order. A writer
+//! looks for room before it takes a ticket; between the two others may take
+//! theirs, so [`SPARE`] records are kept free for as many threads.
+//!
+//! A thread may be put aside for long between ticket and commit. The reader waits
+//! for it; when it has waited too long it is told to [`Reader::skip`], and
+//! never believes that place of the ring again: the late writer could still
+//! write to it while another does.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::capture::{HEAD, LINE};
+
+/// What a ring begins with; the last byte counts layouts.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"GOTAPRG\x01");
+
+/// Bytes before the first record.
+pub const CONTROL: u64 = 4096;
+
+/// Records that are kept free: Go has at most 10,000 threads
+/// (runtime/proc.go, sched.maxmcount).
+pub const SPARE: u64 = 1 << 14;
+
+const COUNT: usize = 1;
+const BYTES: usize = 2;
+const DATA: usize = 3;
+const HEAD_WORD: usize = 8;
+const TAIL_WORD: usize = 16;
+const DROPPED_WORD: usize = 24;
+
+/// Where a ring lies in the target, and how large it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RingLayout {
+    /// Address of its first byte in the target.
+    pub at: u64,
+    /// How many records it has: a power of two, more than twice [`SPARE`].
+    pub count: u32,
+    /// Bytes of one: whole cache lines.
+    pub record: u32,
+}
+
+impl RingLayout {
+    /// A ring of about `bytes` bytes for records of at most `longest` bytes.
+    pub fn new(at: u64, bytes: u64, longest: usize) -> RingLayout {
+        let record = longest.max(HEAD * 8).next_multiple_of(LINE) as u64;
+        let fits = (bytes / record).clamp(2 * SPARE, 1 << 24);
+        RingLayout {
+            at,
+            count: 1 << fits.ilog2(),
+            record: record as u32,
+        }
+    }
+
+    /// Bytes to map; whole pages.
+    pub fn len(&self) -> u64 {
+        (CONTROL + u64::from(self.count) * u64::from(self.record)).next_multiple_of(4096)
+    }
+
+    /// Never: it has a control page at least.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Tickets given.
+    pub(super) fn head(&self) -> u64 {
+        self.at + HEAD_WORD as u64 * 8
+    }
+
+    pub(super) fn tail(&self) -> u64 {
+        self.at + TAIL_WORD as u64 * 8
+    }
+
+    pub(super) fn dropped(&self) -> u64 {
+        self.at + DROPPED_WORD as u64 * 8
+    }
+
+    pub(super) fn data_pointer(&self) -> u64 {
+        self.at + DATA as u64 * 8
+    }
+
+    /// With so many records unread there is no room.
+    pub(super) fn limit(&self) -> i32 {
+        (u64::from(self.count) - SPARE) as i32
+    }
+
+    pub(super) fn mask(&self) -> u32 {
+        self.count - 1
+    }
+
+    /// Writes the control page of a ring whose bytes are all 0.
+    pub fn prepare(&self, words: &[AtomicU64]) {
+        let put = |at: usize, value: u64| {
+            if let Some(word) = words.get(at) {
+                word.store(value, Ordering::Release);
+            }
+        };
+        put(COUNT, u64::from(self.count));
+        put(BYTES, u64::from(self.record));
+        put(DATA, self.at + CONTROL);
+        put(0, MAGIC);
+    }
+}
+
+/// What comes next in a ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// A record was copied out.
+    Record,
+    /// One was lost: overwritten, or its place is not to be believed.
+    Lost,
+    /// There is none.
+    Nothing,
+    /// There is one, and it is not whole yet.
+    Unfinished,
+}
+
+/// Reads a ring's records in the order of their tickets. Its memory is written
+/// by somebody else at any time; nothing in it is believed without a check.
+#[derive(Debug)]
+pub struct Reader {
+    layout: RingLayout,
+    next: u64,
+    received: u64,
+    lost: u64,
+    /// Places that a writer which was given up may still write to.
+    doubtful: HashSet<u64>,
+}
+
+impl Reader {
+    /// For a ring from its beginning.
+    pub fn new(layout: RingLayout) -> Reader {
+        Reader {
+            layout,
+            next: 0,
+            received: 0,
+            lost: 0,
+            doubtful: HashSet::new(),
+        }
+    }
+
+    /// Records that were read.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Records that had a ticket and could not be read.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Records for which the target found no room.
+    pub fn dropped(&self, words: &[AtomicU64]) -> u64 {
+        load(words, DROPPED_WORD)
+    }
+
+    /// Tickets that the target has taken.
+    pub fn written(&self, words: &[AtomicU64]) -> u64 {
+        load(words, HEAD_WORD)
+    }
+
+    /// Takes the next record into `into`, which is as long as a record or
+    /// shorter.
+    pub fn next(&mut self, words: &[AtomicU64], into: &mut [u64]) -> Next {
+        let head = load(words, HEAD_WORD);
+        if head == self.next {
+            return Next::Nothing;
+        }
+        let place = self.next & u64::from(self.layout.mask());
+        let first = CONTROL / 8 + place * u64::from(self.layout.record / 8);
+        let want = self.next.wrapping_add(1);
+        let Some(record) = usize::try_from(first).ok().and_then(|at| words.get(at..)) else {
+            return self.lose();
+        };
+        let commit = load(record, 0);
+        // An older one, or 0, is still to be written; a later one has taken the place.
+        if commit != want {
+            return if commit > want {
+                self.lose()
+            } else {
+                Next::Unfinished
+            };
+        }
+        if self.doubtful.contains(&place) {
+            return self.lose();
+        }
+        for (to, from) in into.iter_mut().zip(record) {
+            *to = from.load(Ordering::Acquire);
+        }
+        if load(record, 0) != want || into.get(1) != Some(&self.next) {
+            return self.lose();
+        }
+        self.next = want;
+        self.received += 1;
+        Next::Record
+    }
+
+    fn lose(&mut self) -> Next {
+        self.next = self.next.wrapping_add(1);
+        self.lost += 1;
+        Next::Lost
+    }
+
+    /// Gives up a record that stays unfinished.
+    pub fn skip(&mut self) {
+        self.doubtful
+            .insert(self.next & u64::from(self.layout.mask()));
+        self.lose();
+    }
+
+    /// Tells the target that what was read may be overwritten.
+    pub fn release(&self, words: &[AtomicU64]) {
+        if let Some(tail) = words.get(TAIL_WORD) {
+            tail.store(self.next, Ordering::Release);
+        }
+    }
+}
+
+fn load(words: &[AtomicU64], at: usize) -> u64 {
+    words.get(at).map_or(0, |w| w.load(Ordering::Acquire))
+}
+
+#[cfg(test)]
+#[path = "ring_tests.rs"]
+mod tests;

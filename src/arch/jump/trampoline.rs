@@ -1,0 +1,419 @@
+//! A trampoline: the machine code that a jump at a site leads to. It writes one
+//! record into the ring, does what the displaced instructions did, and jumps
+//! back (or returns).
+//!
+//! What it may touch: at a Go function's entry, behind its stack check and right
+//! before its RET, R12, R13 and the flags are free, and X15 is zero
+//! (cmd/compile/abi-internal.md). Nothing else changes: no stack is used,
+//! nothing is called, no register is brought back from memory that others
+//! write. X15 carries words from memory to memory and is made zero again.
+//! RAX and RDX, which RDTSC writes, wait in R12 and R13 meanwhile.
+//!
+//! It cannot fault: the pointers that it follows are typed pointers of a live
+//! program, compared with the first page before (nil, and small offsets from
+//! it). It never waits: a full ring drops the record and counts.
+//!
+//! A signal may come at any instruction: Go's runtime finds a pc that it does not
+//! know and leaves the goroutine alone (wantAsyncPreempt, isAsyncSafePoint in
+//! runtime/preempt.go). The thread may be put aside between taking a ticket and
+//! committing: [`super::ring`] deals with that.
+
+use iced_x86::code_asm::{
+    AsmRegister64, CodeAssembler, dword_ptr, qword_ptr, r8, r9, r10, r11, r12, r12b, r12d, r13,
+    r13d, r14, rax, rbx, rcx, rdi, rdx, rsi, rsp, xmm0, xmm1, xmm2, xmm3, xmm4, xmm5, xmm6, xmm7,
+    xmm8, xmm9, xmm10, xmm11, xmm12, xmm13, xmm14, xmm15, xmmword_ptr,
+};
+use iced_x86::code_asm::{AsmRegisterXmm, byte_ptr};
+use iced_x86::{
+    BlockEncoderOptions, Code, Decoder, DecoderOptions, FlowControl, IcedError, Instruction,
+    MemoryOperand, Register,
+};
+
+use super::capture::{Capture, G, Shape};
+use super::ring::RingLayout;
+use crate::arch::unit::{JUMP, Unit, UnitKind};
+
+/// Pointers below this are nil, or nil plus the offset of a field: Go keeps the
+/// first page unmapped (runtime/signal_unix.go, sigpanic: `gp.sigcode1 < 0x1000`).
+const FIRST_PAGE: i32 = 0x1000;
+
+/// Where the fields of `runtime.g` lie that a record's head has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GOffsets {
+    /// `goid`
+    pub goid: i32,
+    /// `stack.hi`
+    pub stack_hi: i32,
+}
+
+/// Why there is no code for a site.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CannotGenerate {
+    /// The unit's bytes are not what they should be.
+    #[error("the instructions at {0:#x} are not what a jump may replace")]
+    Unit(u64),
+    /// A capture that cannot be written in code.
+    #[error("what is to be recorded cannot be said in code")]
+    Capture,
+    /// Too far from the program's code, or an instruction that cannot be moved.
+    #[error("the code for {at:#x} cannot be written: {why}")]
+    Assembler {
+        /// The site.
+        at: u64,
+        /// The assembler's words.
+        why: String,
+    },
+}
+
+/// The code for one site.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Trampoline {
+    /// Where it lies.
+    pub at: u64,
+    /// Its bytes.
+    pub code: Vec<u8>,
+    /// The address of the jump to it.
+    pub site: u64,
+    /// What is written to the site: the jump. The unit's further bytes stay.
+    pub patch: Vec<u8>,
+}
+
+/// Writes the trampoline for `unit` at the address `at`. Its records carry
+/// `site` and are laid out by `shape`.
+pub fn generate(
+    at: u64,
+    unit: &Unit,
+    site: u32,
+    shape: &Shape,
+    ring: &RingLayout,
+    g: GOffsets,
+) -> Result<Trampoline, CannotGenerate> {
+    let instructions = displaced(unit)?;
+    let mut writer = Writer {
+        a: CodeAssembler::new(64).map_err(|e| failed(unit, &e))?,
+        ring,
+    };
+    match writer.all(unit, &instructions, site, shape, g) {
+        Ok(()) => {}
+        Err(Wrong::Capture) => return Err(CannotGenerate::Capture),
+        Err(Wrong::Iced(e)) => return Err(failed(unit, &e)),
+    }
+    let code = writer
+        .a
+        .assemble_options(at, BlockEncoderOptions::NONE)
+        .map_err(|e| failed(unit, &e))?;
+    let reach = at.wrapping_sub(unit.at.wrapping_add(JUMP as u64));
+    let reach = i32::try_from(reach.cast_signed()).map_err(|e| CannotGenerate::Assembler {
+        at: unit.at,
+        why: e.to_string(),
+    })?;
+    let mut patch = vec![0xe9];
+    patch.extend(reach.to_le_bytes());
+    Ok(Trampoline {
+        at,
+        code: code.inner.code_buffer,
+        site: unit.at,
+        patch,
+    })
+}
+
+fn failed(unit: &Unit, error: &IcedError) -> CannotGenerate {
+    CannotGenerate::Assembler {
+        at: unit.at,
+        why: error.to_string(),
+    }
+}
+
+/// The unit's instructions.
+fn displaced(unit: &Unit) -> Result<Vec<Instruction>, CannotGenerate> {
+    let wrong = CannotGenerate::Unit(unit.at);
+    let mut decoder = Decoder::with_ip(64, &unit.code, unit.at, DecoderOptions::NONE);
+    let mut instructions = Vec::with_capacity(unit.starts.len());
+    for start in &unit.starts {
+        if decoder.position() != usize::from(*start) || !decoder.can_decode() {
+            return Err(wrong);
+        }
+        let insn = decoder.decode();
+        if insn.is_invalid() {
+            return Err(wrong);
+        }
+        instructions.push(insn);
+    }
+    let rest = unit.code.get(decoder.position()..).unwrap_or_default();
+    let last = instructions.last().ok_or(wrong.clone())?;
+    let (before, _) = instructions.split_at(instructions.len() - 1);
+    let flows = before.iter().all(|i| i.flow_control() == FlowControl::Next);
+    let ends_well = match unit.kind {
+        UnitKind::Entry => last.flow_control() == FlowControl::Next,
+        UnitKind::Check => last.flow_control() == FlowControl::ConditionalBranch,
+        UnitKind::Return => last.code() == Code::Retnq,
+    };
+    let padded =
+        rest.is_empty() || unit.kind == UnitKind::Return && rest.iter().all(|b| *b == 0xcc);
+    if !flows || !ends_well || !padded || unit.code.len() < JUMP {
+        return Err(wrong);
+    }
+    Ok(instructions)
+}
+
+struct Writer<'a> {
+    a: CodeAssembler,
+    ring: &'a RingLayout,
+}
+
+/// What can go wrong while writing.
+enum Wrong {
+    Iced(IcedError),
+    Capture,
+}
+
+impl From<IcedError> for Wrong {
+    fn from(error: IcedError) -> Wrong {
+        Wrong::Iced(error)
+    }
+}
+
+impl Writer<'_> {
+    fn all(
+        &mut self,
+        unit: &Unit,
+        displaced: &[Instruction],
+        site: u32,
+        shape: &Shape,
+        g: GOffsets,
+    ) -> Result<(), Wrong> {
+        let (before, after) = match unit.kind {
+            UnitKind::Entry => (&[][..], displaced),
+            UnitKind::Check => (displaced, &[][..]),
+            UnitKind::Return => displaced.split_at(displaced.len() - 1),
+        };
+        // Behind the instructions of a return RSP is at the return address.
+        let to_return = match unit.kind {
+            UnitKind::Return => 0,
+            UnitKind::Entry | UnitKind::Check => unit.to_return as i32,
+        };
+        for insn in before {
+            self.a.add_instruction(*insn)?;
+        }
+        let mut full = self.a.create_label();
+        let mut out = self.a.create_label();
+        // Room? Each thread is here at most once, and there is room to spare for
+        // all threads that are between this look and their ticket.
+        self.rip(Code::Mov_r64_rm64, Some(Register::R12), self.ring.head())?;
+        self.rip(Code::Sub_r64_rm64, Some(Register::R12), self.ring.tail())?;
+        self.a.cmp(r12, self.ring.limit())?;
+        self.a.jae(full)?;
+        self.time()?;
+        // The ticket, and the record's place.
+        self.a.mov(r12d, 1)?;
+        self.rip_register(Code::Xadd_rm64_r64, self.ring.head(), Register::R12)?;
+        let a = &mut self.a;
+        a.mov(r13d, r12d)?;
+        a.and(r13d, self.ring.mask())?;
+        a.imul_3(r13, r13, self.ring.record as i32)?;
+        self.rip(
+            Code::Add_r64_rm64,
+            Some(Register::R13),
+            self.ring.data_pointer(),
+        )?;
+        let a = &mut self.a;
+        // The head, beginning with: not whole.
+        a.mov(qword_ptr(r13), 0)?;
+        a.mov(qword_ptr(r13 + 8), r12)?;
+        a.movq(qword_ptr(r13 + 16), xmm15)?;
+        a.mov(r12d, site)?;
+        a.mov(qword_ptr(r13 + 24), r12)?;
+        a.mov(r12, qword_ptr(r14 + g.goid))?;
+        a.mov(qword_ptr(r13 + 32), r12)?;
+        a.mov(r12, qword_ptr(r14 + g.stack_hi))?;
+        a.mov(qword_ptr(r13 + 40), r12)?;
+        a.lea(r12, qword_ptr(rsp + to_return))?;
+        a.mov(qword_ptr(r13 + 48), r12)?;
+        a.mov(qword_ptr(r13 + 56), r14)?;
+        for (capture, at) in shape.parts() {
+            let at = i32::try_from(at * 8).unwrap_or(i32::MAX);
+            self.capture(capture, at, to_return)?;
+        }
+        // Whole.
+        let a = &mut self.a;
+        a.mov(r12, qword_ptr(r13 + 8))?;
+        a.inc(r12)?;
+        a.mov(qword_ptr(r13), r12)?;
+        a.xorps(xmm15, xmm15)?;
+        a.set_label(&mut out)?;
+        for insn in after {
+            a.add_instruction(*insn)?;
+        }
+        if unit.kind != UnitKind::Return {
+            a.jmp(unit.at.wrapping_add(unit.code.len() as u64))?;
+        }
+        a.set_label(&mut full)?;
+        self.rip(Code::Inc_rm64, None, self.ring.dropped())?;
+        self.a.jmp(out)?;
+        Ok(())
+    }
+
+    /// The time stamp counter, to X15.
+    fn time(&mut self) -> Result<(), Wrong> {
+        let a = &mut self.a;
+        a.mov(r12, rax)?;
+        a.mov(r13, rdx)?;
+        a.rdtsc()?;
+        a.shl(rdx, 32)?;
+        a.or(rdx, rax)?;
+        a.movq(xmm15, rdx)?;
+        a.mov(rax, r12)?;
+        a.mov(rdx, r13)?;
+        Ok(())
+    }
+
+    /// An instruction whose memory operand, the second one, is at a fixed address;
+    /// or it is the only one, and the bus is locked.
+    fn rip(&mut self, code: Code, register: Option<Register>, address: u64) -> Result<(), Wrong> {
+        let memory = MemoryOperand::with_base_displ(Register::RIP, address.cast_signed());
+        let insn = match register {
+            Some(register) => Instruction::with2(code, register, memory)?,
+            None => {
+                let mut insn = Instruction::with1(code, memory)?;
+                insn.set_has_lock_prefix(true);
+                insn
+            }
+        };
+        self.a.add_instruction(insn)?;
+        Ok(())
+    }
+
+    /// The same with the memory operand first, and the bus locked.
+    fn rip_register(&mut self, code: Code, address: u64, register: Register) -> Result<(), Wrong> {
+        let memory = MemoryOperand::with_base_displ(Register::RIP, address.cast_signed());
+        let mut insn = Instruction::with2(code, memory, register)?;
+        insn.set_has_lock_prefix(true);
+        self.a.add_instruction(insn)?;
+        Ok(())
+    }
+
+    fn capture(&mut self, capture: &Capture, at: i32, to_return: i32) -> Result<(), Wrong> {
+        match capture {
+            Capture::Int(register) => self.a.mov(qword_ptr(r13 + at), int(*register)?)?,
+            Capture::Float(register) => self.a.movups(xmmword_ptr(r13 + at), float(*register)?)?,
+            Capture::Stack { offset, words } => {
+                let first = i32::try_from(*offset).map_err(|_| Wrong::Capture)?;
+                let first = first
+                    .checked_add(to_return)
+                    .and_then(|o| o.checked_add(8))
+                    .ok_or_else(|| Wrong::Capture)?;
+                for word in 0..i32::try_from(*words).map_err(|_| Wrong::Capture)? {
+                    self.a.mov(r12, qword_ptr(rsp + first + word * 8))?;
+                    self.a.mov(qword_ptr(r13 + at + word * 8), r12)?;
+                }
+            }
+            Capture::Chain { from, hops, fields } => self.chain(*from, hops, fields, at)?,
+            Capture::Bytes { ptr, len, max } => self.bytes(int(*ptr)?, int(*len)?, *max, at)?,
+        }
+        Ok(())
+    }
+
+    fn chain(&mut self, from: u8, hops: &[i32], fields: &[i32], at: i32) -> Result<(), Wrong> {
+        let a = &mut self.a;
+        let mut nil = a.create_label();
+        let mut done = a.create_label();
+        let from = if from == G { r14 } else { int(from)? };
+        a.mov(r12, from)?;
+        for hop in hops {
+            a.cmp(r12, FIRST_PAGE)?;
+            a.jb(nil)?;
+            a.mov(r12, qword_ptr(r12 + *hop))?;
+        }
+        a.cmp(r12, FIRST_PAGE)?;
+        a.jb(nil)?;
+        a.mov(qword_ptr(r13 + at), r12)?;
+        let mut to = at;
+        for field in fields {
+            to += 8;
+            a.movq(xmm15, qword_ptr(r12 + *field))?;
+            a.movq(qword_ptr(r13 + to), xmm15)?;
+        }
+        a.jmp(done)?;
+        a.set_label(&mut nil)?;
+        a.mov(qword_ptr(r13 + at), 0)?;
+        a.set_label(&mut done)?;
+        a.zero_bytes()?;
+        Ok(())
+    }
+
+    /// Sixteen bytes at a time; the rest by words that overlap what was copied.
+    fn bytes(
+        &mut self,
+        ptr: AsmRegister64,
+        len: AsmRegister64,
+        max: u32,
+        at: i32,
+    ) -> Result<(), Wrong> {
+        let max = i32::try_from(max).map_err(|_| Wrong::Capture)?;
+        if max % 16 != 0 || max == 0 {
+            return Err(Wrong::Capture);
+        }
+        let a = &mut self.a;
+        let mut tail = a.create_label();
+        let mut below16 = a.create_label();
+        let mut below8 = a.create_label();
+        let mut below4 = a.create_label();
+        let mut done = a.create_label();
+        for block in (0..max).step_by(16) {
+            a.cmp(len, block + 16)?;
+            a.jb(tail)?;
+            a.movups(xmm15, xmmword_ptr(ptr + block))?;
+            a.movups(xmmword_ptr(r13 + at + block), xmm15)?;
+        }
+        a.jmp(done)?;
+        a.set_label(&mut tail)?;
+        a.cmp(len, 16)?;
+        a.jb(below16)?;
+        a.movups(xmm15, xmmword_ptr(ptr + len - 16))?;
+        a.movups(xmmword_ptr(r13 + len + (at - 16)), xmm15)?;
+        a.jmp(done)?;
+        a.set_label(&mut below16)?;
+        a.cmp(len, 8)?;
+        a.jb(below8)?;
+        a.mov(r12, qword_ptr(ptr))?;
+        a.mov(qword_ptr(r13 + at), r12)?;
+        a.mov(r12, qword_ptr(ptr + len - 8))?;
+        a.mov(qword_ptr(r13 + len + (at - 8)), r12)?;
+        a.jmp(done)?;
+        a.set_label(&mut below8)?;
+        a.cmp(len, 4)?;
+        a.jb(below4)?;
+        a.mov(r12d, dword_ptr(ptr))?;
+        a.mov(dword_ptr(r13 + at), r12d)?;
+        a.mov(r12d, dword_ptr(ptr + len - 4))?;
+        a.mov(dword_ptr(r13 + len + (at - 4)), r12d)?;
+        a.jmp(done)?;
+        a.set_label(&mut below4)?;
+        for byte in 0..3 {
+            a.cmp(len, byte + 1)?;
+            a.jb(done)?;
+            a.mov(r12b, byte_ptr(ptr + byte))?;
+            a.mov(byte_ptr(r13 + (at + byte)), r12b)?;
+        }
+        a.set_label(&mut done)?;
+        a.zero_bytes()?;
+        Ok(())
+    }
+}
+
+fn int(register: u8) -> Result<AsmRegister64, Wrong> {
+    [rax, rbx, rcx, rdi, rsi, r8, r9, r10, r11]
+        .get(usize::from(register))
+        .copied()
+        .ok_or_else(|| Wrong::Capture)
+}
+
+fn float(register: u8) -> Result<AsmRegisterXmm, Wrong> {
+    [
+        xmm0, xmm1, xmm2, xmm3, xmm4, xmm5, xmm6, xmm7, xmm8, xmm9, xmm10, xmm11, xmm12, xmm13,
+        xmm14,
+    ]
+    .get(usize::from(register))
+    .copied()
+    .ok_or_else(|| Wrong::Capture)
+}

@@ -1,0 +1,317 @@
+//! From what was seen at sites to records: whichever way a site fires.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::clock::Clock;
+use super::engine::Options;
+use super::report::{Reporter, Seen};
+use crate::probe::join::{Ended, Entry, EntrySite, Join, Stack};
+use crate::probe::plan::{Event as RuntimeEvent, Plan};
+use crate::process::ProcessMemory;
+use crate::record::{Call, End, Record};
+use crate::session::target::Target;
+use crate::sink::queue::Sender;
+
+/// With more goroutines than this, those that are parked in traced functions
+/// are looked for before anything is attached: threads that hit a site would
+/// wait for it. One that returns in between is taken for running until its next
+/// call shows that it is not.
+const MANY: u64 = 256;
+/// How long records wait for a slow reader once the target has been let go.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
+
+/// All that is worked out of a program and a plan before a process is touched:
+/// threads of the target that meet a signal wait from the moment it is attached.
+pub struct Prepared {
+    pub(super) calls: Calls,
+    /// Who is inside has been looked for.
+    pub(super) looked: bool,
+}
+
+impl Prepared {
+    /// For a session on `target`, by `plan`. `running`: a process that runs, whose
+    /// calls that are open already are looked for, if looking takes long.
+    pub fn new(
+        target: &Target,
+        plan: Arc<Plan>,
+        options: &Options,
+        sender: Arc<Sender>,
+        running: Option<i32>,
+    ) -> Prepared {
+        let mut calls = Calls::new(target, plan, options, sender);
+        let mut looked = false;
+        if let Some(pid) = running {
+            let memory = ProcessMemory::read_only(pid);
+            if calls.reporter.goroutines(target, &memory) > MANY {
+                calls.find_running(target, &memory, true, &|_| true);
+                looked = true;
+            }
+        }
+        Prepared { calls, looked }
+    }
+}
+
+/// What is kept with an open call.
+pub(super) type Begun = Box<Call>;
+
+/// Numbers for the closing lines.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Stats {
+    /// Stops at sites.
+    pub hits: u64,
+    /// Nanoseconds that threads were held at sites, from report to release.
+    pub held_ns: u64,
+    /// RETs of calls whose entry was not seen.
+    pub unseen: u64,
+    /// Entries of which it could not be told whose they are: lost.
+    pub unattributed: u64,
+}
+
+/// One function's counter for `--max-rate`.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Rate {
+    pub entries: u64,
+    pub disarmed: bool,
+}
+
+/// The calls of one session: open ones, and where ended ones go.
+pub(super) struct Calls {
+    pub reporter: Reporter,
+    pub plan: Arc<Plan>,
+    pub clock: Clock,
+    pub join: Join<Begun>,
+    pub rates: Vec<Rate>,
+    pub stats: Stats,
+    /// Goroutines with open calls that end themselves.
+    pub goexits: HashSet<Stack>,
+    ended: Vec<Ended<Begun>>,
+    sender: Arc<Sender>,
+}
+
+impl Calls {
+    pub fn new(target: &Target, plan: Arc<Plan>, options: &Options, sender: Arc<Sender>) -> Calls {
+        Calls {
+            reporter: Reporter::new(target, &plan, options),
+            rates: vec![Rate::default(); plan.functions.len()],
+            plan,
+            clock: Clock::new(),
+            join: Join::counting_from(options.ids_given),
+            goexits: HashSet::new(),
+            ended: Vec::new(),
+            stats: Stats::default(),
+            sender,
+        }
+    }
+
+    /// Calls that were running before the sites were armed.
+    pub fn find_running(
+        &mut self,
+        target: &Target,
+        memory: &ProcessMemory,
+        doubtful: bool,
+        of: &dyn Fn(usize) -> bool,
+    ) {
+        let now = self.clock.now();
+        let wall = self.clock.wall(now);
+        let plan = self.plan.clone();
+        let running = self.reporter.running(target, &plan, memory);
+        for found in running.into_iter().filter(|found| of(found.func)) {
+            let mut call = self.reporter.blank(found.func, 0);
+            call.goid = Some(found.goid);
+            call.time_ns = wall;
+            call.since_attach = true;
+            call.conn = found.conn;
+            let stack = Stack::Goroutine(found.goid);
+            self.join.found_running(
+                stack,
+                found.func,
+                found.depth,
+                (now, doubtful),
+                Box::new(call),
+            );
+        }
+    }
+
+    /// A function was entered, at `begin` if that is known, else about now.
+    pub fn on_entry(&mut self, func: usize, seen: &Seen<'_>, begin: Option<u64>) {
+        let plan = self.plan.clone();
+        let Some(trap) = plan.functions.get(func).and_then(|f| f.trap.as_ref().ok()) else {
+            return;
+        };
+        if let Some(rate) = self.rates.get_mut(func) {
+            if rate.disarmed {
+                return;
+            }
+            rate.entries += 1;
+        }
+        let Some((g, mut call)) = self.reporter.entered(func, seen) else {
+            self.stats.unattributed += 1;
+            return;
+        };
+        let site = EntrySite {
+            func,
+            branch_target: trap.branch_target,
+            tail_callers: &trap.tail_callers,
+        };
+        let now = begin.unwrap_or_else(|| self.clock.now());
+        call.time_ns = self.clock.wall(now);
+        let begun = self
+            .join
+            .enter(g.stack, site, g.depth, now, || call, &mut self.ended);
+        match begun {
+            Entry::Began { .. } | Entry::Again => {}
+        }
+    }
+
+    /// A function returns.
+    pub fn on_return(&mut self, func: Option<usize>, seen: &Seen<'_>, arrived: u64) {
+        let Some(g) = self.reporter.g(seen) else {
+            return;
+        };
+        let before = self.ended.len();
+        let known = self.join.leave(g.stack, g.depth, arrived, &mut self.ended);
+        for ended in self.ended.get_mut(before..).unwrap_or_default() {
+            if ended.end == End::Return {
+                let (func, call) = (ended.call.func, &mut ended.call.data);
+                self.reporter.returned(func, call, seen);
+                if call.since_attach {
+                    self.reporter.add_stack(func, call, seen, &g);
+                }
+            }
+        }
+        if !known && let Some(func) = func {
+            let disarmed = self.rates.get(func).is_some_and(|r| r.disarmed);
+            if disarmed {
+                return;
+            }
+            self.stats.unseen += 1;
+            let mut call = self.reporter.blank(func, seen.tid);
+            call.id = self.join.unseen();
+            call.goid = g.goid();
+            call.since_attach = true;
+            call.time_ns = self.clock.wall(arrived);
+            call.conn = self.reporter.spilled_conn(func, seen);
+            self.reporter.returned(func, &mut call, seen);
+            self.reporter.add_stack(func, &mut call, seen, &g);
+            call.end = End::Return;
+            self.send(call);
+        }
+    }
+
+    /// The runtime tells how calls end.
+    pub fn on_event(&mut self, event: RuntimeEvent, seen: &Seen<'_>, arrived: u64) {
+        match event {
+            RuntimeEvent::Panic | RuntimeEvent::Goexit => {
+                let Some(g) = self.reporter.g(seen) else {
+                    return;
+                };
+                let goexit = event == RuntimeEvent::Goexit;
+                self.join
+                    .unwinding(g.stack, if goexit { End::Exit } else { End::Panic });
+                // One that ends itself may do so again in a deferred function.
+                if goexit && !self.join.open_on(g.stack).is_empty() {
+                    self.goexits.insert(g.stack);
+                }
+            }
+            RuntimeEvent::GoexitDone => {
+                let Some(g) = self.reporter.g(seen) else {
+                    return;
+                };
+                self.goexits.remove(&g.stack);
+                self.join.stack_gone(g.stack, arrived, &mut self.ended);
+            }
+            RuntimeEvent::Recovery => {
+                if let Some((stack, below)) = self.reporter.recovered(seen.regs, seen.memory) {
+                    self.join.recovered(stack, below, arrived, &mut self.ended);
+                }
+            }
+            RuntimeEvent::Main => {}
+        }
+    }
+
+    /// Sends what has ended since the last time.
+    pub fn emit_ended(&mut self) {
+        if self.ended.is_empty() {
+            return;
+        }
+        let mut ended = std::mem::take(&mut self.ended);
+        self.emit(ended.drain(..));
+        self.ended = ended;
+    }
+
+    /// Sends calls that ended.
+    pub fn emit(&mut self, ended: impl IntoIterator<Item = Ended<Begun>>) {
+        for one in ended {
+            let call = self.told(one);
+            self.send(call);
+        }
+    }
+
+    /// [`Calls::emit`] at the end of a session: nobody of the target waits any
+    /// more, so a slow reader is waited for, a stalled one not for long.
+    pub fn emit_last(&mut self, ended: impl IntoIterator<Item = Ended<Begun>>) {
+        for one in ended {
+            let call = self.told(one);
+            let record = Record::Call(Box::new(call));
+            let _ = self.sender.send_within(record, LAST_PATIENCE);
+        }
+    }
+
+    /// The record of a call that ended. What `--slow` has told of and is still
+    /// open goes again, to readers that have not wanted it then.
+    fn told(&self, one: Ended<Begun>) -> Call {
+        let mut call = *one.call.data;
+        call.id = one.call.id;
+        call.parent = one.call.parent;
+        call.dur_ns = one.call.began_ns.map(|b| one.at_ns.saturating_sub(b));
+        if call.since_attach {
+            call.time_ns = self.clock.wall(one.at_ns);
+        }
+        call.end = one.end;
+        unfinished(call)
+    }
+
+    fn send(&self, call: Call) {
+        // A full queue counts what it drops, and tells the reader.
+        let _ = self.sender.send(Record::Call(Box::new(call)));
+    }
+
+    /// How many records wait for the writer.
+    pub fn waiting(&self) -> usize {
+        self.sender.waiting()
+    }
+
+    /// Tells of records that were lost.
+    pub fn gap(&self, lost: u64, why: &'static str) {
+        if lost > 0 {
+            let _ = self.sender.send(Record::Gap { lost, why });
+        }
+    }
+
+    /// Tells of calls that are open for longer than `slow`, once each.
+    pub fn report_slow(&mut self, now: u64, slow: Duration) {
+        let before = now.saturating_sub(slow.as_nanos() as u64);
+        let mut slow_calls = Vec::new();
+        self.join.take_slow(before, |open, _| {
+            let mut call = (*open.data).clone();
+            call.id = open.id;
+            call.parent = open.parent;
+            call.dur_ns = open.began_ns.map(|b| now.saturating_sub(b));
+            call.end = End::Open;
+            slow_calls.push(unfinished(call));
+        });
+        for call in slow_calls {
+            self.send(call);
+        }
+    }
+}
+
+/// What was to be read has not been read, unless the call returned.
+fn unfinished(mut call: Call) -> Call {
+    if call.end != End::Return && call.payload.as_ref().is_some_and(|p| p.bytes.is_empty()) {
+        call.payload = None;
+    }
+    call
+}

@@ -1,0 +1,221 @@
+//! Jumps into generated code: the same exactness as with traps, nobody traced
+//! meanwhile, everything as it was afterwards.
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use nix::sys::signal::Signal;
+use support::scenario::{self, Busy, READ};
+use support::{Fixture, Gotap, LATER, SOON, Target, Variant, oracle, poll};
+
+fn reads(variants: &[Variant], (conns, calls): (usize, usize), connected: bool) {
+    support::gotap::fire("jump");
+    scenario::exact_reads(&Fixture::build("echo", variants), conns, calls, connected);
+}
+
+#[test]
+fn every_read_is_counted_once() {
+    reads(&[], (64, 1600), false);
+}
+
+#[test]
+fn stripped() {
+    reads(&[Variant::Stripped], (64, 250), false);
+}
+
+#[test]
+fn pie() {
+    reads(&[Variant::Pie], (64, 250), true);
+}
+
+#[test]
+fn connections_that_were_there_before() {
+    reads(&[], (64, 250), true);
+}
+
+#[test]
+fn nobody_traces_meanwhile() {
+    support::gotap::fire("jump");
+    let echo = Fixture::build("echo", &[]);
+    let mut busy = Busy::start(&echo, &[]);
+    let pid = busy.server.pid();
+    let mut gotap = Gotap::trace_json(pid, &[READ], &[]);
+    gotap.wait_for_lines(1000, SOON);
+    for tid in oracle::threads(pid) {
+        assert_eq!(oracle::tracer(tid), 0, "thread {tid}");
+    }
+    // A second gotap is told whose the jumps are.
+    let owner = gotap.pid().to_string();
+    let second = support::gotap::run(&["trace", READ, "-p", &pid.to_string()]);
+    assert!(!second.status.success());
+    assert!(second.errors().contains(&owner), "{}", second.errors());
+    gotap.stop().must_succeed();
+    busy.must_be_clean("after jumps");
+}
+
+#[test]
+fn killed_with_all_its_jumps_in_place() {
+    support::gotap::fire("jump");
+    let echo = Fixture::build("echo", &[]);
+    let mut busy = Busy::start(&echo, &[]);
+    let pid = busy.server.pid();
+    for round in 0..5 {
+        let mut gotap = Gotap::trace_json(pid, &[READ], &[]);
+        gotap.wait_for_lines(500, SOON);
+        gotap.signal(Signal::SIGKILL);
+        let _ = gotap.finish(SOON);
+        // The ring fills up; the server goes on.
+        busy.must_go_on("after the kill");
+        assert!(busy.progresses(20_000));
+        if round % 2 == 0 {
+            let cleaned = support::gotap::run(&["clean", "-p", &pid.to_string()]);
+            cleaned.must_succeed();
+            assert!(cleaned.text().contains("took out"), "{}", cleaned.text());
+            busy.must_be_clean("after gotap clean");
+        }
+    }
+    busy.must_be_traceable("after five kills");
+    let nothing = support::gotap::run(&["clean", "-p", &pid.to_string()]);
+    assert!(nothing.must_succeed().text().contains("nothing"));
+}
+
+#[test]
+fn a_stalled_reader_loses_records_and_says_how_many() {
+    support::gotap::fire("jump");
+    let echo = Fixture::build("echo", &[]);
+    let (mut server, addr) = Target::echo_server(&echo, &[]);
+    let mut load = Target::echo_load(&echo, &addr, &["-conns", "16", "-calls", "20000", "-late"]);
+    let gotap = Gotap::trace_json(server.pid(), &[READ], &[]);
+    gotap.signal(Signal::SIGSTOP);
+    load.tell("go");
+    load.answer("done", LATER);
+    assert!(poll(SOON, || server.ask("counts")["open"] == 0));
+    let reads = server.ask("reads").as_u64().expect("a number");
+    gotap.signal(Signal::SIGCONT);
+    let outcome = gotap.stop();
+    outcome.must_succeed();
+    let line = outcome
+        .stderr
+        .iter()
+        .find(|l| l.contains(" records of the ring were read"));
+    let line = line.unwrap_or_else(|| panic!("{}", outcome.errors()));
+    let numbers: Vec<u64> = line
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|n| n.parse().ok())
+        .collect();
+    let [read, lost, ..] = numbers[..] else {
+        panic!("{line}")
+    };
+    assert!(lost > 0, "{line}");
+    // Two a call, and the goroutines' own ends.
+    let ended = outcome.calls().len() as u64;
+    assert!(ended <= reads);
+    assert!(read + lost >= 2 * reads, "{line}, {reads} reads");
+    assert!(server.answers());
+}
+
+/// Panics, Goexit, recursion, moved stacks: calls end as with traps.
+#[test]
+fn how_calls_end() {
+    support::gotap::fire("jump");
+    let ends = Fixture::build("ends", &[]);
+    let mut target = Target::start(&ends, &[]);
+    target.expect_line("ready ");
+    let pid = target.pid();
+    let before = oracle::footprint(pid);
+    let patterns = [
+        "main.recurse",
+        "main.movedOuter",
+        r"^main\.unwound(One|Two|Three)$",
+        "main.recoverInFourth",
+        r"^main\.exit(Outer|Middle|Inner)$",
+        "main.deferChanges",
+        "main.deferRecovers",
+    ];
+    let gotap = Gotap::trace_json(pid, &patterns, &[]);
+    for case in [
+        "recurse",
+        "moved",
+        "panic",
+        "goexit",
+        "defer",
+        "deferrecover",
+    ] {
+        target.tell(case);
+        target.answer(case, LATER);
+    }
+    let outcome = gotap.stop();
+    outcome.must_succeed();
+    let mut found: BTreeMap<(String, String), u64> = BTreeMap::new();
+    for call in outcome.calls() {
+        let key = |field| scenario::text(&call, field).to_owned();
+        *found.entry((key("func"), key("end"))).or_default() += 1;
+    }
+    let expected = [
+        ("main.recurse", "return", 61),
+        ("main.movedOuter", "return", 1),
+        ("main.unwoundOne", "panic", 1),
+        ("main.unwoundTwo", "panic", 1),
+        ("main.unwoundThree", "panic", 1),
+        ("main.recoverInFourth", "return", 1),
+        ("main.exitOuter", "exit", 1),
+        ("main.exitMiddle", "exit", 1),
+        ("main.exitInner", "exit", 1),
+        ("main.deferChanges", "return", 1),
+        ("main.deferRecovers", "return", 1),
+    ];
+    for (func, end, count) in expected {
+        let key = (func.to_owned(), end.to_owned());
+        // What cannot jump is left out, and named.
+        let out = outcome
+            .stderr
+            .iter()
+            .any(|l| l.contains(func) && l.contains("left out"));
+        let due = if out { None } else { Some(count) };
+        assert_eq!(
+            found.get(&key).copied(),
+            due,
+            "{func}: {found:?}\n{}",
+            outcome.errors()
+        );
+    }
+    assert_eq!(outcome.tally().lost, 0);
+    oracle::assert_clean(pid, &before, "ends");
+}
+
+#[test]
+fn a_program_that_gotap_starts() {
+    support::gotap::fire("jump");
+    let ends = Fixture::build("ends", &[]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("calls.json");
+    let out = out.to_str().expect("a path");
+    let program = ends.path.to_str().expect("a path");
+    let args = [
+        "trace",
+        "main.main",
+        "main.recurse",
+        "-o",
+        "json",
+        "--out",
+        out,
+        "--fire",
+        "jump",
+        "--",
+        program,
+    ];
+    // Its stdin is empty: it ends by itself.
+    let outcome = support::gotap::run(&args);
+    outcome.must_succeed();
+    assert!(
+        outcome.errors().contains("by jumps"),
+        "{}",
+        outcome.errors()
+    );
+    assert!(
+        outcome.errors().contains("exited with code 0"),
+        "{}",
+        outcome.errors()
+    );
+}
