@@ -10,13 +10,14 @@
 //! - [`process`]: attach, launch, detach; tracees; site bytes; remote syscalls
 //! - [`golang`]: Go's runtime read through [`memory`]
 //! - [`value`]: typed values: load under limits, render
-//! - [`script`]: the expression language
+//! - [`script`]: the language of expressions and commands
 //! - [`record`]: what leaves the engine, as plain data
 //! - [`probe`]: patterns → sites; hits → calls
 //! - [`survey`]: what every goroutine is doing, as plain data: groups, verdict
 //! - [`sink`]: how records are written
 //! - [`session`]: the engine on its tracer thread
-//! - [`cli`]: the commands
+//! - [`repl`]: sessions: the commands of the prompt and of scripts
+//! - [`cli`]: the command line
 
 pub mod addr;
 pub mod arch;
@@ -27,6 +28,7 @@ pub mod memory;
 pub mod probe;
 pub mod process;
 pub mod record;
+pub mod repl;
 pub mod script;
 pub mod session;
 pub mod sink;

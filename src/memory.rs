@@ -4,6 +4,10 @@
 //! Bytes of a target are hostile: readers bound every length they take from
 //! it, and treat an unreadable address as an answer, not as a failure.
 
+mod kept;
+
+pub use kept::Keeping;
+
 use crate::addr::LiveAddr;
 
 /// Why bytes could not be read.
@@ -89,6 +93,16 @@ pub trait Memory {
         let mut v = vec![0; len];
         self.read(at, &mut v)?;
         Ok(v)
+    }
+}
+
+impl<M: Memory + ?Sized> Memory for std::rc::Rc<M> {
+    fn read(&self, at: LiveAddr, into: &mut [u8]) -> Result<(), MemoryError> {
+        (**self).read(at, into)
+    }
+
+    fn read_many(&self, pieces: &mut [Piece<'_>]) -> Result<(), MemoryError> {
+        (**self).read_many(pieces)
     }
 }
 

@@ -96,7 +96,7 @@ fn expected(
 
 #[test]
 fn states_and_reasons_are_what_was_parked() {
-    let variants: [&[Variant]; 3] = [&[], &[Variant::Stripped], &[Variant::Cgo]];
+    let variants: [&[Variant]; 4] = [&[], &[Variant::Stripped], &[Variant::Pie], &[Variant::Cgo]];
     for fixture in builds(&variants) {
         println!("{}", fixture.label);
         let mut target = Target::start(&fixture, &["states", EACH]);
@@ -272,7 +272,7 @@ fn walks_hold_while_goroutines_come_and_go() {
         // main, and the one that makes the others.
         let base = 2;
         let number = |v: &Value, name: &str| v[name].as_i64().expect("a number");
-        for walk in 0..200 {
+        for walk in 0..1000 {
             let before = target.ask("bracket");
             let survey = look(&source, &Wanted::default()).expect("a look");
             let after = target.ask("bracket");

@@ -105,3 +105,29 @@ pub fn attach_and_leave(pid: i32) -> Duration {
     assert!(status.success(), "dlv attach: {status}");
     took
 }
+
+/// `dlv attach`, `goroutines`, then `quit` without killing: how long all of that
+/// took, and how many bytes it wrote.
+pub fn goroutines(pid: i32) -> (Duration, u64) {
+    let output = tempfile::NamedTempFile::new().expect("a file for dlv's output");
+    let began = Instant::now();
+    let mut child = Command::new("dlv")
+        .args(["attach", "--allow-non-terminal-interactive=true"])
+        .arg(pid.to_string())
+        .stdin(Stdio::piped())
+        .stdout(output.reopen().expect("the same file"))
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("start dlv");
+    let mut stdin = child.stdin.take().expect("piped");
+    let _ = stdin.write_all(b"goroutines\nquit\nn\n");
+    drop(stdin);
+    let ended = poll(10 * PATIENCE, || !matches!(child.try_wait(), Ok(None)));
+    let took = began.elapsed();
+    if !ended {
+        let _ = child.kill();
+    }
+    let status = child.wait().expect("wait for dlv");
+    assert!(status.success(), "dlv attach: {status}");
+    (took, output.path().metadata().map_or(0, |m| m.len()))
+}

@@ -265,6 +265,34 @@ impl Region {
         })
     }
 
+    /// A page without sites and without a use for its handler: `code` lies in it,
+    /// at [`Region::CODE`], and the next gotap recognises it.
+    pub fn around(base: u64, owner: Owner, code: &[u8]) -> Result<Vec<u8>, RegionError> {
+        let spec = RegionSpec {
+            sites: &[],
+            old: KernelSigaction::default(),
+            owner,
+        };
+        let mut bytes = Region::build(base, &spec)?.bytes;
+        if bytes.len() < Self::CODE + code.len() {
+            return Err(RegionError::Assembler("it is longer than its place".into()));
+        }
+        put(&mut bytes, Self::CODE, code);
+        let header = Header {
+            len: bytes.len() as u64,
+            owner,
+            old: spec.old,
+            sites: 0,
+            base,
+            checksum: checksum(bytes.get(HEADER..).unwrap_or_default()),
+        };
+        put(&mut bytes, 0, &header.to_bytes());
+        Ok(bytes)
+    }
+
+    /// Offset of the code in a page that [`Region::around`] makes.
+    pub const CODE: usize = TABLE + 0x100;
+
     /// True for an address inside.
     pub fn contains(&self, at: u64) -> bool {
         at.checked_sub(self.base)

@@ -26,7 +26,7 @@ use crate::golang::vitals;
 #[derive(clap::Args, Debug, Clone)]
 pub struct GopsArgs {
     #[command(flatten)]
-    subject: SubjectArgs,
+    pub(super) subject: SubjectArgs,
     /// How to print: lines as gops prints them, or a JSON object
     #[arg(short, long, value_enum, default_value_t = GopsOutput::Text)]
     output: GopsOutput,

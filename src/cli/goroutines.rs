@@ -7,11 +7,12 @@
 //! gotap goroutines -p 4242 --diff 30s
 //! gotap goroutines -p 4242 -o pprof > g.pb.gz
 //! gotap goroutines --core core.4242 ./server
-//! gotap stack 34 -p 4242
+//! gotap stack 34 -p 4242 --full
 //! ```
 //!
 //! Nothing is stopped and nothing is written: the program's memory is read
-//! while it runs. A wait is a lower bound (`≥ 5m`): the runtime notes since when
+//! while it runs (`--consistent` stops it for the time of the read, and says how
+//! long that was). A wait is a lower bound (`≥ 5m`): the runtime notes since when
 //! a goroutine waits in a collection only.
 
 use std::io::Write;
@@ -20,15 +21,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
+use super::messages;
+use super::subject::{self, Misuse, SubjectArgs};
+use super::viewed::{Viewed, say_stopped};
+use crate::image::dwarf::Dwarf;
 use crate::script::{Checked, compile_condition};
-use crate::session::look::{Source, Wanted, look};
-use crate::sink::goroutines::{json, profile, table, traceback};
+use crate::session::look::{Source, Wanted};
+use crate::sink::goroutines::{full, json, profile, table, traceback};
 use crate::survey::compare::{Sightings, growth};
 use crate::survey::facts::{Asked, GoroutineNames};
 use crate::survey::group::{self, By};
 use crate::survey::verdict::verdict;
 use crate::survey::{Entry, Survey};
-use crate::sys::is_terminal;
+use crate::sys::{is_terminal, terminal_rows};
+use crate::value::Limits;
 
 /// Arguments of `gotap goroutines`.
 #[derive(clap::Args, Debug, Clone)]
@@ -38,14 +44,24 @@ use crate::sys::is_terminal;
 )]
 pub struct GoroutinesArgs {
     /// Look at this process (several: -p 1 -p 2)
-    #[arg(short, long, value_name = "PID", required_unless_present = "core")]
+    #[arg(short, long, value_name = "PID", required_unless_present_any = ["core", "program"])]
     pub pid: Vec<i32>,
     /// Look at this core file
     #[arg(long, value_name = "FILE", conflicts_with_all = ["pid", "every", "diff"])]
     pub core: Option<PathBuf>,
     /// The core's executable, where it is not at the path that the core names
-    #[arg(value_name = "PROGRAM", requires = "core")]
+    #[arg(value_name = "PROGRAM")]
     pub program: Option<PathBuf>,
+    /// Stop the process for the time of each look: all is of one moment, and
+    /// running goroutines have stacks
+    ///
+    /// It is told for how long it was stopped. Should gotap be killed meanwhile,
+    /// the process goes on.
+    #[arg(long, conflicts_with = "core")]
+    pub consistent: bool,
+    /// Take debug information from this file: the program before it was stripped
+    #[arg(long, value_name = "FILE")]
+    pub symbols: Option<PathBuf>,
     /// What to put goroutines together by
     #[arg(long, value_enum, default_value_t = Grouping::All, hide_default_value = true)]
     pub by: Grouping,
@@ -80,15 +96,17 @@ pub struct StackArgs {
     /// The goroutine's number
     #[arg(value_name = "GOID")]
     pub goid: u64,
-    /// In this process
-    #[arg(short, long, value_name = "PID", required_unless_present = "core")]
-    pub pid: Option<i32>,
-    /// In this core file
-    #[arg(long, value_name = "FILE", conflicts_with = "pid")]
-    pub core: Option<PathBuf>,
-    /// The core's executable, where it is not at the path that the core names
-    #[arg(value_name = "PROGRAM", requires = "core")]
-    pub program: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) subject: SubjectArgs,
+    /// Stop the process for the time of the look: a running goroutine has a stack
+    #[arg(long, conflicts_with = "core")]
+    pub consistent: bool,
+    /// Take debug information from this file: the program before it was stripped
+    #[arg(long, value_name = "FILE")]
+    pub symbols: Option<PathBuf>,
+    /// Print the variables of each frame, too (needs the debug information)
+    #[arg(long)]
+    pub full: bool,
     /// How to print
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Text)]
     pub output: Output,
@@ -169,51 +187,120 @@ pub fn run(args: &GoroutinesArgs, out: &mut dyn Write) -> anyhow::Result<()> {
             bail!("-o pprof writes a compressed file: send it to one, `-o pprof > g.pb.gz`");
         }
     }
-    let sources: Vec<Source> = match &args.core {
-        Some(core) => vec![Source::core(core, args.program.as_deref())?],
-        None => args
-            .pid
-            .iter()
-            .map(|pid| Source::process(*pid))
-            .collect::<Result<_, _>>()?,
-    };
-    let began = Instant::now();
-    let mut seen: Vec<Sightings> = sources.iter().map(|_| Sightings::default()).collect();
+    let mut watched = args.open()?;
     if let Some(apart) = args.diff {
-        return differences(args, &sources, apart, out);
+        return differences(args, &mut watched, apart, out);
     }
+    let several = watched.len() > 1;
     let in_place =
         args.every.is_some() && args.output == Output::Text && is_terminal(&std::io::stdout());
-    let mut next = began;
+    let began = Instant::now();
+    let (mut next, mut failed) = (began, 0);
     loop {
-        if in_place {
-            // Home, and clear below (console_codes(4)).
-            write!(out, "\x1b[H\x1b[J")?;
-        }
-        for (source, seen) in sources.iter().zip(&mut seen) {
-            let mut survey = look(source, &args.wanted())?;
+        // Only a terminal's page is kept: there may be millions of goroutines.
+        let mut page = Vec::new();
+        let mut left = Vec::new();
+        for mut one in std::mem::take(&mut watched) {
+            let looked = one.view.look(&args.wanted());
+            let source = one.view.source();
+            let mut survey = match looked {
+                Ok(survey) => survey,
+                // The others are looked at all the same.
+                Err(error) if several => {
+                    messages::print(&format!("process {}: {error}", pid_of(source)));
+                    failed += 1;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let now = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            seen.note(&mut survey, now);
-            if args.pid.len() > 1 && args.output == Output::Text {
-                writeln!(out, "process {}:", source.pid.unwrap_or_default())?;
+            one.seen.note(&mut survey, now);
+            let to: &mut dyn Write = if in_place { &mut page } else { &mut *out };
+            if several && args.output == Output::Text {
+                writeln!(to, "process {}:", pid_of(source))?;
             }
-            print(args, source, &survey, filter.as_ref(), out)?;
+            print(args, source, &survey, filter.as_ref(), to)?;
+            left.push(one);
+        }
+        if in_place {
+            redraw(&page, out)?;
         }
         out.flush()?;
-        let Some(apart) = args.every else {
-            return Ok(());
-        };
-        next += apart;
+        watched = left;
+        match args.every {
+            Some(apart) if !watched.is_empty() => next += apart,
+            _ if failed > 0 => bail!("{failed} of {} could not be looked at", args.pid.len()),
+            _ => return Ok(()),
+        }
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
     }
 }
 
+fn pid_of(source: &Source) -> String {
+    source
+        .pid
+        .map_or_else(|| "of the core".to_owned(), |pid| pid.to_string())
+}
+
+/// A page over the one before it: as many lines as the terminal has, each
+/// cleared behind its end, and all below (console_codes(4)).
+fn redraw(page: &[u8], out: &mut dyn Write) -> std::io::Result<()> {
+    let rows = terminal_rows(&std::io::stdout()).unwrap_or(usize::MAX);
+    out.write_all(b"\x1b[H")?;
+    let lines = page.split_inclusive(|b| *b == b'\n');
+    for line in lines.take(rows.saturating_sub(1).max(1)) {
+        out.write_all(line.strip_suffix(b"\n").unwrap_or(line))?;
+        out.write_all(b"\x1b[K\r\n")?;
+    }
+    out.write_all(b"\x1b[J")
+}
+
+/// A program, and what earlier looks saw of it.
+struct Watched {
+    view: Viewed,
+    seen: Sightings,
+}
+
 impl GoroutinesArgs {
+    /// What clap cannot tell.
+    pub fn check(&self) -> Result<(), Misuse> {
+        let bare = subject::bare_pid(self.program.as_deref());
+        let alone = self.core.is_none() && self.program.is_some();
+        if alone && (bare.is_none() || !self.pid.is_empty()) {
+            return Err(subject::NO_SUBJECT);
+        }
+        Ok(())
+    }
+
+    fn open(&self) -> anyhow::Result<Vec<Watched>> {
+        let bare = subject::bare_pid(self.program.as_deref());
+        let symbols = self.symbols.as_deref();
+        let views: Vec<Viewed> = match &self.core {
+            Some(core) => vec![Viewed::core(core, self.program.as_deref(), symbols)?],
+            None => self
+                .pid
+                .iter()
+                .chain(&bare)
+                .map(|pid| Viewed::process(*pid, self.consistent, symbols))
+                .collect::<Result<_, _>>()?,
+        };
+        let watched = views.into_iter().map(|view| Watched {
+            view,
+            seen: Sightings::default(),
+        });
+        Ok(watched.collect())
+    }
+
     fn wanted(&self) -> Wanted {
         let whole = matches!(self.output, Output::Text2 | Output::Pprof);
         Wanted {
             all_stacks: self.all_stacks || whole || self.by == Grouping::Stack,
             args: self.output == Output::Text2,
+            each: self.list
+                || self.filter.is_some()
+                || self.every.is_some()
+                || self.diff.is_some()
+                || self.output == Output::Text2,
             details: self.list || self.filter.is_some(),
             only: None,
         }
@@ -230,12 +317,17 @@ fn print(
     let chosen = choose(survey, filter)?;
     let minor = source.target.image.go_version().minor();
     match args.output {
-        Output::Text2 => return Ok(traceback::write(out, survey, minor, &chosen)?),
-        Output::Pprof => return Ok(profile::write(out, survey, &chosen)?),
+        Output::Text2 => {
+            say_stopped(survey);
+            return Ok(traceback::write(out, survey, minor, &chosen)?);
+        }
+        Output::Pprof => {
+            say_stopped(survey);
+            return Ok(profile::write(out, survey, &chosen)?);
+        }
         Output::Text | Output::Json => {}
     }
-    let numbers: std::collections::HashSet<u64> = chosen.iter().map(|e| e.goid).collect();
-    let groups = group::groups(survey, args.by.by(), &|e| numbers.contains(&e.goid));
+    let groups = group::groups(survey, args.by.by(), chosen.iter().copied());
     let verdict = verdict(survey);
     if args.output == Output::Json {
         let beside = json::Beside {
@@ -283,21 +375,26 @@ fn choose<'a>(survey: &'a Survey, filter: Option<&Checked>) -> anyhow::Result<Ve
 
 fn differences(
     args: &GoroutinesArgs,
-    sources: &[Source],
+    watched: &mut [Watched],
     apart: Duration,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
     let wanted = args.wanted();
-    let first: Vec<Survey> = sources
-        .iter()
-        .map(|s| look(s, &wanted))
+    let several = watched.len() > 1;
+    let first: Vec<Survey> = watched
+        .iter_mut()
+        .map(|w| w.view.look(&wanted))
         .collect::<Result<_, _>>()?;
     std::thread::sleep(apart);
-    for (source, before) in sources.iter().zip(&first) {
-        let after = look(source, &wanted)?;
+    for (one, before) in watched.iter_mut().zip(&first) {
+        let after = one.view.look(&wanted)?;
+        say_stopped(&after);
+        if several && args.output == Output::Text {
+            writeln!(out, "process {}:", pid_of(one.view.source()))?;
+        }
         let sites = growth(before, &after);
         match args.output {
-            Output::Json => json::growth(out, before, &after, &sites)?,
+            Output::Json => json::growth(out, one.view.source().pid, before, &after, &sites)?,
             Output::Text => {
                 writeln!(
                     out,
@@ -318,30 +415,67 @@ fn differences(
 
 /// Runs `gotap stack`.
 pub fn stack(args: &StackArgs, out: &mut dyn Write) -> anyhow::Result<()> {
-    let source = match (&args.core, args.pid) {
-        (Some(core), _) => Source::core(core, args.program.as_deref())?,
-        (None, Some(pid)) => Source::process(pid)?,
+    let symbols = args.symbols.as_deref();
+    let mut view = match (&args.subject.core, args.subject.pid()) {
+        (Some(core), _) => Viewed::core(core, args.subject.binary.as_deref(), symbols)?,
+        (None, Some(pid)) => Viewed::process(pid, args.consistent, symbols)?,
         (None, None) => bail!("which process? use -p PID, or --core FILE"),
     };
     let wanted = Wanted {
         all_stacks: true,
+        each: true,
         args: true,
         details: true,
         only: Some(args.goid),
     };
-    let survey = look(&source, &wanted)?;
+    let survey = view.look(&wanted)?;
     let Some(one) = survey.goroutines.first() else {
         bail!(
             "there is no goroutine {}; `gotap goroutines --list` shows all",
             args.goid
         );
     };
-    let minor = source.target.image.go_version().minor();
+    say_stopped(&survey);
+    if args.full {
+        match (view.source().dwarf()?, args.output) {
+            (_, Output::Text2 | Output::Pprof) => bail!("--full prints text or json"),
+            (Some(dwarf), output) => return full(view.source(), &dwarf, &survey, one, output, out),
+            (None, _) => super::messages::print(
+                "the program has no debug information (go build -ldflags=-w, strip): its variables are not known; --symbols FILE takes it from the program before it was stripped",
+            ),
+        }
+    }
+    let minor = view.source().target.image.go_version().minor();
     match args.output {
-        Output::Text => table::stack(out, &survey, one)?,
+        Output::Text => table::stack(out, &survey, one, usize::MAX)?,
         Output::Text2 => traceback::write(out, &survey, minor, &[one])?,
         Output::Pprof => profile::write(out, &survey, &[one])?,
         Output::Json => json::one_line(out, &survey, one)?,
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// One goroutine with the variables of its frames.
+fn full(
+    source: &Source,
+    dwarf: &Dwarf,
+    survey: &Survey,
+    one: &Entry,
+    output: Output,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let stack = source.full_stack(dwarf, one.goid, &Limits::default())?;
+    let Some(stack) = stack else {
+        bail!("goroutine {} ended while it was looked at", one.goid);
+    };
+    if output == Output::Json {
+        json::full_line(out, survey, one, &stack.frames)?;
+    } else {
+        table::list(out, survey, &[one])?;
+        writeln!(out)?;
+        full::frames(out, &stack.frames)?;
+        table::stack_end(out, stack.state)?;
     }
     out.flush()?;
     Ok(())

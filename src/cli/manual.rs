@@ -98,9 +98,22 @@ pub(super) const GOROUTINES: &str = r#"Examples:
       a goroutine profile of a program that serves none
   gotap stack 34 -p 4242
       one goroutine's stack, with arguments
+  gotap stack 34 -p 4242 --full
+      with the variables of each frame, from the debug information: values as
+      Go writes them, (optimised away) where the compiler kept none
 
 Nothing is stopped: memory is read while the program runs. A stack that does
-not hold still while it is read is counted, not shown.
+not hold still while it is read is counted, not shown; of a running goroutine
+only its thread's registers tell where it is.
+  --consistent stops every thread for the time of the read, some milliseconds,
+  and says for how long: all is of one moment, and running goroutines have
+  stacks. Whatever ends gotap meanwhile, the program runs on. What is read is
+  kept in memory until then: some 500 bytes a goroutine, and its stack.
+
+--symbols FILE:
+  Debug information for a program that was stripped, from the file that it was
+  before, or from what objcopy --only-keep-debug made of that. Its build id
+  must be the program's; go build -ldflags=-w makes another build.
 
 Waits:
   The runtime notes since when a goroutine waits in a collection only: what it
@@ -133,3 +146,59 @@ What the figures are:
   world for that; gotap stops nothing, so that of a program that runs they are
   approximate, which is said on standard error (JSON: approximate). What the
   runtime keeps twice is compared, and told when it differs (JSON: torn).";
+
+/// Below the options of `gotap attach --help`.
+pub(super) const ATTACH: &str = r#"Examples:
+  gotap attach 4242
+      a prompt; the process runs on
+  gotap attach 4242 --script slow-reads.gotap
+      a script first, then the prompt
+  gotap attach --core core.4242 ./server
+      the commands that only look, on a core file
+  echo 'goroutines -group reason' | gotap attach 4242
+      commands from a pipe
+
+At the prompt:
+  (gotap) t net.(*conn).Read if n == 0 || err != nil
+  (gotap) on 1 print fd, remote
+  (gotap) goroutines -group reason
+  (gotap) help trace
+  Names and aliases are Delve's. Records are shown above the line that is typed.
+  Tab completes commands, functions, goroutines; Enter repeats the last command
+  that only looked; what ends in an open { goes on on the next line.
+
+Keys:
+  Ctrl-C cancels what is typed or waited for. Ctrl-D and exit take everything out
+  of the process and let it run. Ctrl-Z does so too, and fg puts it in again.
+
+Files:
+  $XDG_STATE_HOME/gotap/history, else ~/.local/state/gotap/history: what was typed
+
+Environment:
+  NO_COLOR   no colours, when it is set and not empty (https://no-color.org)
+  TERM       dumb: no editing of lines"#;
+
+/// Below the options of `gotap run --help`.
+pub(super) const RUN: &str = r#"A script:
+  # slow-reads.gotap
+  trace net.(*conn).Read if dur > 10ms || err != nil {
+      print goid, fd, remote, n, err
+      stack 8
+  }
+  every 5s { goroutines -group state }
+  on exit { summary }
+  for 10m                                          # then detach
+
+  One command a line, or several with ; between them. The first { outside of
+  brackets, quotes and /.../ opens a block. Locations are Delve's: a function, the
+  end of its name, FILE:LINE, *ADDRESS, a regular expression between slashes.
+  What fails is told with file and line, and the script goes on; with set -e at
+  its head it ends there.
+
+Output (-o json):
+  Every record, every result of print, args and stack, and the answer of every
+  command is one object a line: records as gotap trace has them; actions with
+  tracepoint, call and action; answers with command and output.
+
+Exit codes:
+  0 done; 1 it went wrong, or a command of the script did; 2 wrong usage"#;

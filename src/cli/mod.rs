@@ -5,6 +5,8 @@
 //! Exit codes: 0 done, 1 it went wrong, 2 wrong usage. Nobody may come in but
 //! `main`.
 
+mod attach;
+mod check;
 mod clean;
 mod demo;
 mod extras;
@@ -14,8 +16,10 @@ mod manual;
 mod messages;
 mod process;
 mod ps;
+mod run;
 mod subject;
 mod trace;
+mod viewed;
 
 use std::process::ExitCode;
 
@@ -55,6 +59,12 @@ enum Command {
     Version(gops::GopsArgs),
     /// Take out what a gotap that was killed has left in a process
     Clean(clean::CleanArgs),
+    /// Ask and trace at a prompt, while the process runs on
+    Attach(attach::AttachArgs),
+    /// Run a script of commands on a live process
+    Run(run::RunArgs),
+    /// Find what is wrong with a script, without touching a process
+    Check(check::CheckArgs),
     /// Build and run a small Go server and client, and trace their connections
     Demo(demo::DemoArgs),
     /// Print a completion script for a shell
@@ -63,16 +73,37 @@ enum Command {
     Man(extras::ManArgs),
 }
 
+impl Command {
+    /// What clap cannot tell of a command's arguments: its name and why.
+    fn check(&self) -> Result<(), (&'static str, subject::Misuse)> {
+        let of = |name| move |misuse| (name, misuse);
+        match self {
+            Command::Trace(args) => args.check().map_err(of("trace")),
+            Command::Goroutines(args) => args.check().map_err(of("goroutines")),
+            Command::Stack(args) => args.subject.check().map_err(of("stack")),
+            Command::Memstats(args) => args.subject.check().map_err(of("memstats")),
+            Command::Stats(args) => args.subject.check().map_err(of("stats")),
+            Command::Version(args) => args.subject.check().map_err(of("version")),
+            Command::Ps(_)
+            | Command::Check(_)
+            | Command::Clean(_)
+            | Command::Attach(_)
+            | Command::Run(_)
+            | Command::Demo(_)
+            | Command::Completions(_)
+            | Command::Man(_) => Ok(()),
+        }
+    }
+}
+
 /// Runs the command line.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    if let Command::Trace(args) = &cli.command
-        && let Err((kind, what)) = args.check()
-    {
+    if let Err((name, (kind, what))) = cli.command.check() {
         let mut gotap = Cli::command();
         gotap.build();
-        let trace = gotap.find_subcommand_mut("trace");
-        let _ = trace.map(|trace| trace.error(kind, what).print());
+        let command = gotap.find_subcommand_mut(name);
+        let _ = command.map(|command| command.error(kind, what).print());
         return ExitCode::from(WRONG_USAGE);
     }
     start_diagnostics(cli.verbose);
@@ -81,10 +112,13 @@ pub fn run() -> ExitCode {
         Command::Memstats(args) => gops::memstats(args, &mut std::io::stdout().lock()),
         Command::Stats(args) => gops::stats(args, &mut std::io::stdout().lock()),
         Command::Version(args) => gops::version(args, &mut std::io::stdout().lock()),
-        Command::Goroutines(args) => goroutines::run(args, &mut std::io::stdout().lock()),
-        Command::Stack(args) => goroutines::stack(args, &mut std::io::stdout().lock()),
+        Command::Goroutines(args) => goroutines::run(args, &mut buffered()),
+        Command::Stack(args) => goroutines::stack(args, &mut buffered()),
         Command::Ps(args) => ps::run(args, &mut std::io::stdout().lock()),
         Command::Clean(args) => clean::run(args, &mut std::io::stdout().lock()),
+        Command::Attach(args) => attach::run(args),
+        Command::Run(args) => run::run(args),
+        Command::Check(args) => check::run(args, &mut std::io::stdout().lock()),
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => extras::completions(args),
         Command::Man(args) => extras::man(args),
@@ -97,6 +131,12 @@ pub fn run() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// stdout for much text: by itself it is written line by line. The command
+/// flushes it.
+fn buffered() -> impl std::io::Write {
+    std::io::BufWriter::with_capacity(1 << 16, std::io::stdout().lock())
 }
 
 /// An error and what caused it; causes that were already named are left out.

@@ -1,7 +1,9 @@
 //! What a command that only looks is told to look at: a live process or a core
 //! file. Nothing is stopped.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use clap::error::ErrorKind;
 
 use crate::addr::LiveAddr;
 use crate::memory::Memory;
@@ -19,9 +21,23 @@ pub struct SubjectArgs {
     #[arg(long, value_name = "CORE")]
     pub core: Option<PathBuf>,
     /// The core's executable (default: the file that the core names)
-    #[arg(value_name = "BINARY", requires = "core")]
+    #[arg(value_name = "BINARY")]
     pub binary: Option<PathBuf>,
 }
+
+/// Why a command line is wrong.
+pub type Misuse = (ErrorKind, &'static str);
+
+/// The process that a bare word names where a core's executable could stand.
+pub fn bare_pid(word: Option<&Path>) -> Option<i32> {
+    word?.to_str()?.parse().ok()
+}
+
+/// A word that is neither.
+pub const NO_SUBJECT: Misuse = (
+    ErrorKind::MissingRequiredArgument,
+    "say which process: -p PID (gotap ps lists the Go processes), or --core CORE, and its BINARY behind it",
+);
 
 /// It, opened.
 pub struct Subject {
@@ -38,6 +54,23 @@ pub struct Subject {
 }
 
 impl SubjectArgs {
+    /// The process, when it is one.
+    pub fn pid(&self) -> Option<i32> {
+        match (&self.core, self.pid) {
+            (None, None) => bare_pid(self.binary.as_deref()),
+            (_, pid) => pid,
+        }
+    }
+
+    /// What clap cannot tell.
+    pub fn check(&self) -> Result<(), Misuse> {
+        let named = self.pid.is_some() && self.binary.is_some();
+        if (self.core.is_none() && self.pid().is_none()) || named {
+            return Err(NO_SUBJECT);
+        }
+        Ok(())
+    }
+
     /// Opens what they name.
     pub fn open(&self) -> anyhow::Result<Subject> {
         if let Some(path) = &self.core {
@@ -50,7 +83,7 @@ impl SubjectArgs {
                 memory: Box::new(core),
             });
         }
-        let pid = self.pid.unwrap_or_default();
+        let pid = self.pid().unwrap_or_default();
         let target = Target::of_process(pid)?;
         let memory = ProcessMemory::read_only(pid);
         // Opening the executable takes less permission than reading memory.

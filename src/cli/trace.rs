@@ -71,7 +71,7 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<()> {
     signals::prepare().context("cannot set up signal handling")?;
     match args.pid {
         Some(pid) => {
-            let target = Target::of_process(pid)?;
+            let target = Target::of_process(pid)?.with_symbols(args.symbols.as_deref())?;
             let firing = make_firing(args, &target, Start::Attached)?;
             let filter = compile_filter(args, &target, &firing.plan)?;
             let tracing = Tracing::begin(args, filter, open_output(args)?, began);
@@ -127,13 +127,14 @@ fn launched(args: &TraceArgs, began: Instant) -> anyhow::Result<()> {
     // What can be known before the program is started is checked before.
     let mut filter = None;
     if let Some(path) = find_program(args) {
-        let target = Target::of_file(&path)?;
+        let target = Target::of_file(&path)?.with_symbols(args.symbols.as_deref())?;
         let firing = make_firing(args, &target, Start::Launched)?;
         filter = compile_filter(args, &target, &firing.plan)?;
     }
     let to = open_output(args)?;
     let mut tracer = Tracer::launch(&args.program, args.out.is_none())?;
     let prepared = Target::of_process(tracer.pid()).and_then(|target| {
+        let target = target.with_symbols(args.symbols.as_deref())?;
         let firing = make_firing(args, &target, Start::Launched)?;
         Ok((target, firing))
     });
@@ -170,6 +171,7 @@ fn make_firing(args: &TraceArgs, target: &Target, start: Start) -> Result<Firing
 fn options(args: &TraceArgs) -> Options {
     Options {
         stack: args.stack,
+        stacks: Vec::new(),
         payload: args.payload.unwrap_or(0),
         slow: args.slow,
         limit: args.time,
@@ -245,6 +247,7 @@ fn list(args: &TraceArgs) -> anyhow::Result<()> {
         })?;
         Target::of_file(&path)?
     };
+    let target = target.with_symbols(args.symbols.as_deref())?;
     let plan = make_plan(args, &target, Start::Attached, &BTreeSet::new())?;
     let text = if args.plan {
         plan_jumps(&target.image, &Disassembler::new()?, &plan).explain(&plan)

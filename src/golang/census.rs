@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use crate::addr::{Bias, LiveAddr};
 use crate::golang::globals::Globals;
-use crate::golang::gs::{self, Goroutine, GsError, Status};
+use crate::golang::gs::{self, Goroutine, GsError, Status, word_at};
 use crate::golang::layout::Layouts;
 use crate::golang::net::read_go_string;
 use crate::image::Image;
@@ -65,14 +65,11 @@ impl Resident {
     }
 }
 
-/// Every goroutine at one look.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Census {
-    /// The program's own, in order of their numbers: as many as
-    /// runtime.NumGoroutine says.
-    pub own: Vec<Resident>,
-    /// The runtime's: collector workers, scavenger, finalizers …
-    pub system: Vec<Resident>,
+/// How many structs hold no goroutine of the program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Others {
+    /// Goroutines of the runtime: collector workers, scavenger, finalizers …
+    pub system: usize,
     /// Structs of goroutines that ended, kept for others.
     pub dead: usize,
     /// Structs that were just made.
@@ -81,53 +78,83 @@ pub struct Census {
     pub unreadable: usize,
 }
 
-/// Reads all goroutines.
-pub fn take(
+/// Shows `each` every goroutine, in the order of their addresses, and whether
+/// it is the runtime's own: those that are not are as many as
+/// runtime.NumGoroutine says. None is kept: a program may have millions.
+pub fn walk<E: From<GsError> + From<MemoryError>>(
     image: &Image,
     memory: &dyn Memory,
     layouts: &Layouts,
     globals: &Globals,
     bias: Bias,
-) -> Result<Census, GsError> {
+    each: &mut dyn FnMut(&Resident, bool) -> Result<(), E>,
+) -> Result<Others, E> {
     let mut addrs = gs::read_allgs(memory, globals, bias)?;
     let listed = addrs.len();
     addrs.retain(|a| *a != 0);
     addrs.sort_unstable();
     addrs.dedup();
-    let all = gs::read_structs(memory, addrs, layouts.g.size, |addr, bytes| {
-        Resident::parse(layouts, addr, bytes)
-    })?;
-    let mut census = Census {
-        unreadable: listed.saturating_sub(all.len()),
-        ..Census::default()
-    };
+    let mut others = Others::default();
+    let mut read = 0_usize;
     let mut system = SystemStarts::default();
-    for one in all {
-        match one.g.status {
-            Status::Dead | Status::DeadExtra => census.dead += 1,
-            Status::Idle => census.idle += 1,
-            Status::Other(_) => census.unreadable += 1,
-            _ if system.has(image, bias, one.g.startpc) => census.system.push(one),
-            _ => census.own.push(one),
+    gs::visit_structs::<E>(memory, &addrs, layouts.g.size, &mut |addr, bytes| {
+        read += 1;
+        let status = word_at(bytes, layouts.g.atomicstatus) as u32;
+        match Status::parse(status) {
+            Status::Dead | Status::DeadExtra => others.dead += 1,
+            Status::Idle => others.idle += 1,
+            Status::Other(_) => others.unreadable += 1,
+            Status::Runnable
+            | Status::Running
+            | Status::Syscall
+            | Status::Waiting
+            | Status::CopyStack
+            | Status::Preempted
+            | Status::Leaked => {
+                let one = Resident::parse(layouts, addr, bytes);
+                let own = !system.has(image, bias, one.g.startpc);
+                others.system += usize::from(!own);
+                each(&one, !own)?;
+            }
         }
-    }
-    census.own.sort_by_key(|r| r.g.goid);
-    census.system.sort_by_key(|r| r.g.goid);
-    Ok(census)
+        Ok(())
+    })?;
+    others.unreadable += listed.saturating_sub(read);
+    Ok(others)
+}
+
+/// The goroutines whose structs lie at `addrs`, in the order of addresses;
+/// unreadable ones are left out.
+pub fn read_at(
+    memory: &dyn Memory,
+    layouts: &Layouts,
+    addrs: Vec<u64>,
+) -> Result<Vec<Resident>, MemoryError> {
+    gs::read_structs(memory, addrs, layouts.g.size, |addr, bytes| {
+        Resident::parse(layouts, addr, bytes)
+    })
 }
 
 /// Which start functions are the runtime's own.
 #[derive(Default)]
-struct SystemStarts(HashMap<u64, bool>);
+struct SystemStarts {
+    known: HashMap<u64, bool>,
+    last: Option<(LiveAddr, bool)>,
+}
 
 impl SystemStarts {
     /// runtime/traceback.go: isSystemGoroutine, as it answers when the
     /// goroutine is made: that is what runtime.NumGoroutine counts by.
     fn has(&mut self, image: &Image, bias: Bias, startpc: LiveAddr) -> bool {
-        *self.0.entry(startpc.0).or_insert_with(|| {
+        if let Some((_, known)) = self.last.filter(|(at, _)| *at == startpc) {
+            return known;
+        }
+        let known = *self.known.entry(startpc.0).or_insert_with(|| {
             let function = image.functions().find(bias.image(startpc));
             function.is_some_and(|f| is_system(&f.name()))
-        })
+        });
+        self.last = Some((startpc, known));
+        known
     }
 }
 

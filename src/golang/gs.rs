@@ -19,8 +19,10 @@ const TRIES: usize = 5;
 const NEAR: u64 = 2048;
 /// Longest such piece.
 const MAX_RUN: u64 = 1 << 18;
-/// Bytes read per batch.
-const BATCH: usize = 1 << 22;
+/// Bytes read per batch: they are looked at while the cache still has them.
+const BATCH: usize = 1 << 20;
+/// Pieces read per batch, as many as one system call takes.
+const PIECES: usize = 1024;
 
 /// Why the goroutines could not be listed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -277,67 +279,111 @@ pub fn read_gs_at(
     })
 }
 
-/// Reads structs of `size` bytes, neighbours together, in few batches;
-/// unreadable ones are left out.
+/// Reads structs of `size` bytes; unreadable ones are left out.
 pub(super) fn read_structs<T>(
     memory: &dyn Memory,
     mut addrs: Vec<u64>,
     size: u64,
     parse: impl Fn(LiveAddr, &[u8]) -> T,
 ) -> Result<Vec<T>, MemoryError> {
-    let size = size.clamp(8, 4096);
     addrs.sort_unstable();
     addrs.dedup();
     let mut out = Vec::with_capacity(addrs.len());
-    let mut runs: Vec<&[u64]> = addrs
-        .chunk_by(|a, b| b.saturating_sub(*a) <= NEAR)
-        .flat_map(|run| run.chunks(usize::try_from(MAX_RUN / NEAR).unwrap_or(1)))
-        .collect();
-    let span = |run: &[u64]| match (run.first(), run.last()) {
-        (Some(a), Some(b)) => usize::try_from(b.saturating_sub(*a).saturating_add(size)).ok(),
-        _ => None,
-    };
-    while !runs.is_empty() {
-        let mut total = 0;
-        let take = runs
-            .iter()
-            .take_while(|run| {
-                let fits = total < BATCH;
-                total += span(run).unwrap_or(0);
-                fits
-            })
-            .count();
-        let rest = runs.split_off(take.max(1));
-        let mut buffers: Vec<Vec<u8>> = runs
-            .iter()
-            .map(|run| vec![0; span(run).unwrap_or(0)])
-            .collect();
-        let mut pieces: Vec<Piece<'_>> = runs
-            .iter()
-            .zip(&mut buffers)
-            .map(|(run, buffer)| Piece {
-                at: LiveAddr(run.first().copied().unwrap_or(0)),
-                into: buffer,
+    visit_structs::<MemoryError>(memory, &addrs, size, &mut |addr, bytes| {
+        out.push(parse(addr, bytes));
+        Ok(())
+    })?;
+    Ok(out)
+}
+
+/// Is shown where each struct lies, and its bytes.
+pub(super) type EachStruct<'a, E> = &'a mut dyn FnMut(LiveAddr, &[u8]) -> Result<(), E>;
+
+/// Structs that lie near each other.
+struct Run {
+    /// How many.
+    count: usize,
+    /// Bytes from the first's beginning to the last's end.
+    span: usize,
+}
+
+/// The structs at the beginning of `addrs` that are read in one piece.
+fn next_run(addrs: &[u64], size: u64) -> Option<Run> {
+    let first = *addrs.first()?;
+    let (mut count, mut end) = (0, first);
+    for &addr in addrs {
+        if addr.saturating_sub(end) > NEAR || addr.saturating_sub(first) > MAX_RUN {
+            break;
+        }
+        count += 1;
+        end = addr;
+    }
+    let span = end.saturating_sub(first).saturating_add(size);
+    Some(Run {
+        count,
+        span: usize::try_from(span).ok()?,
+    })
+}
+
+/// Shows `each` the bytes of the structs at `addrs`, which are sorted: through
+/// one buffer, neighbours in one piece, many pieces at a time. One iovec a
+/// struct would take five times as long. Unreadable ones are left out.
+pub(super) fn visit_structs<E: From<MemoryError>>(
+    memory: &dyn Memory,
+    addrs: &[u64],
+    size: u64,
+    each: EachStruct<'_, E>,
+) -> Result<(), E> {
+    let size = size.clamp(8, 4096);
+    let near = usize::try_from(NEAR).unwrap_or(0);
+    let most = addrs.len().saturating_mul(near).min(BATCH);
+    let mut buffer = vec![0; most.saturating_add(4096)];
+    let mut alone = vec![0; size as usize];
+    let mut rest = addrs;
+    while !rest.is_empty() {
+        let mut free = buffer.as_mut_slice();
+        let mut pieces: Vec<(Piece<'_>, &[u64])> = Vec::new();
+        while let Some(run) = next_run(rest, size) {
+            let (Some((into, after)), Some((addrs, others))) = (
+                std::mem::take(&mut free).split_at_mut_checked(run.span),
+                rest.split_at_checked(run.count),
+            ) else {
+                break;
+            };
+            let at = LiveAddr(addrs.first().copied().unwrap_or(0));
+            let piece = Piece {
+                at,
+                into,
                 ok: false,
-            })
-            .collect();
+            };
+            pieces.push((piece, addrs));
+            (free, rest) = (after, others);
+            if pieces.len() == PIECES {
+                break;
+            }
+        }
+        let (mut pieces, runs): (Vec<Piece<'_>>, Vec<&[u64]>) = pieces.into_iter().unzip();
+        if pieces.is_empty() {
+            break; // a buffer holds the longest run: it does not come to this
+        }
         memory.read_many(&mut pieces)?;
-        for (run, piece) in runs.iter().zip(&pieces) {
-            for &addr in *run {
-                if piece.ok {
-                    let from = usize::try_from(addr.wrapping_sub(piece.at.0)).unwrap_or(0);
-                    if let Some(bytes) = piece.into.get(from..) {
-                        out.push(parse(LiveAddr(addr), bytes));
-                    }
-                } else if let Ok(bytes) = memory.read_vec(LiveAddr(addr), size as usize) {
+        for (piece, addrs) in pieces.iter().zip(runs) {
+            for &addr in addrs {
+                let from = usize::try_from(addr.wrapping_sub(piece.at.0)).unwrap_or(usize::MAX);
+                let till = from.saturating_add(size as usize);
+                match piece.into.get(from..till).filter(|_| piece.ok) {
+                    Some(bytes) => each(LiveAddr(addr), bytes)?,
                     // Something between two of them is not mapped.
-                    out.push(parse(LiveAddr(addr), &bytes));
+                    None => match memory.read(LiveAddr(addr), &mut alone) {
+                        Ok(()) => each(LiveAddr(addr), &alone)?,
+                        Err(MemoryError::Unmapped { .. }) => {}
+                        Err(gone @ MemoryError::Gone) => return Err(gone.into()),
+                    },
                 }
             }
         }
-        runs = rest;
     }
-    Ok(out)
+    Ok(())
 }
 
 /// All threads of the runtime's list.

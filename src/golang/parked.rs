@@ -7,14 +7,14 @@
 
 use crate::addr::LiveAddr;
 use crate::golang::census::Resident;
-use crate::golang::gs::Status;
+use crate::golang::gs::{Status, visit_structs};
 use crate::golang::layout::Layouts;
 use crate::memory::{Memory, MemoryError, Piece};
 
 /// Bytes of one stack that are read; what lies further out is left out.
 const MAX_STACK: u64 = 4 << 20;
 /// Stacks read in one batch.
-const BATCH: usize = 256;
+const BATCH: usize = 1024;
 /// Bytes read in one batch.
 const BATCH_BYTES: u64 = 4 << 20;
 /// Times one that moved is looked at again.
@@ -59,6 +59,7 @@ pub fn read_stacks(
     each: &mut dyn FnMut(usize, Outcome<'_>),
 ) -> Result<(), MemoryError> {
     let mut left: Vec<usize> = (0..wanted.len()).collect();
+    let (mut first, mut second) = (Copies::default(), Copies::default());
     for attempt in 0..TRIES {
         let mut again = Vec::new();
         let mut rest = left.as_slice();
@@ -77,7 +78,10 @@ pub fn read_stacks(
                 .max(1);
             let (batch, after) = rest.split_at(take.min(rest.len()));
             let last = attempt + 1 == TRIES;
-            read_batch(memory, layouts, wanted, batch, last, &mut again, each)?;
+            let copies = (&mut first, &mut second);
+            read_batch(
+                memory, layouts, wanted, batch, last, copies, &mut again, each,
+            )?;
             rest = after;
         }
         left = again;
@@ -92,59 +96,96 @@ fn stack_len(r: &Resident) -> u64 {
         .min(MAX_STACK)
 }
 
-/// Reads one struct of each into a buffer; `false` where that failed.
+/// Reads one struct of each; `None` where that failed.
 fn read_gs(
     memory: &dyn Memory,
     layouts: &Layouts,
     addrs: &[LiveAddr],
 ) -> Result<Vec<Option<Resident>>, MemoryError> {
-    let size = usize::try_from(layouts.g.size.clamp(8, 4096)).unwrap_or(8);
-    let mut buffers = vec![vec![0; size]; addrs.len()];
-    let mut pieces: Vec<Piece<'_>> = addrs
-        .iter()
-        .zip(&mut buffers)
-        .map(|(&at, into)| Piece {
-            at,
-            into,
-            ok: false,
-        })
-        .collect();
-    memory.read_many(&mut pieces)?;
-    Ok(pieces
-        .iter()
-        .map(|p| p.ok.then(|| Resident::parse(layouts, p.at, p.into)))
-        .collect())
+    let mut order: Vec<(u64, usize)> = addrs.iter().zip(0..).map(|(a, i)| (a.0, i)).collect();
+    order.sort_unstable();
+    let mut sorted: Vec<u64> = order.iter().map(|(a, _)| *a).collect();
+    sorted.dedup();
+    let mut found = vec![None; addrs.len()];
+    let mut rest = order.as_slice();
+    visit_structs::<MemoryError>(memory, &sorted, layouts.g.size, &mut |addr, bytes| {
+        let one = Resident::parse(layouts, addr, bytes);
+        while let Some(((at, index), after)) = rest.split_first() {
+            if *at > addr.0 {
+                break;
+            }
+            rest = after;
+            if *at == addr.0
+                && let Some(slot) = found.get_mut(*index)
+            {
+                *slot = Some(one);
+            }
+        }
+        Ok(())
+    })?;
+    Ok(found)
 }
 
-fn read_copies(
-    memory: &dyn Memory,
-    places: &[(LiveAddr, usize)],
-) -> Result<Vec<Option<Vec<u8>>>, MemoryError> {
-    let mut buffers: Vec<Vec<u8>> = places.iter().map(|(_, len)| vec![0; *len]).collect();
-    let mut pieces: Vec<Piece<'_>> = places
-        .iter()
-        .zip(&mut buffers)
-        .map(|(&(at, _), into)| Piece {
-            at,
-            into,
-            ok: false,
-        })
-        .collect();
-    memory.read_many(&mut pieces)?;
-    let oks: Vec<bool> = pieces.iter().map(|p| p.ok).collect();
-    Ok(oks
-        .into_iter()
-        .zip(buffers)
-        .map(|(ok, bytes)| ok.then_some(bytes))
-        .collect())
+/// Copies of stacks, one behind the other; the room is used again.
+#[derive(Default)]
+struct Copies {
+    bytes: Vec<u8>,
+    /// Of each stack where its copy ends, and whether it could be read.
+    ends: Vec<(usize, bool)>,
 }
 
+impl Copies {
+    fn read(
+        &mut self,
+        memory: &dyn Memory,
+        places: &[(LiveAddr, usize)],
+    ) -> Result<(), MemoryError> {
+        let total = places.iter().map(|(_, len)| len).sum();
+        if self.bytes.len() < total {
+            self.bytes.resize(total, 0);
+        }
+        let mut free = self.bytes.as_mut_slice();
+        let mut pieces = Vec::with_capacity(places.len());
+        for &(at, len) in places {
+            let Some((into, after)) = std::mem::take(&mut free).split_at_mut_checked(len) else {
+                break;
+            };
+            free = after;
+            pieces.push(Piece {
+                at,
+                into,
+                ok: false,
+            });
+        }
+        memory.read_many(&mut pieces)?;
+        self.ends.clear();
+        let mut end = 0;
+        for piece in &pieces {
+            end += piece.into.len();
+            self.ends.push((end, piece.ok));
+        }
+        Ok(())
+    }
+
+    /// The copies, in the order of the places.
+    fn all(&self) -> impl Iterator<Item = Option<&[u8]>> {
+        let mut start = 0;
+        self.ends.iter().map(move |&(end, ok)| {
+            let copy = self.bytes.get(start..end).filter(|_| ok);
+            start = end;
+            copy
+        })
+    }
+}
+
+#[allow(clippy::too_many_arguments)]
 fn read_batch(
     memory: &dyn Memory,
     layouts: &Layouts,
     wanted: &[Resident],
     batch: &[usize],
     last: bool,
+    (first, second): (&mut Copies, &mut Copies),
     again: &mut Vec<usize>,
     each: &mut dyn FnMut(usize, Outcome<'_>),
 ) -> Result<(), MemoryError> {
@@ -176,11 +217,12 @@ fn read_batch(
         .iter()
         .map(|(_, r, _, sp)| (*sp, usize::try_from(stack_len(r)).unwrap_or(0)))
         .collect();
-    let first = read_copies(memory, &places)?;
-    let second = read_copies(memory, &places)?;
+    first.read(memory, &places)?;
+    second.read(memory, &places)?;
     let addrs: Vec<LiveAddr> = at.iter().map(|(_, r, _, _)| r.g.addr).collect();
     let after = read_gs(memory, layouts, &addrs)?;
-    for (((&(i, now, pc, sp), one), two), then) in at.iter().zip(first).zip(second).zip(after) {
+    let copies = first.all().zip(second.all());
+    for ((&(i, now, pc, sp), (one, two)), then) in at.iter().zip(copies).zip(after) {
         let held = then.is_some_and(|then| same_place(&now, &then)) && one == two;
         match one {
             Some(bytes) if held => {
@@ -189,7 +231,7 @@ fn read_batch(
                     now,
                     pc,
                     sp,
-                    bytes: &bytes,
+                    bytes,
                     cut,
                 };
                 each(i, Outcome::Parked(parked));

@@ -34,9 +34,13 @@ pub fn read(
     let gomaxprocs = globals
         .gomaxprocs
         .ok_or(GsError::NoGlobal("runtime.gomaxprocs"))?;
-    let census = census::take(image, memory, layouts, globals, bias)?;
+    let mut goroutines = 0;
+    census::walk::<GsError>(image, memory, layouts, globals, bias, &mut |_, system| {
+        goroutines += u64::from(!system);
+        Ok(())
+    })?;
     Ok(Vitals {
-        goroutines: census.own.len() as u64,
+        goroutines,
         threads: read_threads(memory, layouts, globals, bias)?.len() as u64,
         gomaxprocs: memory.read_u32(bias.live(gomaxprocs))?,
         cpus: find_cpus(image)

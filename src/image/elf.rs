@@ -243,6 +243,17 @@ impl Elf {
         self.data().get(start..end)
     }
 
+    /// Where a byte of the file is mapped.
+    pub(crate) fn address_of(&self, offset: usize) -> Option<ImageAddr> {
+        let offset = u64::try_from(offset).ok()?;
+        self.segments.iter().find_map(|s| {
+            let skip = offset
+                .checked_sub(s.offset)
+                .filter(|skip| *skip < s.filesz)?;
+            Some(s.vaddr.offset(skip))
+        })
+    }
+
     /// `len` file-backed bytes at `at`.
     pub(crate) fn bytes(&self, at: ImageAddr, len: usize) -> Option<&[u8]> {
         self.tail(at)?.get(..len)

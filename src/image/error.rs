@@ -98,4 +98,36 @@ pub enum ImageError {
         /// What contradicts what.
         what: String,
     },
+    /// A file of another build.
+    #[error(
+        "{symbols} is not of the same build as {program}: its build id is {symbols_id}, the program's {program_id}; give the file from which the program was stripped"
+    )]
+    OtherBuild {
+        /// The program.
+        program: String,
+        /// Its build ids.
+        program_id: String,
+        /// The other file.
+        symbols: String,
+        /// Its build ids.
+        symbols_id: String,
+    },
+    /// The same build id, linked anew.
+    #[error(
+        "{symbols} has the build id of {program}, but not its addresses ({what}); give the file from which the program was stripped"
+    )]
+    OtherAddresses {
+        /// The program.
+        program: String,
+        /// The other file.
+        symbols: String,
+        /// What differs.
+        what: String,
+    },
+    /// It was stripped as well.
+    #[error("{name} has no debug information either (no .debug_info)")]
+    NoDebugInfo {
+        /// The file.
+        name: String,
+    },
 }

@@ -2,7 +2,7 @@
 //!
 //! Who lives here: the file itself (`elf`), Go's function table and what hangs
 //! on it (`pclntab`, `function`, `inline`, `arginfo`), `moduledata`, build
-//! information, patterns that name functions, types and signatures.
+//! information, another file's debug information (`symbols`), patterns that name functions, types and signatures.
 //! Nobody here knows processes; every room below in the list may come in.
 //! The file is mapped and read in place: what is kept does not grow with it.
 
@@ -20,7 +20,7 @@ mod function;
 mod goversion;
 mod inline;
 mod moduledata;
-mod nearest;
+pub(crate) mod nearest;
 mod open;
 pub mod pattern;
 mod pclntab;
@@ -29,6 +29,7 @@ mod relocations;
 pub mod rtti;
 pub mod signature;
 mod summary;
+mod symbols;
 #[cfg(test)]
 mod type_oracle;
 pub mod types;

@@ -17,9 +17,9 @@ use super::relocations::{ImageMemory, Relocations};
 use crate::addr::ImageAddr;
 
 /// ELF note type of a GNU build id (elf.h: NT_GNU_BUILD_ID).
-const NT_GNU_BUILD_ID: u32 = goblin::elf::note::NT_GNU_BUILD_ID;
+pub(super) const NT_GNU_BUILD_ID: u32 = goblin::elf::note::NT_GNU_BUILD_ID;
 /// cmd/internal/buildid/note.go: ELF note "Go", type 4.
-const NT_GO_BUILD_ID: u32 = 4;
+pub(super) const NT_GO_BUILD_ID: u32 = 4;
 
 /// A Go program's file, mapped, with its function table and module data found.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub struct Image {
     build: BuildInfo,
     wrapper_id: OnceLock<u8>,
     cgo: OnceLock<bool>,
+    /// Another file of the same build, that has debug information.
+    pub(super) symbols: OnceLock<Elf>,
 }
 
 impl Image {
@@ -67,6 +69,7 @@ impl Image {
             module,
             wrapper_id: OnceLock::new(),
             cgo: OnceLock::new(),
+            symbols: OnceLock::new(),
         })
     }
 
@@ -107,9 +110,20 @@ impl Image {
 
     /// It has `.debug_info`, compressed or not.
     pub fn has_dwarf(&self) -> bool {
-        [".debug_info", ".zdebug_info"]
-            .iter()
-            .any(|name| self.section_header(name).is_some_and(|s| s.size > 0))
+        [".debug_info", ".zdebug_info"].iter().any(|name| {
+            self.source_of(name)
+                .section_header(name)
+                .is_some_and(|s| s.size > 0)
+        })
+    }
+
+    /// Whose section of that name counts.
+    fn source_of(&self, name: &str) -> &Elf {
+        let debug = name.starts_with(".debug_") || name.starts_with(".zdebug_");
+        match self.symbols.get() {
+            Some(twin) if debug => twin,
+            _ => &self.elf,
+        }
     }
 
     /// It holds runtime/cgo, so threads run C code too.
@@ -153,9 +167,10 @@ impl Image {
     }
 
     /// A section's bytes, decompressed when they are compressed; asking for
-    /// `.debug_info` finds `.zdebug_info` too.
+    /// `.debug_info` finds `.zdebug_info` too. Those of debug information come
+    /// from the file that [`Image::add_symbols`] was given, if any.
     pub fn section(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        self.elf.section(name)
+        self.source_of(name).section(name)
     }
 
     /// `runtime.moduledata`.

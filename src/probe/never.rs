@@ -127,7 +127,32 @@ const ROOTS: &[(&str, &str)] = &[
     ("syscall.runtime_AfterFork", FORK),
     ("syscall.runtime_AfterForkInChild", FORK),
     ("runtime.clearSignalHandlers", FORK),
+    // badsignal makes a thread of C one of Go's for a moment (needm, dropm).
+    ("runtime.casgstatus", HANDLER),
+    // mexit, with signals blocked, frees its signal stack and gives its P away,
+    // to a new thread if need be, which it allocates.
+    ("runtime.unminitSignals", THREAD),
+    ("runtime.lock2", THREAD),
+    ("runtime.unlock2", THREAD),
+    ("runtime.releasep", THREAD),
+    ("runtime.stackfree", THREAD),
+    ("runtime.handoffp", THREAD),
+    ("runtime.checkdead", THREAD),
+    ("runtime.startm", THREAD),
+    ("runtime.newm", THREAD),
+    ("runtime.newm1", THREAD),
+    ("runtime.allocm", THREAD),
+    ("runtime.mcommoninit", THREAD),
+    ("runtime.mspinning", THREAD),
+    // What handoffp may do for a collection, by way of `sched.safePointFn`.
+    ("runtime.wbBufFlush1", THREAD),
+    ("runtime.(*gcWork).dispose", THREAD),
+    ("runtime.(*mcache).prepareForSweep", THREAD),
+    ("runtime.(*pageCache).flush", THREAD),
 ];
+
+/// The functions that `sched.safePointFn` is set to are among these closures.
+const SAFE_POINTS: &[&str] = &["runtime.gcMarkDone.func", "runtime.gcMarkTermination.func"];
 
 /// Left alone themselves; what they call also runs at other times, and mostly
 /// then.
@@ -139,16 +164,6 @@ const ALONE: &[(&str, &str)] = &[
     ("runtime.needAndBindM", THREAD),
     ("runtime.dropm", THREAD),
     ("runtime.mexit", THREAD),
-    // mexit gives its P away with signals blocked, to a new thread if need be.
-    ("runtime.handoffp", THREAD),
-    ("runtime.checkdead", THREAD),
-    ("runtime.stackfree", THREAD),
-    ("runtime.startm", THREAD),
-    ("runtime.newm", THREAD),
-    ("runtime.newm1", THREAD),
-    ("runtime.allocm", THREAD),
-    ("runtime.mcommoninit", THREAD),
-    ("runtime.mspinning", THREAD),
     ("syscall.forkAndExecInChild", FORK),
     ("syscall.forkAndExecInChild1", FORK),
     ("syscall.rawVforkSyscall", FORK),
@@ -164,7 +179,8 @@ const ALONE: &[(&str, &str)] = &[
 
 /// Calls that are not followed. A panic or the growth of a stack in a signal
 /// handler is fatal at its first step (`runtime.panicCheck1`, `newstack`), and
-/// g0, which thread start runs on, never parks and never begins a collection.
+/// g0, which the start and the end of a thread run on, never parks and never
+/// gives way to another goroutine.
 const NOT_FOLLOWED: &[&str] = &[
     "runtime.gopanic",
     "runtime.sigpanic",
@@ -175,9 +191,9 @@ const NOT_FOLLOWED: &[&str] = &[
     "runtime.goready",
     "runtime.ready",
     "runtime.schedule",
-    "runtime.gcStart",
-    "runtime.mallocgc",
-    "runtime.newobject",
+    "runtime.goschedImpl",
+    "runtime.gosched_m",
+    "runtime.goschedguarded_m",
     "runtime.deferreturn",
     "runtime.Goexit",
     "runtime.goexit1",
@@ -186,6 +202,10 @@ const NOT_FOLLOWED: &[&str] = &[
     "runtime.exitsyscall",
     "runtime.mcall",
 ];
+
+/// Reached, but what they call is not: on g0 they return at once (mgc.go,
+/// mgcmark.go).
+const LEFT_AT_ONCE: &[&str] = &["runtime.gcStart", "runtime.gcAssistAlloc"];
 
 /// And these by how their names begin.
 const NOT_FOLLOWED_PREFIXES: &[&str] = &[
@@ -235,6 +255,9 @@ fn by_name(name: &str) -> Option<Never> {
     let listed = ROOTS.iter().chain(ALONE);
     if let Some((_, when)) = listed.copied().find(|(n, _)| *n == name) {
         return Some(Never::Blocked(when));
+    }
+    if SAFE_POINTS.iter().any(|p| name.starts_with(p)) {
+        return Some(Never::Blocked(THREAD));
     }
     let short = name.strip_prefix("runtime.").or_else(|| {
         let bare = name.strip_prefix("_rt0_");
@@ -316,6 +339,9 @@ fn find_reached(
         let Some(root) = reached.get(&function.index()).copied() else {
             continue;
         };
+        if LEFT_AT_ONCE.contains(&&*function.name()) {
+            continue;
+        }
         let Some(code) = function.code() else {
             continue;
         };

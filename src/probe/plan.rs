@@ -113,7 +113,11 @@ pub struct Site {
     /// Length of the displaced instruction.
     pub insn_len: usize,
     /// It may fault: then the signal is delivered with rip set back to the
-    /// site, or Go does not know whose fault it was.
+    /// site, so that Go knows whose fault it was. When nobody is there to do that
+    /// (gotap was killed), Go blames the caller: it knows no code at the slot,
+    /// but does at the address on top of the stack (`shouldPushSigpanic` in
+    /// runtime/signal_unix.go, Go 1.19 to 1.27). Such a site stands before any
+    /// frame, so that address is the caller's.
     pub can_fault: bool,
     /// Entries first: a RET that is all of a function begins and ends a call.
     pub roles: Vec<Role>,

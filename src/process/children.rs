@@ -7,10 +7,10 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::ProcessError;
-use super::leave::Settled;
+use super::leave::{PATIENCE, Settled};
 use super::memory::ProcessMemory;
 use super::procfs;
-use super::region::{Installed, move_to};
+use super::region::{INT3, Installed, move_to};
 use super::remote::{Remote, call_in_child};
 use super::tracer::Tracer;
 use crate::addr::LiveAddr;
@@ -112,7 +112,7 @@ impl Tracer {
     /// let go.
     fn release_copy(&mut self, child: i32) {
         if let (Some(installed), Some(remote)) = (&self.installed, &self.remote)
-            && let Err(error) = installed.clean_copy(child, remote)
+            && let Err(error) = installed.clean_copy(child, remote, &self.retired)
         {
             tracing::warn!(child, %error, "a forked child keeps what was injected into its parent");
         }
@@ -137,7 +137,8 @@ impl Tracer {
 
     /// Lets all children go, with clean code. False if one that shares the
     /// target's memory could not be brought out of the region.
-    pub(super) fn let_children_go(&mut self, deadline: Instant) -> bool {
+    pub(super) fn let_children_go(&mut self) -> bool {
+        let deadline = Instant::now() + PATIENCE;
         // Their parents were seen, or are gone.
         for child in std::mem::take(&mut self.children.early) {
             self.on_first_stop_of_child(child, Stop::Fork);
@@ -158,15 +159,24 @@ impl Tracer {
 
 impl Installed {
     /// Cleans a forked child's copy: bytes, action, mapping. The child is stopped.
-    fn clean_copy(&self, child: i32, remote: &Remote) -> Result<(), ProcessError> {
+    fn clean_copy(
+        &self,
+        child: i32,
+        remote: &Remote,
+        retired: &[Installed],
+    ) -> Result<(), ProcessError> {
         let memory = ProcessMemory::open(child)?;
-        for (slot, armed) in self.region.slots.iter().zip(&self.armed) {
-            if *armed {
+        // What is armed now is not what was when it was forked.
+        for slot in &self.region.slots {
+            let mut byte = [0];
+            if memory.read(LiveAddr(slot.site), &mut byte).is_ok() && byte == [INT3] {
                 memory.write(slot.site, &[slot.original])?;
             }
         }
         if let Ok(regs) = ptrace::registers(child)
-            && let Some(home) = self.home_of(regs.rip)
+            && let Some(home) = std::iter::once(self)
+                .chain(retired)
+                .find_map(|i| i.home_of(regs.rip))
         {
             move_to(child, regs, home);
         }
@@ -176,8 +186,10 @@ impl Installed {
         if self.handling {
             calls.push((libc::SYS_rt_sigaction, action));
         }
-        let region = [self.region.base, self.mapped_len, 0, 0, 0, 0];
-        calls.push((libc::SYS_munmap, region));
+        for region in std::iter::once(self).chain(retired) {
+            let region = [region.region.base, region.mapped_len, 0, 0, 0, 0];
+            calls.push((libc::SYS_munmap, region));
+        }
         call_in_child(child, remote, &calls).map_err(|errno| ProcessError::Ptrace {
             what: "cleaning a forked child",
             tid: child,

@@ -1,8 +1,11 @@
 //! Named points at which a test can have gotap killed, to prove that the
-//! target survives it there. Compiled to nothing in release builds.
+//! target survives it there, or held up, to have something happen right then.
+//! Compiled to nothing in release builds.
 
 /// Kills this process with SIGKILL if `GOTAP_TEST_DIE_AT=<point>:<count>`
-/// names this point and it is reached for the count-th time.
+/// names this point and it is reached for the count-th time. With
+/// `GOTAP_TEST_HOLD=<file>` it goes on instead, once that file is gone; when it
+/// has come to the point the file says so (`here`).
 #[cfg(debug_assertions)]
 pub fn here(point: &str) {
     use std::sync::OnceLock;
@@ -14,11 +17,19 @@ pub fn here(point: &str) {
         let (point, count) = value.rsplit_once(':')?;
         Some((point.to_owned(), count.parse().ok()?))
     });
-    if let Some((wanted, count)) = chosen
-        && wanted == point
-        && SEEN.fetch_add(1, Ordering::Relaxed) + 1 == *count
-    {
+    let Some((wanted, count)) = chosen else {
+        return;
+    };
+    if wanted != point || SEEN.fetch_add(1, Ordering::Relaxed) + 1 != *count {
+        return;
+    }
+    let Some(file) = std::env::var_os("GOTAP_TEST_HOLD") else {
         crate::sys::signals::kill_self();
+        return;
+    };
+    let _ = std::fs::write(&file, "here");
+    while std::path::Path::new(&file).exists() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
     }
 }
 

@@ -19,7 +19,7 @@ use super::die;
 use super::leave::{PATIENCE, Settled};
 use super::memory::ProcessMemory;
 use super::procfs;
-use super::quiet::{ThreadAt, busy_threads};
+use super::quiet::{ThreadAt, busy_threads, returns_into};
 use super::region::PAGE;
 use super::remote::Remote;
 use super::room::room_near;
@@ -428,7 +428,7 @@ impl Tracer {
             self.let_go(tid, settled);
             self.threads.remove(&tid);
         }
-        self.let_children_go(deadline);
+        self.let_children_go();
         self.never_ran = false;
         self.held = false;
     }
@@ -502,8 +502,11 @@ impl Tracer {
                 }
                 let asleep =
                     settled != Settled::Stuck || procfs::sleeping_at(self.pid, tid).is_some();
-                let at: Vec<ThreadAt> = self.at(tid).into_iter().collect();
-                if asleep && !self.any_in(&at, &pages) {
+                let inside = self.at(tid).is_some_and(|at| {
+                    // What cannot be read is gone.
+                    returns_into(&self.memory, at, &pages).unwrap_or(false)
+                });
+                if asleep && !inside {
                     seen.push(tid);
                 }
                 self.go_on(tid, settled);

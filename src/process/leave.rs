@@ -57,12 +57,13 @@ impl Tracer {
         let mut first_error = None;
         let mut note = |r: Result<(), ProcessError>| {
             if let Err(e) = r
-                && !matches!(e, ProcessError::Gone(_))
+                && !matches!(e, ProcessError::Gone(_) | ProcessError::Replaced(_))
             {
                 first_error.get_or_insert(e);
             }
         };
         self.give_back();
+        self.drop_snapshots();
         let sites = self.installed.as_ref().map_or(0, |i| i.armed.len());
         for index in 0..sites {
             note(self.disarm(index));
@@ -74,20 +75,24 @@ impl Tracer {
         if !stuck.is_empty() {
             note(Err(ProcessError::Stuck(self.pid)));
         }
-        clear &= self.let_children_go(deadline);
+        clear &= self.let_children_go();
+        tracing::debug!(?stuck, clear, "every thread was visited");
         die::here("leave:after-visit");
         if clear && !self.threads.is_empty() {
             note(self.take_out());
+            note(self.drop_snapshot_page());
             // Children that were forked until now have a copy of what was there.
             self.serve_others(0);
-            self.let_children_go(deadline);
+            self.let_children_go();
         }
         self.installed = None;
+        self.retired.clear();
         self.give_back_for_good();
         self.let_threads_go();
         match first_error {
-            Some(e) => Err(e),
-            None => Ok(()),
+            // Of the program that gotap was in, nothing is left.
+            Some(e) if !self.replaced => Err(e),
+            _ => Ok(()),
         }
     }
 
@@ -101,28 +106,29 @@ impl Tracer {
         let mut seen = HashSet::new();
         let mut slow = Vec::new();
         loop {
-            // Threads may have started meanwhile.
+            // Threads may have started meanwhile. None waits for one that sleeps
+            // in the kernel: that one is asked again, and again.
+            let mut ask = std::mem::take(&mut slow);
             let new: Vec<i32> = self.threads.difference(&seen).copied().collect();
-            for tid in new {
-                seen.insert(tid);
-                if seen.len().is_multiple_of(VISITS) {
+            seen.extend(&new);
+            ask.extend(new);
+            if ask.is_empty() {
+                return stuck;
+            }
+            let late = Instant::now() > deadline;
+            for (i, tid) in ask.into_iter().enumerate() {
+                if i % VISITS == VISITS - 1 {
                     self.serve_others(tid);
                 }
-                let brief = deadline.min(Instant::now() + BRIEFLY);
-                if self.visit(tid, brief) == Settled::Stuck {
+                if self.visit(tid, Instant::now() + BRIEFLY) != Settled::Stuck {
+                    continue;
+                }
+                if late {
+                    self.threads.remove(&tid);
+                    stuck.push(tid);
+                } else {
                     slow.push(tid);
                 }
-            }
-            // The others do not wait for one that sleeps in the kernel.
-            let Some(tid) = slow.pop() else {
-                if self.threads.is_subset(&seen) {
-                    return stuck;
-                }
-                continue;
-            };
-            if self.visit(tid, deadline) == Settled::Stuck {
-                self.threads.remove(&tid);
-                stuck.push(tid);
             }
         }
     }
@@ -151,12 +157,11 @@ impl Tracer {
     /// A thread that does not stop sleeps in the kernel. True if it will not
     /// wake up inside the region.
     fn is_outside(&self, tid: i32) -> bool {
-        let Some(installed) = &self.installed else {
+        if self.installed.is_none() {
             return true;
-        };
-        procfs::sleeping_at(self.pid, tid).is_some_and(|(sp, pc)| {
-            !installed.region.contains(pc) && self.pcs_on_stack(tid, sp).is_empty()
-        })
+        }
+        procfs::sleeping_at(self.pid, tid)
+            .is_some_and(|(sp, pc)| !self.in_region(pc) && self.pcs_on_stack(tid, sp).is_empty())
     }
 
     /// Our action and our region leave the target.
@@ -173,6 +178,9 @@ impl Tracer {
         // An exec since then took everything along.
         if self.installed.is_some() {
             self.unmap(base, len)?;
+        }
+        while let Some(earlier) = self.retired.pop() {
+            self.unmap(earlier.region.base, earlier.mapped_len)?;
         }
         Ok(())
     }
@@ -270,7 +278,7 @@ impl Tracer {
     /// What a thread may be waiting for while we wait for it: a vfork child that
     /// waits for us, threads whose end must be seen before an exec goes on. And
     /// those that we have seen already run, and have signals to take.
-    fn serve_others(&mut self, waiting_for: i32) {
+    pub(super) fn serve_others(&mut self, waiting_for: i32) {
         for _ in 0..SERVED {
             match wait::peek(Whom::Any, true) {
                 Wait::Stopped { tid, stop } if tid != waiting_for => {
@@ -298,11 +306,10 @@ impl Tracer {
     /// Inside the handler, which has still to send its thread to a slot: that
     /// happens when a gotap was killed and threads go on hitting what it left.
     fn in_handler(&self, tid: i32) -> bool {
-        let Some(installed) = &self.installed else {
+        if self.installed.is_none() {
             return false;
-        };
-        ptrace::registers(tid)
-            .is_ok_and(|r| installed.region.contains(r.rip) && installed.home_of(r.rip).is_none())
+        }
+        ptrace::registers(tid).is_ok_and(|r| self.in_region(r.rip) && self.home_of(r.rip).is_none())
     }
 
     fn settle_stop(&mut self, tid: i32, stop: Stop) -> Option<Settled> {
@@ -403,13 +410,13 @@ impl Tracer {
     /// kernel saved for it in signal frames (a handler that interrupted a slot
     /// returns there).
     fn clean_thread(&self, tid: i32) {
-        let Some(installed) = &self.installed else {
+        if self.installed.is_none() {
             return;
-        };
+        }
         let Ok(regs) = ptrace::registers(tid) else {
             return;
         };
-        if let Some(home) = installed.home_of(regs.rip) {
+        if let Some(home) = self.home_of(regs.rip) {
             move_to(tid, regs, home);
             return;
         }
@@ -439,9 +446,9 @@ impl Tracer {
     /// Words near the top of a stack that lie in a slot: where, and the slot's
     /// place in the program.
     fn pcs_on_stack(&self, tid: i32, sp: u64) -> Vec<(u64, Place)> {
-        let Some(installed) = &self.installed else {
+        if self.installed.is_none() {
             return Vec::new();
-        };
+        }
         let mut stack = vec![0u8; HANDLER_STACK];
         let got = vm::read(tid, sp, &mut stack).unwrap_or(0);
         let words = stack.get(..got).unwrap_or_default().chunks_exact(8);
@@ -450,8 +457,8 @@ impl Tracer {
             let mut bytes = [0; 8];
             bytes.copy_from_slice(word);
             let value = u64::from_le_bytes(bytes);
-            if installed.region.contains(value)
-                && let Some(home) = installed.home_of(value)
+            if self.in_region(value)
+                && let Some(home) = self.home_of(value)
             {
                 found.push((sp + 8 * i as u64, home));
             }

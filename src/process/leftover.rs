@@ -37,6 +37,9 @@ impl Tracer {
     /// was something. Before [`Tracer::install`]. `text` is the program's code.
     pub fn clean_leftover(&mut self, text: (LiveAddr, LiveAddr)) -> Result<bool, ProcessError> {
         for cleaned in 0..MOST {
+            if self.replaced {
+                return Err(ProcessError::Replaced(self.pid));
+            }
             let mappings = procfs::mappings(self.pid)?;
             let Some(found) = find_leftover(self.pid, &mappings, &self.memory)? else {
                 return Ok(cleaned > 0);

@@ -10,6 +10,7 @@ mod children;
 pub mod core;
 pub mod details;
 mod die;
+mod extend;
 pub mod jump;
 mod launch;
 mod leave;
@@ -21,13 +22,16 @@ pub mod quiet;
 pub mod region;
 mod remote;
 mod room;
+pub mod snapshot;
 pub mod sockets;
+mod still;
 pub mod tracer;
 mod watch;
 
 pub use core::{Core, CoreError};
 pub use jump::{Jumped, Jumps};
 pub use memory::ProcessMemory;
+pub use still::{Still, StillThread};
 pub use tracer::{Event, Tracer};
 
 use std::path::PathBuf;
@@ -154,6 +158,14 @@ pub enum ProcessError {
     /// The injected region could not be built or read back.
     #[error("cannot put trace code into process {pid}: {why}")]
     Region {
+        /// Process.
+        pid: i32,
+        /// Why.
+        why: String,
+    },
+    /// No frozen copy is to be had.
+    #[error("no snapshot of process {pid}: {why}")]
+    Snapshot {
         /// Process.
         pid: i32,
         /// Why.

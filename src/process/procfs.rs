@@ -127,6 +127,14 @@ pub fn pid_namespace(pid: i32) -> Option<u64> {
     fs::metadata(path(pid, "ns/pid")).ok().map(|m| m.ino())
 }
 
+/// A thread's id as its own pid namespace numbers it: the last of `NSpid`
+/// (proc_pid_status(5)).
+pub fn own_thread_id(tid: i32) -> Option<i32> {
+    let text = read(tid, "status").ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix("NSpid:"))?;
+    line.split_whitespace().last()?.parse().ok()
+}
+
 /// The command name of a process, for messages.
 pub fn name(pid: i32) -> String {
     status(pid).map_or_else(|_| "?".to_owned(), |s| s.name)

@@ -93,6 +93,40 @@ impl Installed {
         self.region.base + OLD_ACTION
     }
 
+    /// What it was built from.
+    pub(super) fn sites(&self) -> &[SiteSpec] {
+        &self.sites
+    }
+
+    pub(super) fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    /// The action before ours.
+    pub(super) fn old_action(&self) -> KernelSigaction {
+        self.old
+    }
+
+    /// Sites that got no slot, and why.
+    pub(super) fn refused(&self) -> impl Iterator<Item = &(u64, crate::arch::slot::CannotMove)> {
+        self.region.refused.iter()
+    }
+
+    /// Where int3s of ours stand.
+    pub(super) fn armed_addresses(&self) -> impl Iterator<Item = u64> + '_ {
+        let sites = self.region.slots.iter().zip(&self.armed);
+        sites
+            .filter(|(_, armed)| **armed)
+            .map(|(slot, _)| slot.site)
+    }
+
+    /// An int3 stands at this site already.
+    pub(super) fn mark_armed(&mut self, at: u64) {
+        if let Some(armed) = self.by_addr.get(&at).and_then(|i| self.armed.get_mut(*i)) {
+            *armed = true;
+        }
+    }
+
     pub(super) fn new(
         region: Region,
         mapped_len: u64,
@@ -139,34 +173,30 @@ impl Tracer {
         text: (LiveAddr, LiveAddr),
         handler: bool,
     ) -> Result<Vec<Installation>, ProcessError> {
+        if self.replaced {
+            return Err(ProcessError::Replaced(self.pid));
+        }
         let mappings = procfs::mappings(self.pid)?;
         self.remote = Some(Remote::find(&mappings, &self.memory, text)?);
         let mut outcome = Vec::with_capacity(sites.len());
         let mut accepted = Vec::new();
         for site in sites {
-            let mut now = [0; MAX_INSN];
-            let len = site.insn_len.clamp(1, MAX_INSN);
-            let read = now
-                .get_mut(..len)
-                .is_some_and(|b| self.memory.read(site.at, b).is_ok());
-            outcome.push(if read && now.get(..len) == site.code.get(..len) {
+            let found = self.compare(site);
+            if matches!(found, Installation::Ready) {
                 accepted.push(SiteSpec {
                     site: site.at.0,
                     code: site.code,
                 });
-                Installation::Ready
-            } else if now.first() == Some(&INT3) {
-                Installation::Refused("there is a breakpoint already (a debugger or uprobe)".into())
-            } else {
-                Installation::Refused(
-                    "its code is not what the file says: something changed it".into(),
-                )
-            });
+            }
+            outcome.push(found);
         }
         let result = self.inject(accepted, text, handler);
         die::here("arm:before-cont");
         self.give_back();
         let installed = result?;
+        if self.replaced {
+            return Err(ProcessError::Replaced(self.pid));
+        }
         for (site, outcome) in sites.iter().zip(&mut outcome) {
             if let Some((_, why)) = installed
                 .region

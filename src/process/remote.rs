@@ -25,9 +25,10 @@ use super::die;
 use super::leave::{PATIENCE, Settled};
 use super::procfs::{self, Mapping};
 use super::tracer::Tracer;
+use super::watch::{GLANCE, await_change};
 use crate::addr::LiveAddr;
 use crate::memory::Memory;
-use crate::sys::wait::{Stop, Wait};
+use crate::sys::wait::{Stop, Wait, Whom};
 use crate::sys::{Regs, ptrace, wait};
 
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
@@ -37,6 +38,9 @@ const PAGE: u64 = 4096;
 const ROUNDS: usize = 20;
 /// How many sleeping threads are tried in one round.
 const QUIET_ENOUGH: usize = 4;
+/// How long a process may take to end, or to run another program, once its
+/// threads have begun to die of it.
+const FATE: Duration = Duration::from_secs(2);
 /// How many threads are looked at to find them.
 const LOOKED_AT: usize = 256;
 
@@ -101,6 +105,8 @@ enum Called {
     Done(u64),
     /// A signal is to be delivered first; the thread has its own registers.
     Signal(i32),
+    /// The thread is gone; another program may stand in its place.
+    Gone,
 }
 
 impl Borrowed {
@@ -141,7 +147,8 @@ impl Borrowed {
         let mut begun = false;
         loop {
             ptrace::cont_to_syscall(self.tid, 0)?;
-            match wait::await_change(self.tid) {
+            die::here("call:continued");
+            match await_change(self.tid) {
                 Wait::Stopped {
                     stop: Stop::Syscall,
                     ..
@@ -166,12 +173,16 @@ impl Borrowed {
                     self.restore()?;
                     return Ok(Called::Signal(signal));
                 }
+                // These registers are another program's: hands off.
+                Wait::Stopped {
+                    stop: Stop::Exec, ..
+                } => return Ok(Called::Gone),
                 Wait::Stopped { .. } => return Err(Errno::EBUSY),
                 Wait::Exited { .. }
                 | Wait::Killed { .. }
                 | Wait::NoTracees
                 | Wait::Nothing
-                | Wait::Interrupted => return Err(Errno::ESRCH),
+                | Wait::Interrupted => return Ok(Called::Gone),
             }
         }
     }
@@ -203,7 +214,7 @@ impl Borrowed {
             };
         }
         let _ = ptrace::cont(self.tid, 0);
-        match wait::await_change(self.tid) {
+        match await_change(self.tid) {
             Wait::Stopped {
                 stop: Stop::Interrupt,
                 ..
@@ -266,9 +277,9 @@ impl Tracer {
                     self.held = false;
                     let _ = ptrace::cont(tid, signal);
                 }
-                Err(Errno::ESRCH) => {
+                Ok(Called::Gone) | Err(Errno::ESRCH) => {
                     self.borrowed = None;
-                    return Err(ProcessError::Gone(self.pid));
+                    return Err(self.fate());
                 }
                 Err(errno) => {
                     return Err(ProcessError::Ptrace {
@@ -278,6 +289,25 @@ impl Tracer {
                     });
                 }
             }
+        }
+    }
+
+    /// A thread that we held is gone: its process ends, or runs another program.
+    fn fate(&mut self) -> ProcessError {
+        let deadline = Instant::now() + FATE;
+        loop {
+            self.serve_others(0);
+            if self.replaced {
+                return ProcessError::Replaced(self.pid);
+            }
+            let ended = matches!(
+                wait::peek(Whom::Tid(self.pid), true),
+                Wait::Exited { .. } | Wait::Killed { .. } | Wait::NoTracees
+            );
+            if ended || Instant::now() > deadline {
+                return ProcessError::Gone(self.pid);
+            }
+            std::thread::sleep(GLANCE);
         }
     }
 
@@ -328,6 +358,8 @@ impl Tracer {
         let short = Instant::now() + Duration::from_millis(200);
         let settled = self.settle(tid, deadline.min(short));
         let Some(remote) = self.remote else {
+            // The new program stands where it begins, until somebody lets it go.
+            self.held |= settled == Settled::Stopped;
             return Err(ProcessError::Replaced(self.pid));
         };
         let group = match settled {
@@ -368,6 +400,27 @@ impl Tracer {
         })?;
         self.borrowed = Some(Borrowed::new(tid, saved, at, group));
         Ok(())
+    }
+
+    /// Borrows a thread, if none is borrowed.
+    pub(super) fn borrow(&mut self, deadline: Instant) -> Result<(), ProcessError> {
+        if self.borrowed.is_none() {
+            self.borrow_thread(deadline)?;
+        }
+        Ok(())
+    }
+
+    /// The borrowed thread, which is about to run code of ours: its own
+    /// registers, and whether a filter watches its calls that cannot be
+    /// switched off.
+    pub(super) fn borrowed_thread(&mut self) -> Option<(i32, Regs, bool)> {
+        let borrowed = self.borrowed.as_mut()?;
+        borrowed.used = true;
+        Some((
+            borrowed.tid,
+            borrowed.saved,
+            borrowed.seccomp == Some(false),
+        ))
     }
 
     /// Borrows the thread of a hit: it is to go on from `rip`, its slot.

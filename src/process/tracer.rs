@@ -17,6 +17,7 @@ use super::memory::ProcessMemory;
 use super::procfs;
 use super::region::Installed;
 use super::remote::{Borrowed, Remote};
+use super::snapshot::Copies;
 use super::watch::Watch;
 use crate::addr::LiveAddr;
 use crate::memory::Memory;
@@ -84,6 +85,10 @@ pub struct Tracer {
     /// A thread that makes system calls for us.
     pub(super) borrowed: Option<Borrowed>,
     pub(super) installed: Option<Installed>,
+    /// Regions that a later one took the place of: threads may be in them.
+    pub(super) retired: Vec<Installed>,
+    /// Frozen copies of it, and the page they are made with.
+    pub(super) copies: Copies,
     /// Whom to ask for news.
     watch: Watch,
     /// The only thread is stopped, by nothing that is still to be reported:
@@ -91,6 +96,8 @@ pub struct Tracer {
     pub(super) held: bool,
     /// Launched, and not started: without us it would never run.
     pub(super) never_ran: bool,
+    /// It has run another program since it was seized.
+    pub(super) replaced: bool,
     ended: Option<Ending>,
 }
 
@@ -113,9 +120,12 @@ impl Tracer {
             children: Children::default(),
             borrowed: None,
             installed: None,
+            retired: Vec::new(),
+            copies: Copies::default(),
             watch: Watch::new(),
             held: false,
             never_ran: false,
+            replaced: false,
             ended: None,
         }
     }
@@ -162,6 +172,13 @@ impl Tracer {
                         });
                     }
                 }
+            }
+            // A thread that was not seized yet may have run another program
+            // meanwhile: it has the first one's id then, and is not ours.
+            if self.threads.contains(&self.pid)
+                && procfs::status(self.pid).is_ok_and(|s| s.tracer == 0)
+            {
+                new = self.threads.remove(&self.pid);
             }
             if !new {
                 break;
@@ -210,6 +227,10 @@ impl Tracer {
             if let Some(ending) = self.ended {
                 return Event::Ended(ending);
             }
+            // Seen while we were at something else.
+            if self.replaced && self.held {
+                return Event::Exec;
+            }
             match self.watch.look(&self.threads) {
                 Wait::Interrupted => return Event::Nudged,
                 Wait::NoTracees => {
@@ -249,6 +270,7 @@ impl Tracer {
     pub(super) fn forget(&mut self, tid: i32) -> bool {
         self.watch.forget(tid);
         self.children.forget(tid);
+        self.copies.forget(tid);
         self.threads.remove(&tid)
     }
 
@@ -258,9 +280,12 @@ impl Tracer {
         self.threads = HashSet::from([self.pid]);
         self.watch.forget_all();
         self.installed = None;
+        self.retired.clear();
         self.remote = None;
         self.borrowed = None;
+        self.copies.page = None;
         self.held = true;
+        self.replaced = true;
     }
 
     /// ESRCH on a tracee means that it was killed meanwhile: the wait tells.
@@ -271,6 +296,11 @@ impl Tracer {
     }
 
     pub(super) fn on_stop(&mut self, tid: i32, stop: Stop) -> Option<Event> {
+        if self.copies.has(tid) {
+            // It stays where it is.
+            wait::consume(tid);
+            return None;
+        }
         match stop {
             Stop::Signal(libc::SIGTRAP) => self.on_trap(tid),
             Stop::Signal(signal) => {
@@ -370,13 +400,13 @@ impl Tracer {
     }
 
     fn leave_slot(&self, tid: i32, signal: i32) {
-        let Some(installed) = &self.installed else {
+        if self.installed.is_none() {
             return;
-        };
+        }
         let Ok(regs) = ptrace::registers(tid) else {
             return;
         };
-        let Some((placed, home)) = installed.in_slot(regs.rip) else {
+        let Some((placed, home)) = self.regions().find_map(|i| i.in_slot(regs.rip)) else {
             return;
         };
         let faulted = matches!(

@@ -10,6 +10,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use super::procfs;
 use crate::sys::signals::{ChildSignals, Heard};
 use crate::sys::wait::{self, Wait, Whom};
 
@@ -31,6 +32,10 @@ const SOON: Duration = Duration::from_micros(1);
 const DOUBT: Duration = Duration::from_millis(4);
 /// How long nobody looks at all of them when nothing was heard.
 const RARELY: Duration = Duration::from_millis(20);
+
+/// How often one thread is looked at before we sleep in between, and how long.
+const AWAKE: u32 = 32;
+pub(super) const GLANCE: Duration = Duration::from_micros(50);
 
 /// What the tracer remembers between two looks.
 #[derive(Debug)]
@@ -170,5 +175,38 @@ fn ask(tid: i32) -> Option<Wait> {
     match wait::peek(Whom::Tid(tid), true) {
         Wait::Nothing | Wait::NoTracees | Wait::Interrupted => None,
         found => Some(found),
+    }
+}
+
+/// Waits for what a thread that runs a few instructions has to report. It may
+/// die instead, of an exec that another thread makes; the exec waits until all
+/// who died of it are seen, and the first thread until it is over (`de_thread`
+/// in fs/exec.c).
+pub(super) fn await_change(tid: i32) -> Wait {
+    let mut glances = 0u32;
+    loop {
+        match wait::peek(Whom::Tid(tid), true) {
+            Wait::Nothing | Wait::Interrupted => {}
+            change => return change,
+        }
+        glances = glances.wrapping_add(1);
+        if glances < AWAKE {
+            std::thread::yield_now();
+            continue;
+        }
+        std::thread::sleep(GLANCE);
+        let Ok(now) = procfs::status(tid) else {
+            return Wait::NoTracees;
+        };
+        while let Wait::Exited { tid: other, .. } | Wait::Killed { tid: other, .. } =
+            wait::peek_end()
+            // How the process ended is for others to hear.
+            && other != now.tgid
+        {
+            wait::consume_end(other);
+        }
+        if "ZX".contains(now.state) {
+            return Wait::NoTracees;
+        }
     }
 }

@@ -29,7 +29,15 @@ pub enum ExprKind {
     Name(String),
     /// `base.field`
     Select(Box<Expr>, Field),
-    /// `!x`, `-x`
+    /// `base[index]`: of a slice, an array, a map, a string.
+    Index(Box<Expr>, Box<Expr>),
+    /// `base[from:to]`; either may be left out.
+    Slice(Box<Expr>, Option<Box<Expr>>, Option<Box<Expr>>),
+    /// `base.(type)`: what an interface holds.
+    Assert(Box<Expr>, TypeText),
+    /// `len(x)`, `cap(x)`
+    Call(Builtin, Box<Expr>),
+    /// `!x`, `-x`, `*x`, `&x`
     Unary(UnaryOp, Box<Expr>),
     /// `x && y` and the like.
     Binary(BinaryOp, Box<Expr>, Box<Expr>),
@@ -47,6 +55,40 @@ pub struct Field {
 impl PartialEq for Field {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name
+    }
+}
+
+/// The type of an assertion as it is written. Equality looks at the text alone.
+#[derive(Clone, Debug)]
+pub struct TypeText {
+    /// `*main.T`, `[]int`.
+    pub text: String,
+    /// Where it stands.
+    pub span: Span,
+}
+
+impl PartialEq for TypeText {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+/// Functions that are part of the language.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Builtin {
+    /// `len`
+    Len,
+    /// `cap`
+    Cap,
+}
+
+impl Builtin {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Builtin::Len => "len",
+            Builtin::Cap => "cap",
+        }
     }
 }
 
@@ -74,6 +116,22 @@ pub enum UnaryOp {
     Not,
     /// `-`
     Neg,
+    /// `*`: what a pointer points to.
+    Deref,
+    /// `&`: the address of a variable.
+    Address,
+}
+
+impl UnaryOp {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            UnaryOp::Not => "!",
+            UnaryOp::Neg => "-",
+            UnaryOp::Deref => "*",
+            UnaryOp::Address => "&",
+        }
+    }
 }
 
 /// Operators between two operands.
@@ -181,12 +239,33 @@ impl fmt::Display for Expr {
                 parenthesised(f, base, binds(base) < SELECT)?;
                 write!(f, ".{}", field.name)
             }
+            ExprKind::Index(base, index) => {
+                parenthesised(f, base, binds(base) < SELECT)?;
+                write!(f, "[{index}]")
+            }
+            ExprKind::Slice(base, from, to) => {
+                parenthesised(f, base, binds(base) < SELECT)?;
+                f.write_char('[')?;
+                if let Some(from) = from {
+                    write!(f, "{from}")?;
+                }
+                f.write_char(':')?;
+                if let Some(to) = to {
+                    write!(f, "{to}")?;
+                }
+                f.write_char(']')
+            }
+            ExprKind::Assert(base, ty) => {
+                parenthesised(f, base, binds(base) < SELECT)?;
+                write!(f, ".({})", ty.text)
+            }
+            ExprKind::Call(builtin, operand) => write!(f, "{}({operand})", builtin.as_str()),
             ExprKind::Unary(op, operand) => {
-                f.write_str(match op {
-                    UnaryOp::Not => "!",
-                    UnaryOp::Neg => "-",
-                })?;
-                parenthesised(f, operand, binds(operand) < UNARY)
+                f.write_str(op.as_str())?;
+                // Two of them are another operator.
+                let twice = *op == UnaryOp::Address
+                    && matches!(operand.kind, ExprKind::Unary(UnaryOp::Address, _));
+                parenthesised(f, operand, binds(operand) < UNARY || twice)
             }
             ExprKind::Binary(op, left, right) => {
                 parenthesised(f, left, binds(left) < op.precedence())?;
@@ -204,7 +283,13 @@ fn binds(expr: &Expr) -> u8 {
     match &expr.kind {
         ExprKind::Binary(op, ..) => op.precedence(),
         ExprKind::Unary(..) => UNARY,
-        ExprKind::Literal(_) | ExprKind::Name(_) | ExprKind::Select(..) => SELECT,
+        ExprKind::Literal(_)
+        | ExprKind::Name(_)
+        | ExprKind::Select(..)
+        | ExprKind::Index(..)
+        | ExprKind::Slice(..)
+        | ExprKind::Assert(..)
+        | ExprKind::Call(..) => SELECT,
     }
 }
 

@@ -9,6 +9,7 @@ use super::ast::{BinaryOp, Expr, ExprKind, Field, Literal, UnaryOp};
 use super::error::{ExprError, Span};
 use super::eval::Fact;
 use super::facts::{Key, Known, Names};
+use super::program::{Length, Place, Shape};
 
 /// Memory that one compiled regular expression may take, in bytes.
 const REGEX_LIMIT: usize = 4 << 20;
@@ -28,12 +29,18 @@ pub enum Type {
     Str,
     /// A time span.
     Duration,
+    /// A pointer, map, channel or func of the program.
+    Pointer,
+    /// A slice or array of the program.
+    List,
+    /// A struct of the program.
+    Struct,
     /// A value of the target, whose type is known at the call only.
     Any,
 }
 
 impl Type {
-    fn describe(self) -> &'static str {
+    pub(super) fn describe(self) -> &'static str {
         match self {
             Type::Nil => "nil",
             Type::Bool => "true or false",
@@ -41,6 +48,9 @@ impl Type {
             Type::Float => "a float",
             Type::Str => "text",
             Type::Duration => "a duration",
+            Type::Pointer => "a pointer",
+            Type::List => "a list",
+            Type::Struct => "a structure",
             Type::Any => "a value of the program",
         }
     }
@@ -76,6 +86,8 @@ impl Checked {
 pub(super) enum Node {
     Const(Fact<'static>),
     Ask(Key),
+    Program(Box<Place>, Shape),
+    Length(Box<Length>),
     Field(Box<Node>, Arc<str>, Span),
     Not(Box<Node>, Span),
     Neg(Box<Node>, Span),
@@ -110,7 +122,8 @@ pub fn check_condition(expr: &Expr, names: &dyn Names) -> Result<Checked, ExprEr
     let checked = check(expr, names)?;
     let hint = match checked.ty {
         Type::Bool | Type::Any => return Ok(checked),
-        Type::Nil => "",
+        Type::Nil | Type::List | Type::Struct => "",
+        Type::Pointer => "; compare it, as in `p != nil`",
         Type::Str => "; compare it, as in `err != nil`",
         Type::Int | Type::Float => "; compare it, as in `n > 0`",
         Type::Duration => "; compare it, as in `dur > 5ms`",
@@ -124,10 +137,12 @@ pub fn check_condition(expr: &Expr, names: &dyn Names) -> Result<Checked, ExprEr
     ))
 }
 
-struct Typed {
-    node: Node,
-    ty: Type,
+pub(super) struct Typed {
+    pub(super) node: Node,
+    pub(super) ty: Type,
     words: &'static [&'static str],
+    /// It can be compared with nil: facts may be absent.
+    nilable: bool,
 }
 
 impl Typed {
@@ -136,6 +151,14 @@ impl Typed {
             node,
             ty,
             words: &[],
+            nilable: true,
+        }
+    }
+
+    pub(super) fn program(node: Node, ty: Type, nilable: bool) -> Self {
+        Self {
+            nilable,
+            ..Self::new(node, ty)
         }
     }
 
@@ -144,17 +167,27 @@ impl Typed {
     }
 }
 
-struct Checker<'n> {
-    names: &'n dyn Names,
+pub(super) struct Checker<'n> {
+    pub(super) names: &'n dyn Names,
     keys: Vec<Key>,
 }
 
 impl Checker<'_> {
-    fn expr(&mut self, expr: &Expr) -> Result<Typed, ExprError> {
+    pub(super) fn expr(&mut self, expr: &Expr) -> Result<Typed, ExprError> {
+        if let Some(found) = self.program(expr)? {
+            return Ok(found);
+        }
         match &expr.kind {
             ExprKind::Literal(literal) => Ok(constant(literal)),
             ExprKind::Name(name) => self.name(name, expr.span),
             ExprKind::Select(base, field) => self.select(base, field),
+            ExprKind::Index(..)
+            | ExprKind::Slice(..)
+            | ExprKind::Assert(..)
+            | ExprKind::Call(..) => Err(ExprError::new(
+                expr.span,
+                "this is no variable of the program",
+            )),
             ExprKind::Unary(op, operand) => self.unary(*op, operand, expr.span),
             ExprKind::Binary(op, left, right) => match op {
                 BinaryOp::Or | BinaryOp::And => self.logic(*op, left, right),
@@ -179,7 +212,10 @@ impl Checker<'_> {
                 span,
                 format!("`{name}` is not a value; write `{name}.` and a name"),
             )),
-            None => Err(unknown(name, span, &self.names.names(None), "name")),
+            None => Err(match self.names.refused(name) {
+                Some(why) => ExprError::new(span, why),
+                None => unknown(name, span, &self.known_names(), "name"),
+            }),
         }
     }
 
@@ -191,21 +227,23 @@ impl Checker<'_> {
             node: Node::Ask(key),
             ty,
             words,
+            nilable: true,
         }
     }
 
     fn select(&mut self, base: &Expr, field: &Field) -> Result<Typed, ExprError> {
         if let ExprKind::Name(space) = &base.kind
-            && self.names.name(space) == Some(Known::Space)
+            && self.is_space(space)
         {
             return match self.names.member(space, &field.name) {
                 Some(Known::Fact { key, ty, words }) => Ok(self.ask(key, ty, words)),
-                Some(Known::Space) | None => Err(unknown(
-                    &field.name,
-                    field.span,
-                    &self.names.names(Some(space)),
-                    "name",
-                )),
+                Some(Known::Space) | None => Err(match self.names.refused(&field.name) {
+                    Some(why) => ExprError::new(field.span, why),
+                    None => {
+                        let known = self.names.names(Some(space));
+                        unknown(&field.name, field.span, &known, "name")
+                    }
+                }),
             };
         }
         let value = self.expr(base)?;
@@ -235,6 +273,10 @@ impl Checker<'_> {
             (UnaryOp::Not, ty) => Err(ExprError::new(
                 operand.span,
                 format!("`!` needs true or false, this is {}", ty.describe()),
+            )),
+            (UnaryOp::Deref | UnaryOp::Address, _) => Err(ExprError::new(
+                operand.span,
+                "this is no variable of the program",
             )),
             (UnaryOp::Neg, ty) => Err(ExprError::new(
                 operand.span,
@@ -333,10 +375,20 @@ impl Checker<'_> {
         let ordered = !matches!(op, BinaryOp::Eq | BinaryOp::Ne);
         let fits = match (a.ty, b.ty) {
             (Type::Nil, other) | (other, Type::Nil) => !ordered && other != Type::Nil,
+            (Type::List, _) | (_, Type::List) => false,
             (Type::Any, _) | (_, Type::Any) => true,
             (x, y) if x.is_number() && y.is_number() => true,
-            (x, y) => x == y && !(ordered && x == Type::Bool),
+            (x, y) => {
+                let unordered = matches!(x, Type::Bool | Type::Pointer | Type::Struct);
+                x == y && !(ordered && unordered)
+            }
         };
+        let never_nil = (a.ty == Type::Nil && !b.nilable) || (b.ty == Type::Nil && !a.nilable);
+        if fits && never_nil {
+            let other = if a.ty == Type::Nil { b.ty } else { a.ty };
+            let message = format!("this is {}, which is never nil", other.describe());
+            return Err(ExprError::new(span, message));
+        }
         // The literal is the more likely mistake, else show the whole.
         let place = match (a.is_literal(), b.is_literal()) {
             (false, true) => right.span,
@@ -381,7 +433,8 @@ impl Checker<'_> {
             | (Mul | Div, Type::Duration, Type::Int)
             | (Mul, Type::Int, Type::Duration) => Type::Duration,
             (Div, Type::Duration, Type::Duration) => Type::Int,
-            (_, Type::Any, Type::Bool | Type::Nil) | (_, Type::Bool | Type::Nil, Type::Any) => {
+            (_, Type::Any, Type::Bool | Type::Nil | Type::Pointer | Type::List | Type::Struct)
+            | (_, Type::Bool | Type::Nil | Type::Pointer | Type::List | Type::Struct, Type::Any) => {
                 return Err(ExprError::new(span, mismatch(op, a.ty, b.ty)));
             }
             (_, Type::Any, _) | (_, _, Type::Any) => Type::Any,
@@ -443,7 +496,7 @@ fn mismatch(op: BinaryOp, left: Type, right: Type) -> String {
 }
 
 /// The last line of what `regex` prints: the rest repeats the pattern.
-fn regex_message(error: &regex::Error) -> String {
+pub(crate) fn regex_message(error: &regex::Error) -> String {
     let text = error.to_string();
     let line = text.lines().last().unwrap_or("").trim();
     format!(
@@ -452,7 +505,7 @@ fn regex_message(error: &regex::Error) -> String {
     )
 }
 
-fn unknown(name: &str, span: Span, candidates: &[String], what: &str) -> ExprError {
+pub(super) fn unknown(name: &str, span: Span, candidates: &[String], what: &str) -> ExprError {
     let hint = match nearest(name, candidates) {
         Some(found) => format!("; did you mean `{found}`?"),
         None if candidates.is_empty() => "; there are none here".to_owned(),
@@ -478,7 +531,7 @@ fn listed(candidates: &[String]) -> String {
 
 /// The candidate that needs the fewest changes, when that is at most half of
 /// the name; among equals one with the same first letter.
-fn nearest<'c>(name: &str, candidates: &'c [String]) -> Option<&'c str> {
+pub(crate) fn nearest<'c>(name: &str, candidates: &'c [String]) -> Option<&'c str> {
     let most = name.chars().count().max(2) / 2;
     candidates
         .iter()

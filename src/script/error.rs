@@ -35,7 +35,8 @@ pub struct ExprError {
 }
 
 impl ExprError {
-    pub(super) fn new(span: Span, message: impl Into<String>) -> Self {
+    /// What is wrong, and where.
+    pub fn new(span: Span, message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
             span,
@@ -50,16 +51,37 @@ impl ExprError {
     ///   ^^^^
     /// ```
     pub fn render(&self, source: &str) -> String {
+        format!("bad expression: {}\n{}", self.message, self.caret(source))
+    }
+
+    /// The same of a script: `FILE:LINE:COLUMN: message`, the line, and a caret.
+    /// Columns are characters and count from 1, as lines do.
+    pub fn render_at(&self, name: &str, source: &str) -> String {
+        let (line, column) = self.line_and_column(source);
+        let caret = self.caret(source);
+        format!("{name}:{line}:{column}: {}\n{caret}", self.message)
+    }
+
+    /// The same of what was typed: a caret, and the message below.
+    pub fn render_typed(&self, source: &str) -> String {
+        format!("{}\n{}", self.caret(source), self.message)
+    }
+
+    /// Line and column of the place, both from 1.
+    pub fn line_and_column(&self, source: &str) -> (usize, usize) {
+        let start = self.span.start.min(source.len());
+        let before = source.get(..start).unwrap_or(source);
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let column = before.get(line_start..).unwrap_or("").chars().count();
+        (before.matches('\n').count() + 1, column + 1)
+    }
+
+    fn caret(&self, source: &str) -> String {
         let (line, start, end) = line_of(source, self.span);
         let shown: String = line.chars().map(printable).collect();
         let before = line.get(..start).unwrap_or("").chars().count();
         let under = line.get(start..end).unwrap_or("").chars().count().max(1);
-        format!(
-            "bad expression: {}\n  {shown}\n  {}{}",
-            self.message,
-            " ".repeat(before),
-            "^".repeat(under)
-        )
+        format!("  {shown}\n  {}{}", " ".repeat(before), "^".repeat(under))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use regex::Regex;
 
@@ -9,6 +10,7 @@ use super::ast::BinaryOp;
 use super::check::{Checked, Node};
 use super::error::{EvalError, Span};
 use super::facts::Key;
+use super::operand::{self, Stopped};
 use crate::value::Value;
 
 /// What a name or an expression comes to.
@@ -30,6 +32,8 @@ pub enum Fact<'a> {
     Duration(i64),
     /// A structure: it has fields, and is not nil.
     Other(&'a Value),
+    /// The same, read for this.
+    Whole(Arc<Value>),
 }
 
 impl<'a> Fact<'a> {
@@ -50,7 +54,7 @@ impl<'a> Fact<'a> {
             Value::Duration(ns) => Fact::Duration(*ns),
             Value::Pointer { addr, .. } => Fact::Int(i128::from(*addr)),
             Value::Interface { value, .. } => Self::from_value(value),
-            Value::Unreadable(_) | Value::Elided => Fact::Absent,
+            Value::Unreadable(_) | Value::OptimisedAway | Value::Elided => Fact::Absent,
             Value::Ref(_)
             | Value::Complex(..)
             | Value::List { .. }
@@ -70,7 +74,7 @@ impl<'a> Fact<'a> {
         value.map_or(Fact::Absent, |text| Fact::Str(text.into()))
     }
 
-    fn describe(&self) -> &'static str {
+    pub(super) fn describe(&self) -> &'static str {
         match self {
             Fact::Absent => "nothing",
             Fact::Nil => "nil",
@@ -79,7 +83,7 @@ impl<'a> Fact<'a> {
             Fact::Float(_) => "a float",
             Fact::Str(_) => "text",
             Fact::Duration(_) => "a duration",
-            Fact::Other(_) => "a structure",
+            Fact::Other(_) | Fact::Whole(_) => "a structure",
         }
     }
 }
@@ -88,6 +92,11 @@ impl<'a> Fact<'a> {
 pub trait Facts {
     /// The fact, or [`Fact::Absent`].
     fn fact(&self, key: &Key) -> Fact<'_>;
+
+    /// The program at the place where the expression was checked for.
+    fn program(&self) -> Option<&dyn Stopped> {
+        None
+    }
 }
 
 impl Checked {
@@ -103,10 +112,12 @@ impl Checked {
 }
 
 /// Recursive: kept small, so that a level costs little stack.
-fn eval<'a>(node: &'a Node, facts: &'a dyn Facts) -> Result<Fact<'a>, EvalError> {
+pub(super) fn eval<'a>(node: &'a Node, facts: &'a dyn Facts) -> Result<Fact<'a>, EvalError> {
     match node {
         Node::Const(fact) => Ok(borrowed(fact)),
         Node::Ask(key) => Ok(facts.fact(key)),
+        Node::Program(place, _) => operand::fact(place, facts),
+        Node::Length(length) => operand::length(length, facts),
         Node::Field(base, name, span) => field(eval(base, facts)?, name, *span),
         Node::Not(operand, span) => not(eval(operand, facts)?, *span),
         Node::Neg(operand, span) => negated(eval(operand, facts)?, *span),
@@ -263,6 +274,9 @@ fn holds(op: BinaryOp, a: &Fact<'_>, b: &Fact<'_>, span: Span) -> Result<bool, E
         (Fact::Float(x), Fact::Int(y)) => x.partial_cmp(&(*y as f64)),
         (Fact::Str(x), Fact::Str(y)) => Some(x.cmp(y)),
         (Fact::Duration(x), Fact::Duration(y)) => Some(x.cmp(y)),
+        (Fact::Whole(x), Fact::Whole(y)) if equality => {
+            return same(x, y, span).map(|same| same == (op == BinaryOp::Eq));
+        }
         _ => {
             return Err(EvalError::new(
                 span,
@@ -292,6 +306,28 @@ fn holds(op: BinaryOp, a: &Fact<'_>, b: &Fact<'_>, span: Span) -> Result<bool, E
         | BinaryOp::Div
         | BinaryOp::Rem => false,
     })
+}
+
+/// Structures that were read whole.
+fn same(x: &Value, y: &Value, span: Span) -> Result<bool, EvalError> {
+    if x == y && is_cut(x) {
+        return Err(EvalError::new(span, "too large to be compared"));
+    }
+    Ok(x == y)
+}
+
+/// Limits left out a part of it.
+fn is_cut(value: &Value) -> bool {
+    match value {
+        Value::Elided | Value::Unreadable(_) | Value::OptimisedAway => true,
+        Value::Struct {
+            fields, omitted, ..
+        } => *omitted > 0 || fields.iter().any(|(_, v)| is_cut(v)),
+        Value::List { items, len, .. } => (items.len() as u64) < *len || items.iter().any(is_cut),
+        Value::Str { bytes, len } | Value::Bytes { bytes, len } => (bytes.len() as u64) < *len,
+        Value::Ref(inner) | Value::Interface { value: inner, .. } => is_cut(inner),
+        _ => false,
+    }
 }
 
 fn arithmetic<'a>(

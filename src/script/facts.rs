@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::check::Type;
+use super::program::Scope;
 
 /// A fact of a call.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -212,6 +213,17 @@ pub trait Names {
     fn member(&self, space: &str, name: &str) -> Option<Known>;
     /// All names, or all of a space, for "did you mean".
     fn names(&self, space: Option<&str>) -> Vec<String>;
+    /// Why a name that is known elsewhere cannot be used here (`dur` of a
+    /// breakpoint at an entry).
+    fn refused(&self, name: &str) -> Option<String> {
+        let _ = name;
+        None
+    }
+    /// The program's variables, which win over facts of the same name;
+    /// `hit.NAME` is always the fact.
+    fn program(&self) -> Option<&dyn Scope> {
+        None
+    }
 }
 
 /// The names of a filter on calls: the table, and the arguments and results of

@@ -18,6 +18,14 @@ pub(super) enum Token {
     Not,
     Open,
     Close,
+    /// `,`: in types alone.
+    Comma,
+    /// `[`, `]`, `:`: indexing and slicing.
+    OpenIndex,
+    CloseIndex,
+    Colon,
+    /// `&`: the address of.
+    Address,
     Dot,
     End,
 }
@@ -130,8 +138,12 @@ impl<'s> Lexer<'s> {
             '(' => Ok(Token::Open),
             ')' => Ok(Token::Close),
             '.' => Ok(Token::Dot),
+            ',' => Ok(Token::Comma),
+            '[' => Ok(Token::OpenIndex),
+            ']' => Ok(Token::CloseIndex),
+            ':' => Ok(Token::Colon),
+            '&' => Ok(Token::Address),
             '=' => self.fail(start, "`=` is not an operator; did you mean `==`?"),
-            '&' => self.fail(start, "`&` is not an operator here; did you mean `&&`?"),
             '|' => self.fail(start, "`|` is not an operator here; did you mean `||`?"),
             '~' => self.fail(start, "`~` alone is not an operator; did you mean `=~`?"),
             '\'' => self.fail(start, "text stands in \"double quotes\" or `backquotes`"),

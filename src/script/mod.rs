@@ -1,9 +1,13 @@
-//! The expression language of filters, conditions and `print`.
+//! The language of filters, conditions and `print`, and that of commands.
 //!
 //! Who lives here: `lexer`, `parser` and the tree ([`ast`]), the table of
-//! facts ([`facts`]), the checker ([`mod@check`]) and the evaluator ([`eval`]).
-//! Pure: nobody here reads a target; an environment is asked for facts
-//! ([`Facts`]). Allowed in: probe, record, sink, session, cli.
+//! facts ([`facts`]), the checker ([`mod@check`]) and the evaluator ([`eval`]);
+//! the commands around the expressions ([`command`]); the program's variables in
+//! expressions: checked (`program`), evaluated (`operand`, `elements`), and where
+//! DWARF has them ([`scope`]).
+//! Nobody here knows processes: an environment is asked for facts ([`Facts`])
+//! and for the program's variables and memory ([`Stopped`]).
+//! Allowed in: probe, record, sink, session, repl, cli.
 //!
 //! # The language
 //!
@@ -18,6 +22,18 @@
 //! Names are the facts of [`CALL_FACTS`], `args.NAME` and `results.NAME`, and
 //! the bare names of arguments and results that are no facts; a structure's
 //! fields follow after a dot. `hit.NAME` is always the fact.
+//!
+//! # Variables of the program
+//!
+//! Where the place in the program is known (a breakpoint, a stopped goroutine),
+//! its variables are names, too, and win over facts of the same name; of package
+//! variables `x`, `http.DefaultClient` and `"net/http".DefaultClient` are known.
+//! Of them: `s.f` (through pointers and embedded structs), `s[i]` of slices,
+//! arrays and strings, `m["key"]` of maps by scalars and strings, `s[1:3]`,
+//! `len(s)`, `cap(s)`, `x.(*main.T)`, `*p`, `&x`. A comparison of pointers, maps,
+//! channels and funcs is one of addresses. Beyond a nil pointer, in a map that has
+//! no such key, and of another dynamic type than asserted there is nothing: an
+//! absent fact. What was optimised away or cannot be read is an error.
 //!
 //! # Absent facts
 //!
@@ -40,20 +56,27 @@
 
 pub mod ast;
 pub mod check;
+pub mod command;
+mod elements;
 pub mod error;
 pub mod eval;
 pub mod facts;
 mod lexer;
+mod operand;
 mod parser;
+mod program;
+pub mod scope;
 #[cfg(test)]
 mod tests;
 
-pub use ast::{BinaryOp, Expr, ExprKind, Literal, UnaryOp};
+pub use ast::{BinaryOp, Builtin, Expr, ExprKind, Literal, UnaryOp};
 pub use check::{Checked, Type, check, check_condition};
 pub use error::{BadExpression, EvalError, ExprError, Span};
 pub use eval::{Fact, Facts};
 pub use facts::{CALL_FACTS, CallFact, CallNames, FactInfo, Key, Known, Names};
+pub use operand::Stopped;
 pub use parser::parse;
+pub use program::Scope;
 
 /// Parses and checks a condition; the error shows the text with a caret under
 /// the place that is wrong.

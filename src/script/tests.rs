@@ -382,13 +382,33 @@ fn literal() -> impl Strategy<Value = Literal> {
     ]
 }
 
+fn unary_op() -> impl Strategy<Value = UnaryOp> {
+    proptest::sample::select(vec![
+        UnaryOp::Not,
+        UnaryOp::Neg,
+        UnaryOp::Deref,
+        UnaryOp::Address,
+    ])
+}
+
+fn type_text() -> impl Strategy<Value = String> {
+    let types = [
+        "int",
+        "*main.T",
+        "[]string",
+        "map[string]*a.B",
+        "func(int) (a, b)",
+    ];
+    proptest::sample::select(types.map(str::to_owned).to_vec())
+}
+
 fn word() -> impl Strategy<Value = String> {
     "[a-z_][a-zA-Z0-9_é]{0,6}".prop_filter("keywords", |word| {
         !["nil", "true", "false"].contains(&word.as_str())
     })
 }
 
-fn expression() -> impl Strategy<Value = Expr> {
+pub(super) fn expression() -> impl Strategy<Value = Expr> {
     let at = |kind| Expr {
         kind,
         span: Span::default(),
@@ -410,10 +430,27 @@ fn expression() -> impl Strategy<Value = Expr> {
                     },
                 )
             }),
-            (inner.clone(), any::<bool>()).prop_map(|(operand, not)| {
-                let op = if not { UnaryOp::Not } else { UnaryOp::Neg };
-                ExprKind::Unary(op, Box::new(operand))
+            (inner.clone(), unary_op())
+                .prop_map(|(operand, op)| { ExprKind::Unary(op, Box::new(operand)) }),
+            (inner.clone(), type_text()).prop_map(|(base, text)| {
+                let span = Span::default();
+                ExprKind::Assert(Box::new(base), ast::TypeText { text, span })
             }),
+            (inner.clone(), any::<bool>()).prop_map(|(operand, len)| {
+                let builtin = if len { Builtin::Len } else { Builtin::Cap };
+                ExprKind::Call(builtin, Box::new(operand))
+            }),
+            (inner.clone(), inner.clone())
+                .prop_map(|(base, index)| { ExprKind::Index(Box::new(base), Box::new(index)) }),
+            (
+                inner.clone(),
+                proptest::option::of(inner.clone()),
+                proptest::option::of(word()),
+            )
+                .prop_map(move |(base, from, to)| {
+                    let to = to.map(|name| Box::new(at(ExprKind::Name(name))));
+                    ExprKind::Slice(Box::new(base), from.map(Box::new), to)
+                }),
             (op, inner.clone(), inner).prop_map(|(op, a, b)| ExprKind::Binary(
                 op,
                 Box::new(a),
@@ -436,10 +473,10 @@ proptest! {
 }
 
 /// xorshift64: the same inputs at every run.
-struct Random(u64);
+pub(super) struct Random(pub u64);
 
 impl Random {
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -453,9 +490,12 @@ fn mutated_input_never_panics() {
         "fd == 7 && n == 0 || err =~ \"reset\"",
         "dur > 1h5m3.25s && !(args.req.ID >= 0x1f)",
         "remote !~ `10\\.` || -n * 4KiB % 3 == 1e3 - 2.5",
+        "len(args.b[1:]) == cap(*x.(*T)) && m[\"k\"][i-1:] == &y",
         "end == \"panic\" && results.n != nil && \"\\u00e9\\x41\" + \"b\" == \"c\"",
     ];
-    let extra: Vec<char> = "()!&|=~<>.\"`\\'0159eExh_µ.nms \n\u{0}é𝄞".chars().collect();
+    let extra: Vec<char> = "()[]:,*!&|=~<>.\"`\\'0159eExh_µ.nms \n\u{0}é𝄞"
+        .chars()
+        .collect();
     let mut random = Random(0x2545_f491_4f6c_dd1d);
     let facts = read_call();
     let names = names();

@@ -29,7 +29,7 @@ pub struct Stats {
     pub unattributed: u64,
 }
 
-/// One function's counter for `--max-rate`.
+/// One function's counter for `--max-rate`, and whether it is watched at all.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Rate {
     pub entries: u64,
@@ -63,10 +63,17 @@ impl Calls {
     }
 
     /// Calls that were running before the sites were armed.
-    pub fn find_running(&mut self, target: &Target, memory: &ProcessMemory, doubtful: bool) {
+    pub fn find_running(
+        &mut self,
+        target: &Target,
+        memory: &ProcessMemory,
+        doubtful: bool,
+        of: &dyn Fn(usize) -> bool,
+    ) {
         let wall = self.clock.wall(self.clock.now());
         let plan = self.plan.clone();
-        for found in self.reporter.running(target, &plan, memory) {
+        let running = self.reporter.running(target, &plan, memory);
+        for found in running.into_iter().filter(|found| of(found.func)) {
             let mut call = self.reporter.blank(found.func, 0);
             call.goid = Some(found.goid);
             call.time_ns = wall;
@@ -120,7 +127,7 @@ impl Calls {
                 let (func, call) = (ended.call.func, &mut ended.call.data);
                 self.reporter.returned(func, call, seen);
                 if call.since_attach {
-                    self.reporter.add_stack(call, seen, &g);
+                    self.reporter.add_stack(func, call, seen, &g);
                 }
             }
         }
@@ -137,7 +144,7 @@ impl Calls {
             call.time_ns = self.clock.wall(arrived);
             call.conn = self.reporter.spilled_conn(func, seen);
             self.reporter.returned(func, &mut call, seen);
-            self.reporter.add_stack(&mut call, seen, &g);
+            self.reporter.add_stack(func, &mut call, seen, &g);
             call.end = End::Return;
             self.send(call);
         }

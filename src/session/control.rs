@@ -49,6 +49,7 @@ struct Shared {
     stop: AtomicU8,
     suspend: AtomicBool,
     tick: AtomicBool,
+    change: AtomicBool,
     tracer: AtomicI32,
     over: AtomicBool,
 }
@@ -81,6 +82,17 @@ impl Control {
     /// Takes the wish to suspend.
     pub fn take_suspend(&self) -> bool {
         self.0.suspend.swap(false, Ordering::SeqCst)
+    }
+
+    /// Tells the tracer thread that a change of the plan waits for it.
+    pub fn ask_for_change(&self) {
+        self.0.change.store(true, Ordering::SeqCst);
+        self.nudge();
+    }
+
+    /// Takes that wish.
+    pub fn take_change(&self) -> bool {
+        self.0.change.load(Ordering::Relaxed) && self.0.change.swap(false, Ordering::SeqCst)
     }
 
     /// True once a tick.

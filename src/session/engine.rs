@@ -11,6 +11,7 @@ use super::SessionError;
 use super::calls::Calls;
 pub use super::calls::Stats;
 use super::control::{Control, StopReason};
+use super::replan::Changes;
 use super::report::Seen;
 use super::target::Target;
 use crate::probe::plan::{Event as RuntimeEvent, Plan, Role};
@@ -23,13 +24,15 @@ use crate::sink::queue::Sender;
 /// With more goroutines than this, those that are parked in traced functions
 /// are looked for before the traps are there; one that returns in between is
 /// taken for running until its next call shows that it is not.
-const MANY: u64 = 20_000;
+pub(super) const MANY: u64 = 20_000;
 
 /// What the user wants of each call.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Frames of the caller's stack.
     pub stack: usize,
+    /// The same for each function of the plan, where they differ.
+    pub stacks: Vec<usize>,
     /// Bytes of what is read or written.
     pub payload: usize,
     /// Report calls that are open longer than this.
@@ -66,18 +69,20 @@ pub enum Outcome {
 
 /// One session on one target.
 pub struct Engine {
-    tracer: Tracer,
-    calls: Calls,
-    plan: Arc<Plan>,
-    options: Options,
+    pub(super) tracer: Tracer,
+    pub(super) calls: Calls,
+    pub(super) plan: Arc<Plan>,
+    pub(super) options: Options,
     /// By the region's numbering: index into [`Plan::sites`].
-    sites: Vec<usize>,
+    pub(super) sites: Vec<usize>,
     /// Goexits under way: while there are any, `runtime.goexit1` is armed.
-    goexits: usize,
-    goexit_done: Option<usize>,
-    second_began: u64,
+    pub(super) goexits: usize,
+    pub(super) goexit_done: Option<usize>,
+    pub(super) second_began: u64,
     control: Control,
-    messages: Vec<String>,
+    pub(super) messages: Vec<String>,
+    /// Changes of the plan that another thread asks for.
+    pub(super) changes: Option<Changes>,
 }
 
 impl Engine {
@@ -118,6 +123,7 @@ impl Engine {
             options,
             control,
             messages,
+            changes: None,
         };
         // Once the traps are there, threads that enter wait until they are
         // attended to: whoever is found inside began before. But looking at very
@@ -128,15 +134,11 @@ impl Engine {
             .goroutines(target, engine.tracer.memory())
             > MANY;
         if start == Start::Attached && many {
-            engine
-                .calls
-                .find_running(target, engine.tracer.memory(), true);
+            engine.find_running(target, true, &|_| true);
         }
         engine.arm_sites(target, &outcomes)?;
         if start == Start::Attached && !many {
-            engine
-                .calls
-                .find_running(target, engine.tracer.memory(), false);
+            engine.find_running(target, false, &|_| true);
         }
         Ok(engine)
     }
@@ -190,7 +192,7 @@ impl Engine {
         Ok(())
     }
 
-    fn names_at(&self, site: usize) -> String {
+    pub(super) fn names_at(&self, site: usize) -> String {
         let Some(site) = self.plan.sites.get(site) else {
             return String::new();
         };
@@ -205,6 +207,17 @@ impl Engine {
             })
             .collect();
         names.join(", ")
+    }
+
+    /// Calls that were running before the traps were there.
+    pub(super) fn find_running(
+        &mut self,
+        target: &Target,
+        doubtful: bool,
+        of: &dyn Fn(usize) -> bool,
+    ) {
+        let memory = self.tracer.memory();
+        self.calls.find_running(target, memory, doubtful, of);
     }
 
     /// How many sites are armed.
@@ -267,6 +280,9 @@ impl Engine {
             }
             if self.control.take_tick() {
                 self.tick();
+            }
+            if self.control.take_change() {
+                self.serve_changes();
             }
             for message in self.messages.drain(..) {
                 tell(message);
@@ -362,51 +378,6 @@ impl Engine {
         }
         if now.saturating_sub(self.second_began) >= 1_000_000_000 {
             self.check_rates(now);
-        }
-    }
-
-    fn check_rates(&mut self, now: u64) {
-        let seconds = now.saturating_sub(self.second_began) as f64 / 1e9;
-        self.second_began = now;
-        let max = self.options.max_rate;
-        for func in 0..self.calls.rates.len() {
-            let Some(rate) = self.calls.rates.get_mut(func) else {
-                continue;
-            };
-            let per_second = std::mem::take(&mut rate.entries) as f64 / seconds;
-            if let Some(max) = max
-                && per_second > max as f64
-                && !rate.disarmed
-            {
-                rate.disarmed = true;
-                self.disarm_function(func, per_second, max);
-            }
-        }
-    }
-
-    fn disarm_function(&mut self, func: usize, per_second: f64, max: u64) {
-        let plan = self.plan.clone();
-        for (slot, site) in self.sites.clone().into_iter().enumerate() {
-            let Some(site) = plan.sites.get(site) else {
-                continue;
-            };
-            let only_this = site
-                .roles
-                .iter()
-                .all(|r| matches!(r, Role::Entry(f) | Role::Return(Some(f)) if *f == func));
-            if only_this && let Err(error) = self.tracer.disarm(slot) {
-                tracing::debug!(%error, "a site stays armed");
-            }
-        }
-        // Nobody will see how they end, nor may they be mistaken for unwound.
-        let now = self.calls.clock.now();
-        let open = self.calls.join.take_function(func, now);
-        self.calls.emit(open);
-        if let Some(f) = plan.functions.get(func) {
-            self.messages.push(format!(
-                "{} was called {per_second:.0} times a second, more than --max-rate {max}: disarmed",
-                f.name
-            ));
         }
     }
 }

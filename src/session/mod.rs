@@ -2,8 +2,10 @@
 //!
 //! Who lives here: [`target`] (what is known of a process before it is touched),
 //! [`engine`] (the loop from hit to record), [`jump`] (the same by jumps into
-//! generated code), [`control`] (how other threads ask
-//! it to stop), the clock, and looks at goroutines without a tracer ([`look`]). Nobody here knows terminals. Allowed in: cli.
+//! generated code), [`control`] (how other threads ask it to stop), an engine on
+//! a thread of its own ([`live`]) and changes of its plan while it runs
+//! (`replan`), the clock, and looks at goroutines without a tracer ([`look`]).
+//! Nobody here knows terminals. Allowed in: repl, cli.
 
 mod adapters;
 mod calls;
@@ -11,7 +13,10 @@ mod clock;
 pub mod control;
 pub mod engine;
 pub mod jump;
+pub mod live;
 pub mod look;
+mod rates;
+mod replan;
 mod report;
 mod running;
 mod spill;
@@ -21,6 +26,8 @@ mod values;
 pub use control::{Control, StopReason};
 pub use engine::{Engine, Options, Outcome, Start, Stats};
 pub use jump::{JumpEngine, NoJumps};
+pub use live::{Ended, Live, Said};
+pub use replan::Armed;
 pub use target::Target;
 pub use values::value_names;
 
@@ -40,6 +47,9 @@ pub enum SessionError {
     /// Its executable.
     #[error("{0}")]
     Image(#[from] ImageError),
+    /// Its debug information.
+    #[error("the debug information cannot be used: {0}")]
+    Dwarf(#[from] crate::image::dwarf::DwarfError),
     /// The patterns.
     #[error(transparent)]
     Pattern(#[from] PatternError),

@@ -120,6 +120,7 @@ pub(super) struct Reporter {
     recovered_sp: Option<RecoveredSp>,
     payload: usize,
     frames: usize,
+    frames_of: Vec<usize>,
 }
 
 impl Reporter {
@@ -165,6 +166,7 @@ impl Reporter {
             recovered_sp,
             payload: options.payload,
             frames: options.stack,
+            frames_of: options.stacks.clone(),
         }
     }
 
@@ -293,7 +295,7 @@ impl Reporter {
             None => self.g(seen)?,
         };
         call.goid = g.goid();
-        self.add_stack(&mut call, seen, &g);
+        self.add_stack(func, &mut call, seen, &g);
         let at = At {
             seen,
             types: &self.types,
@@ -321,10 +323,11 @@ impl Reporter {
 
     /// Fills in the stack, where one is wanted. The return address lies at the
     /// same place at a RET: it serves for calls whose entry was not seen.
-    pub fn add_stack(&mut self, call: &mut Call, seen: &Seen<'_>, g: &GInfo) {
-        if self.frames > 0 {
+    pub fn add_stack(&mut self, func: usize, call: &mut Call, seen: &Seen<'_>, g: &GInfo) {
+        let frames = self.frames_of.get(func).copied().unwrap_or(self.frames);
+        if frames > 0 {
             let at = (seen.regs.rip, seen.regs.rsp, g.hi);
-            call.stack = self.stacks.at(seen.memory, at, self.frames);
+            call.stack = self.stacks.at(seen.memory, at, frames);
         }
     }
 

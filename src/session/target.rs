@@ -43,6 +43,15 @@ impl Target {
         Target::new(core.image().clone(), core.bias())
     }
 
+    /// The same with debug information from another file of the same build,
+    /// when one is named (see [`Image::add_symbols`]).
+    pub fn with_symbols(self, path: Option<&std::path::Path>) -> Result<Target, SessionError> {
+        if let Some(path) = path {
+            self.image.add_symbols(path)?;
+        }
+        Ok(self)
+    }
+
     fn new(image: Arc<Image>, bias: Bias) -> Target {
         let types = Arc::new(RttiTypes::new(
             FileMemory(image.clone()),

@@ -4,7 +4,7 @@
 //! [`json`], [`summary`]), looks at goroutines ([`goroutines`]), the bounded [`queue`] between the tracer and the
 //! thread that writes ([`run`]), and how times, sizes and target bytes are
 //! spelt ([`mod@format`], [`escape`], [`clock`]). Nobody here knows a process.
-//! Allowed in: session, cli.
+//! Allowed in: session, repl, cli.
 
 pub mod clock;
 pub mod dlv;

@@ -1,9 +1,9 @@
 //! Two looks at one program: which creation sites grew, and who stayed where
 //! it was.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use super::{Place, Survey, Wait};
+use super::{Entry, Place, PlaceId, Survey, Wait};
 use crate::golang::gs::Status;
 
 /// A creation site, at two looks.
@@ -40,17 +40,16 @@ pub fn growth(before: &Survey, after: &Survey) -> Vec<Growth> {
         })
     }
     let mut sites = Sites::new();
-    let last = before.goroutines.iter().map(|e| e.goid).max().unwrap_or(0);
-    let known: std::collections::HashSet<u64> = before.goroutines.iter().map(|e| e.goid).collect();
-    for one in &before.goroutines {
-        row(&mut sites, before.names.find(one.created)).before += 1;
+    let mut known: Vec<u64> = before.goroutines.iter().map(|e| e.goid).collect();
+    known.sort_unstable();
+    for (id, (count, _)) in by_site(before, &|_| false) {
+        row(&mut sites, before.names.find(id)).before += count;
     }
-    for one in &after.goroutines {
-        let site = row(&mut sites, after.names.find(one.created));
-        site.after += 1;
-        if one.goid > last || !known.contains(&one.goid) {
-            site.new += 1;
-        }
+    let is_new = |e: &Entry| known.binary_search(&e.goid).is_err();
+    for (id, (count, new)) in by_site(after, &is_new) {
+        let site = row(&mut sites, after.names.find(id));
+        site.after += count;
+        site.new += new;
     }
     let mut changed: Vec<Growth> = sites
         .into_values()
@@ -60,11 +59,33 @@ pub fn growth(before: &Survey, after: &Survey) -> Vec<Growth> {
     changed
 }
 
+/// How many goroutines each creation site has, and of how many `is_new` holds.
+fn by_site(
+    survey: &Survey,
+    is_new: &dyn Fn(&Entry) -> bool,
+) -> BTreeMap<Option<PlaceId>, (usize, usize)> {
+    let mut sites = BTreeMap::new();
+    for one in &survey.goroutines {
+        let (count, new) = sites.entry(one.created).or_insert((0, 0));
+        *count += one.count;
+        *new += if is_new(one) { one.count } else { 0 };
+    }
+    sites
+}
+
 /// Remembers since when goroutines have been seen at one place.
 #[derive(Default, Debug)]
 pub struct Sightings {
-    /// By number: where it was, why, and since when.
-    seen: HashMap<u64, ((u64, u64), String, u64)>,
+    /// In the order of their numbers.
+    seen: Vec<Sighting>,
+}
+
+/// One goroutine, where it was, and since when.
+#[derive(Clone, Copy, Debug)]
+struct Sighting {
+    goid: u64,
+    at: u64,
+    since: u64,
 }
 
 impl Sightings {
@@ -72,22 +93,29 @@ impl Sightings {
     /// the survey what earlier looks saw. Places alone do not prove that it did
     /// not run meanwhile: it was seen there, no more is said.
     pub fn note(&mut self, survey: &mut Survey, now_ns: u64) {
-        let mut seen = HashMap::with_capacity(survey.goroutines.len());
+        let mut seen = Vec::with_capacity(survey.goroutines.len());
         for one in &mut survey.goroutines {
             let counts = !matches!(one.status, Status::Running | Status::CopyStack);
             if !counts {
                 continue;
             }
-            let since = match self.seen.get(&one.goid) {
-                Some((at, reason, since)) if *at == one.at && **reason == *one.reason => *since,
+            let before = self.seen.binary_search_by_key(&one.goid, |s| s.goid);
+            let before = before.ok().and_then(|at| self.seen.get(at));
+            let since = match before {
+                Some(before) if before.at == one.at => before.since,
                 _ => now_ns,
             };
             let observed = now_ns.saturating_sub(since);
             if observed > one.wait.map_or(0, Wait::ns) {
                 one.wait = Some(Wait::Observed(observed));
             }
-            seen.insert(one.goid, (one.at, one.reason.to_string(), since));
+            seen.push(Sighting {
+                goid: one.goid,
+                at: one.at,
+                since,
+            });
         }
+        seen.sort_unstable_by_key(|s| s.goid);
         self.seen = seen;
     }
 }

@@ -1,6 +1,8 @@
 //! The one table of what can be asked of a goroutine: filters, JSON and
 //! scripts use the same names.
 
+use std::num::NonZeroU64;
+
 use super::{BlockedOn, Class, Entry, Names, Wait, status_word};
 use crate::script::{Fact, Facts, Key, Known, Names as ScriptNames, Type};
 
@@ -171,7 +173,7 @@ impl Asked<'_> {
             "created_file" => Fact::text(place(e.created).map(|p| &*p.file)),
             "created_line" => Fact::int(place(e.created).map(|p| p.line)),
             "start" => Fact::text(place(e.start).map(|p| &*p.func)),
-            "parent" => Fact::int(e.parent),
+            "parent" => Fact::int(e.parent.map(NonZeroU64::get)),
             "tid" => Fact::int(e.tid),
             "locked" => Fact::Bool(e.locked),
             "blocked_on" => Fact::text(e.blocked_on.as_deref().map(kind)),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Entry, PlaceId, StackId, StackState, Survey, Wait, status_word};
+use crate::golang::endpoint::Endpoint;
 use crate::golang::gs::Status;
 use crate::golang::labels::Labels;
 
@@ -40,7 +41,7 @@ enum Key {
     Func(Option<Arc<str>>),
     Stack(Option<StackId>),
     Labels(Option<Arc<Labels>>),
-    Peer(Option<String>),
+    Peer(Option<Endpoint>),
 }
 
 /// A fact that all of a group share.
@@ -56,7 +57,8 @@ pub enum Shared<T> {
 }
 
 impl<T: PartialEq> Shared<T> {
-    fn add(&mut self, value: T) {
+    /// One more of the group has this.
+    pub fn add(&mut self, value: T) {
         *self = match std::mem::take(self) {
             Shared::Empty => Shared::Same(value),
             Shared::Same(known) if known == value => Shared::Same(known),
@@ -97,7 +99,7 @@ pub struct Group {
     /// The `go` statement.
     pub created: Shared<Option<PlaceId>>,
     /// The other end.
-    pub peer: Shared<Option<String>>,
+    pub peer: Shared<Option<Endpoint>>,
     /// pprof labels.
     pub labels: Shared<Option<Arc<Labels>>>,
     /// The stack.
@@ -108,16 +110,16 @@ pub struct Group {
 
 impl Group {
     fn add(&mut self, one: &Entry) {
-        if self.count == 0 {
+        if self.count == 0 || one.goid < self.first {
             self.first = one.goid;
         }
-        self.count += 1;
+        self.count += one.count;
         self.sampled |= one.stack_state == StackState::Unread;
         self.status.add(one.status);
         self.reason.add(one.reason.clone());
         self.frame.add(one.user.or(one.func));
         self.created.add(one.created);
-        self.peer.add(peer(one));
+        self.peer.add(other_end(one).cloned());
         self.labels.add(one.labels.clone());
         self.stack.add(one.stack);
         self.wait_max = match (self.wait_max, one.wait) {
@@ -138,21 +140,21 @@ impl Group {
 }
 
 /// The other end of what a goroutine waits for.
-pub fn peer(one: &Entry) -> Option<String> {
-    one.net
-        .as_deref()?
-        .remote
-        .as_ref()
-        .filter(|r| !r.is_unnamed())
-        .map(ToString::to_string)
+pub fn other_end(one: &Entry) -> Option<&Endpoint> {
+    let remote = one.net.as_deref()?.remote.as_ref();
+    remote.filter(|r| !r.is_unnamed())
 }
 
-/// Groups of those that `wanted` says yes to, largest first; equal ones in the
-/// order of their first goroutines.
-pub fn groups(survey: &Survey, by: By, wanted: &dyn Fn(&Entry) -> bool) -> Vec<Group> {
+/// Groups of `chosen`, largest first; equal ones in the order of their lowest
+/// numbers.
+pub fn groups<'a>(
+    survey: &Survey,
+    by: By,
+    chosen: impl IntoIterator<Item = &'a Entry>,
+) -> Vec<Group> {
     let mut index: HashMap<Key, usize> = HashMap::new();
     let mut groups: Vec<Group> = Vec::new();
-    for one in survey.goroutines.iter().filter(|e| wanted(e)) {
+    for one in chosen {
         let at = *index.entry(key(survey, by, one)).or_insert_with(|| {
             groups.push(Group::default());
             groups.len() - 1
@@ -180,6 +182,6 @@ fn key(survey: &Survey, by: By, one: &Entry) -> Key {
         By::User => Key::Place(one.user),
         By::Stack => Key::Stack(one.stack),
         By::Label => Key::Labels(one.labels.clone()),
-        By::Peer => Key::Peer(peer(one)),
+        By::Peer => Key::Peer(other_end(one).cloned()),
     }
 }

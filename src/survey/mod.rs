@@ -1,12 +1,15 @@
 //! What every goroutine of a program is doing, as plain data.
 //!
-//! Who lives here: one look at a program ([`Survey`]), the frames and places it
-//! names ([`names`]), groups ([`group`]), the facts that filters ask for
-//! ([`facts`]) and the sentence that sums it up ([`verdict`]). Pure: nobody
+//! Who lives here: one look at a program ([`Survey`]), a goroutine of it
+//! ([`Entry`]), those put together that do the same ([`fold`]), the frames and
+//! places they name ([`names`]), groups ([`group`]), the facts that filters ask
+//! for ([`facts`]) and the sentence that sums it up ([`verdict`]). Pure: nobody
 //! here reads a target. Allowed in: sink, session, cli.
 
 pub mod compare;
+mod entry;
 pub mod facts;
+pub mod fold;
 pub mod group;
 pub mod names;
 #[cfg(test)]
@@ -19,7 +22,7 @@ use std::sync::Arc;
 use crate::golang::blocked::Lock;
 use crate::golang::endpoint::Endpoint;
 use crate::golang::gs::Status;
-use crate::golang::labels::Labels;
+pub use entry::{Entry, Kind};
 pub use names::{Line, Names, Place, PlaceId, StackId};
 
 /// The kinds of doing that an operator tells apart.
@@ -204,55 +207,6 @@ impl StackState {
     }
 }
 
-/// One goroutine.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Entry {
-    /// Its number.
-    pub goid: u64,
-    /// What it does.
-    pub status: Status,
-    /// The collector was looking at its stack.
-    pub scanned: bool,
-    /// Why it waits, in the program's own words; empty when it does not.
-    pub reason: Arc<str>,
-    /// How long, where that is known.
-    pub wait: Option<Wait>,
-    /// Its class.
-    pub class: Class,
-    /// The `go` statement that made it.
-    pub created: Option<PlaceId>,
-    /// Bytes from that function's entry to the statement's return address.
-    pub created_offset: u32,
-    /// Its function.
-    pub start: Option<PlaceId>,
-    /// The goroutine that made it (from Go 1.21 on).
-    pub parent: Option<u64>,
-    /// Its thread, when it is on one.
-    pub tid: Option<u64>,
-    /// It may run on one thread alone.
-    pub locked: bool,
-    /// pprof labels.
-    pub labels: Option<Arc<Labels>>,
-    /// The descriptor that it waits for.
-    pub net: Option<Box<Net>>,
-    /// What else it waits for.
-    pub blocked_on: Option<Box<BlockedOn>>,
-    /// What became of its stack.
-    pub stack_state: StackState,
-    /// Its stack.
-    pub stack: Option<StackId>,
-    /// Its arguments as a traceback prints them, a text per line of the stack,
-    /// when they were asked for.
-    pub args: Option<Vec<String>>,
-    /// The innermost frame of the program's own code; of a goroutine whose
-    /// stack was not read, that of others parked at the same place.
-    pub user: Option<PlaceId>,
-    /// The innermost frame outside of package runtime, likewise.
-    pub func: Option<PlaceId>,
-    /// What tells whether it moved between two looks: where it is parked.
-    pub at: (u64, u64),
-}
-
 /// A descriptor that goroutines wait for.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Descriptor {
@@ -309,17 +263,17 @@ pub struct Survey {
 impl Survey {
     /// What runtime.NumGoroutine says.
     pub fn total(&self) -> usize {
-        self.goroutines.len()
+        self.goroutines.iter().map(|e| e.count).sum()
     }
 
     /// How many per status, reason, class.
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         for one in &self.goroutines {
-            *counts.status.entry(status_word(one.status)).or_default() += 1;
-            *counts.class.entry(one.class.as_str()).or_default() += 1;
+            *counts.status.entry(status_word(one.status)).or_default() += one.count;
+            *counts.class.entry(one.class.as_str()).or_default() += one.count;
             if !one.reason.is_empty() {
-                *counts.reason.entry(one.reason.clone()).or_default() += 1;
+                *counts.reason.entry(one.reason.clone()).or_default() += one.count;
             }
         }
         counts

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::compare::{Sightings, growth};
 use super::facts::{Asked, GOROUTINE_FACTS, GoroutineNames};
+use super::fold::Fold;
 use super::group::{By, groups};
 use super::names::{is_standard, package};
 use super::verdict::{short, span, thousands, verdict};
@@ -12,29 +13,21 @@ use super::*;
 use crate::script::compile_condition;
 
 fn entry(goid: u64, status: Status, reason: &str) -> Entry {
-    Entry {
-        goid,
-        status,
-        scanned: false,
-        reason: reason.into(),
-        wait: None,
-        class: Class::of(status, reason),
-        created: None,
-        created_offset: 0,
-        start: None,
-        parent: None,
-        tid: None,
-        locked: false,
-        labels: None,
-        net: None,
-        blocked_on: None,
-        stack_state: StackState::Whole,
-        stack: None,
-        args: None,
-        user: None,
-        func: None,
-        at: (0, 0),
-    }
+    let mut kind = Kind::new(status, reason.into());
+    kind.stack_state = StackState::Whole;
+    Entry::new(goid, kind.into())
+}
+
+/// The same, made at a place.
+fn created(site: PlaceId, mut one: Entry) -> Entry {
+    one.created = Some(site);
+    one
+}
+
+/// The same, in a frame of the program's own.
+fn inside(place: PlaceId, mut one: Entry) -> Entry {
+    one.user = Some(place);
+    one
 }
 
 fn reader(goid: u64, peer: &str, minutes: u64) -> Entry {
@@ -64,10 +57,9 @@ fn most_wait_for_one_peer() {
     let mut looked = survey(Vec::new());
     let site = looked.names.place("db.Open", "/src/shop/db/pool.go", 88);
     for goid in 1..=30 {
-        looked.goroutines.push(Entry {
-            created: Some(site),
-            ..reader(goid, "10.0.0.7:5432", goid / 2)
-        });
+        looked
+            .goroutines
+            .push(created(site, reader(goid, "10.0.0.7:5432", goid / 2)));
     }
     looked.goroutines.push(entry(31, Status::Running, ""));
     assert_eq!(
@@ -115,15 +107,13 @@ fn a_mutex_that_many_wait_for_and_who_may_hold_it() {
     let held = looked.names.place("store.Put", "/src/app/store.go", 60);
     for goid in 1..=20 {
         looked.goroutines.push(Entry {
-            user: Some(at),
             blocked_on: Some(Box::new(BlockedOn::Lock(Lock::Mutex, 0xc000123450))),
-            ..entry(goid, Status::Waiting, "sync.Mutex.Lock")
+            ..inside(at, entry(goid, Status::Waiting, "sync.Mutex.Lock"))
         });
     }
-    looked.goroutines.push(Entry {
-        user: Some(held),
-        ..entry(77, Status::Waiting, "IO wait")
-    });
+    looked
+        .goroutines
+        .push(inside(held, entry(77, Status::Waiting, "IO wait")));
     looked.candidates = vec![77];
     assert_eq!(
         verdict(&looked).as_deref(),
@@ -140,15 +130,25 @@ fn groups_are_largest_first_and_say_what_they_share() {
     all.push(reader(4, "10.0.0.8:5432", 0));
     all.push(entry(5, Status::Runnable, ""));
     let looked = survey(all);
-    let found = groups(&looked, By::All, &|_| true);
+    let found = groups(&looked, By::All, &looked.goroutines);
     assert_eq!(found.iter().map(|g| g.count).collect::<Vec<_>>(), [4, 1]);
     assert_eq!(found[0].doing(), "IO wait");
     assert!(found[0].peer.is_mixed());
     assert_eq!(found[0].wait_max, Some(Wait::AtLeast(180_000_000_000)));
-    let found = groups(&looked, By::Peer, &|e| e.class == Class::Network);
+    let found = groups(
+        &looked,
+        By::Peer,
+        looked
+            .goroutines
+            .iter()
+            .filter(|e| e.class == Class::Network),
+    );
     let peers: Vec<_> = found
         .iter()
-        .map(|g| (g.count, g.peer.get().cloned().flatten()))
+        .map(|g| {
+            let peer = g.peer.get().and_then(Option::as_ref);
+            (g.count, peer.map(ToString::to_string))
+        })
         .collect();
     assert_eq!(
         peers,
@@ -191,16 +191,14 @@ fn growth_by_creation_site() {
     let mut before = survey(vec![entry(1, Status::Running, "")]);
     let mut after = survey(vec![entry(1, Status::Running, "")]);
     let a = before.names.place("main.leak", "m.go", 7);
-    before.goroutines.push(Entry {
-        created: Some(a),
-        ..entry(2, Status::Waiting, "chan send")
-    });
+    before
+        .goroutines
+        .push(created(a, entry(2, Status::Waiting, "chan send")));
     let a = after.names.place("main.leak", "m.go", 7);
     for goid in [2, 5, 6] {
-        after.goroutines.push(Entry {
-            created: Some(a),
-            ..entry(goid, Status::Waiting, "chan send")
-        });
+        after
+            .goroutines
+            .push(created(a, entry(goid, Status::Waiting, "chan send")));
     }
     let found = growth(&before, &after);
     assert_eq!(found.len(), 1);
@@ -216,7 +214,7 @@ fn what_was_seen_between_looks_is_called_observed() {
     let mut second = first.clone();
     sightings.note(&mut second, 900);
     assert_eq!(second.goroutines[0].wait, Some(Wait::Observed(800)));
-    second.goroutines[0].at = (1, 1);
+    second.goroutines[0].at = 1;
     second.goroutines[0].wait = None;
     sightings.note(&mut second, 1000);
     assert_eq!(second.goroutines[0].wait, None);
@@ -247,4 +245,75 @@ fn words_for_people() {
     assert_eq!(span(14 * 60_000_000_000), "14 min");
     assert_eq!(span(1_500_000_000), "1.5 s");
     assert_eq!(Arc::<str>::from("x").len(), 1);
+}
+
+/// A made-up program: every goroutine by itself.
+fn made_up(seed: u64) -> Survey {
+    let mut state = seed;
+    let mut next = |below: u64| {
+        // Knuth's MMIX generator; its high bits are good.
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let mut looked = survey(Vec::new());
+    let places: Vec<PlaceId> = (1..6)
+        .map(|line| looked.names.place("main.f", "/src/m.go", line))
+        .collect();
+    let many = 200 + next(400);
+    for goid in 1..=many {
+        let place = |at: u64| places.get(at as usize).copied();
+        let mut one = match next(5 + seed % 3) {
+            0 => reader(goid, &format!("10.0.0.{}:5432", next(2)), 0),
+            1 => entry(goid, Status::Runnable, ""),
+            2 => entry(goid, Status::Waiting, "select"),
+            _ => entry(goid, Status::Waiting, "sync.Mutex.Lock"),
+        };
+        if &*one.reason == "sync.Mutex.Lock" {
+            let lock = BlockedOn::Lock(Lock::Mutex, 0xc000_0000 + 8 * next(2));
+            one.blocked_on = Some(Box::new(lock));
+        }
+        one.created = place(next(6));
+        one.user = place(next(6));
+        // No two are equal.
+        one.wait = (next(3) > 0).then(|| Wait::AtLeast(next(1 << 20) << 12 | goid));
+        looked.goroutines.push(one);
+    }
+    looked
+}
+
+#[test]
+fn folded_goroutines_say_what_they_say_one_by_one() {
+    for seed in 0..300 {
+        let single = made_up(seed);
+        let mut folded = Survey {
+            goroutines: Vec::new(),
+            ..single.clone()
+        };
+        let mut fold = Fold::default();
+        for one in &single.goroutines {
+            fold.add(&mut folded.goroutines, one.clone());
+        }
+        assert!(folded.goroutines.len() < single.goroutines.len());
+        assert_eq!(folded.total(), single.total());
+        assert_eq!(folded.counts(), single.counts());
+        assert_eq!(folded.descriptors(), single.descriptors());
+        assert_eq!(verdict(&folded), verdict(&single), "seed {seed}");
+        let all = [
+            By::All,
+            By::Created,
+            By::State,
+            By::Reason,
+            By::Func,
+            By::User,
+            By::Stack,
+            By::Label,
+            By::Peer,
+        ];
+        for by in all {
+            let told = |survey: &Survey| format!("{:?}", groups(survey, by, &survey.goroutines));
+            assert_eq!(told(&folded), told(&single), "seed {seed}, {by:?}");
+        }
+    }
 }

@@ -3,13 +3,17 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
-use super::group::peer;
+use super::group::other_end;
 use super::{BlockedOn, Class, Entry, Survey, Wait};
 use crate::golang::blocked::Lock;
+use crate::golang::endpoint::Endpoint;
 use crate::golang::gs::Status;
 
 /// Fewer than this many goroutines that do the same are no verdict.
 const FEW: usize = 10;
+
+/// Waiting for one lock are told of when they are one in so many.
+pub const LOCKED_SHARE: usize = 4;
 
 /// The lock that most goroutines wait for, and how many do.
 pub fn busiest_lock(survey: &Survey) -> Option<(Lock, u64, usize)> {
@@ -18,7 +22,7 @@ pub fn busiest_lock(survey: &Survey) -> Option<(Lock, u64, usize)> {
         if let Some(BlockedOn::Lock(lock @ (Lock::Mutex | Lock::RwMutex), at)) =
             one.blocked_on.as_deref()
         {
-            *waiting.entry((*lock, *at)).or_default() += 1;
+            *waiting.entry((*lock, *at)).or_default() += one.count;
         }
     }
     waiting
@@ -52,14 +56,14 @@ fn stuck(survey: &Survey) -> Option<String> {
     }
     Some(format!(
         "nothing can run: all {} wait for each other (a deadlock, unless a timer wakes one)",
-        goroutines(all.len())
+        goroutines(survey.total())
     ))
 }
 
 /// Many wait for one lock.
 fn locked(survey: &Survey) -> Option<String> {
     let (lock, at, count) = busiest_lock(survey)?;
-    if count < FEW || count * 4 < survey.total() {
+    if count < FEW || count * LOCKED_SHARE < survey.total() {
         return None;
     }
     let waiting = |e: &&Entry| matches!(e.blocked_on.as_deref(), Some(BlockedOn::Lock(l, a)) if (*l, *a) == (lock, at));
@@ -108,12 +112,13 @@ fn starved(survey: &Survey) -> Option<String> {
         .iter()
         .filter(|e| e.class == Class::Runnable)
         .collect();
-    if runnable.len() < FEW || runnable.len() * 2 < survey.total() {
+    let count: usize = runnable.iter().map(|e| e.count).sum();
+    if count < FEW || count * 2 < survey.total() {
         return None;
     }
     let mut text = format!(
         "{} of {} goroutines could run and wait for a processor",
-        thousands(runnable.len()),
+        thousands(count),
         thousands(survey.total())
     );
     if let Some(procs) = survey.gomaxprocs {
@@ -128,41 +133,45 @@ fn starved(survey: &Survey) -> Option<String> {
 
 /// Most wait for the same other end.
 fn same_peer(survey: &Survey) -> Option<String> {
-    let mut waiting: HashMap<String, Vec<&Entry>> = HashMap::new();
+    let mut waiting: HashMap<&Endpoint, (usize, Vec<&Entry>)> = HashMap::new();
     for one in &survey.goroutines {
         let reads = one.net.as_deref().is_some_and(|n| n.write == Some(false));
         if one.class == Class::Network
             && one.status == Status::Waiting
             && reads
-            && let Some(peer) = peer(one)
+            && let Some(peer) = other_end(one)
         {
-            waiting.entry(peer).or_default().push(one);
+            let (count, list) = waiting.entry(peer).or_default();
+            *count += one.count;
+            list.push(one);
         }
     }
-    let (peer, list) = waiting
+    let total = survey.total();
+    let (peer, (all, list)) = waiting
         .into_iter()
-        .max_by(|a, b| a.1.len().cmp(&b.1.len()).then_with(|| b.0.cmp(&a.0)))?;
-    if list.len() < FEW || list.len() * 2 < survey.total() {
-        return None;
-    }
+        .filter(|(_, (count, _))| *count >= FEW && *count * 2 >= total)
+        .max_by(|(a, (many, _)), (b, (more, _))| {
+            many.cmp(more)
+                .then_with(|| b.to_string().cmp(&a.to_string()))
+        })?;
     let mut text = format!(
         "{} of {} goroutines wait to read from {peer}",
-        thousands(list.len()),
-        thousands(survey.total())
+        thousands(all),
+        thousands(total)
     );
     if let Some(ns) = list.iter().filter_map(|e| e.wait).map(Wait::ns).max() {
         let _ = write!(text, ", the oldest for {} or more", span(ns));
     }
     let mut made: HashMap<_, usize> = HashMap::new();
     for one in &list {
-        *made.entry(one.created).or_default() += 1;
+        *made.entry(one.created).or_default() += one.count;
     }
     let most = made.into_iter().max_by_key(|(id, count)| (*count, *id));
     if let Some((id, count)) = most
-        && count * 2 > list.len()
+        && count * 2 > all
         && let Some(place) = survey.names.find(id)
     {
-        let whole = if count == list.len() { "" } else { "most " };
+        let whole = if count == all { "" } else { "most " };
         let _ = write!(
             text,
             "; {whole}created at {}:{}",

@@ -35,3 +35,16 @@ pub fn thread_id() -> i32 {
 pub fn is_terminal(fd: &impl std::os::fd::AsFd) -> bool {
     nix::unistd::isatty(fd).unwrap_or(false)
 }
+
+/// Lines that a terminal shows; `None` when it is none, or does not say
+/// (tty_ioctl(4): TIOCGWINSZ).
+pub fn terminal_rows(fd: &impl std::os::fd::AsFd) -> Option<usize> {
+    use std::os::fd::AsRawFd;
+    let mut size = std::mem::MaybeUninit::<libc::winsize>::zeroed();
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: TIOCGWINSZ writes one winsize at the pointer given.
+    let rc = unsafe { libc::ioctl(fd, libc::TIOCGWINSZ, size.as_mut_ptr()) };
+    // SAFETY: zeroed is a valid winsize.
+    let size = unsafe { size.assume_init() };
+    (rc == 0 && size.ws_row > 0).then_some(usize::from(size.ws_row))
+}

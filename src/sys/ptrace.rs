@@ -25,6 +25,12 @@ pub fn seize(tid: i32) -> Result<(), Errno> {
     ptrace::seize(Pid::from_raw(tid), options())
 }
 
+/// The same, and no more is reported than stops: new threads and children are
+/// left alone.
+pub fn seize_quietly(tid: i32) -> Result<(), Errno> {
+    ptrace::seize(Pid::from_raw(tid), Options::empty())
+}
+
 /// Asks a running tracee to stop with `PTRACE_EVENT_STOP`.
 pub fn interrupt(tid: i32) -> Result<(), Errno> {
     ptrace::interrupt(Pid::from_raw(tid))
@@ -131,4 +137,10 @@ pub fn set_signal_mask(tid: i32, mask: u64) -> Result<(), Errno> {
     // SAFETY: addr is the size of the set, data points to that many bytes of ours, only read.
     let rc = unsafe { libc::ptrace(PTRACE_SETSIGMASK, tid, 8usize, input) };
     Errno::result(rc).map(drop)
+}
+
+/// Has a stopped tracee killed when this tracer ends, and asks for no events.
+pub fn kill_with_tracer(tid: i32) -> Result<(), Errno> {
+    let options = Options::PTRACE_O_EXITKILL | Options::PTRACE_O_TRACESYSGOOD;
+    request(libc::PTRACE_SETOPTIONS, tid, i64::from(options.bits()))
 }

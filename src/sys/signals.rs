@@ -53,6 +53,28 @@ pub fn prepare() -> Result<(), Errno> {
     Ok(())
 }
 
+/// The orderly signals wait while this lives: they come to this thread, if it
+/// is the only one, when it is dropped.
+#[derive(Debug)]
+pub struct Deferred {
+    before: SigSet,
+}
+
+impl Deferred {
+    /// Blocks them in the calling thread, which must be the one that drops this.
+    pub fn here() -> Result<Deferred, Errno> {
+        let set: SigSet = ORDERLY.into_iter().collect();
+        let before = set.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        Ok(Deferred { before })
+    }
+}
+
+impl Drop for Deferred {
+    fn drop(&mut self) {
+        let _ = self.before.thread_set_mask();
+    }
+}
+
 /// Sleeps until one of the orderly signals arrives; only for threads that have
 /// them blocked.
 pub fn wait_orderly() -> Result<Signal, Errno> {

@@ -124,14 +124,9 @@ pub fn peek(whom: Whom, nohang: bool) -> Wait {
     wait(whom, CHANGES | libc::WNOWAIT | hang)
 }
 
-/// [`peek`] for one tracee, until it has something to report.
-pub fn await_change(tid: i32) -> Wait {
-    loop {
-        match peek(Whom::Tid(tid), false) {
-            Wait::Interrupted => {}
-            other => return other,
-        }
-    }
+/// [`peek`] for ends alone: stops of others do not stand before them.
+pub fn peek_end() -> Wait {
+    wait(Whom::Any, libc::WEXITED | libc::WNOWAIT | libc::WNOHANG)
 }
 
 /// Takes a reported stop off, so that it is not reported again. Never for a

@@ -14,7 +14,7 @@
 //!           | duration | text                         1.5s, 10.0.0.1:80
 //!           | error text                              in a struct: error("…")
 //!           | "raw(0x" hex ")"                        a word of unknown type
-//!           | "(unreadable: " why ")" | "..."
+//!           | "(optimised away)" | "(unreadable: " why ")" | "..."
 //! more      = "...+" n " more"      after ", " inside braces
 //! ```
 //!
@@ -111,6 +111,7 @@ fn push(out: &mut String, value: &Value, depth: u32) {
             push_escaped(out, why);
             out.write_str(")")
         }
+        Value::OptimisedAway => out.write_str("(optimised away)"),
         Value::Elided => out.write_str("..."),
         Value::Chan { .. } | Value::List { .. } | Value::Struct { .. } | Value::Map { .. } => {
             push_composite(out, value, depth);
@@ -203,6 +204,7 @@ fn push_interface(out: &mut String, ty: &str, value: &Value, depth: u32) {
         | Value::Chan { .. }
         | Value::Interface { .. }
         | Value::Text(_)
+        | Value::OptimisedAway
         | Value::Unreadable(_) => true,
     };
     if says_its_type {

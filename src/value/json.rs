@@ -18,6 +18,7 @@
 //! | chan | `{"chan":"0xc…","len":0,"cap":1}` |
 //! | word of unknown type | `{"raw":"0x2a"}` |
 //! | unreadable | `{"unreadable":"why"}` |
+//! | kept nowhere by the compiler | `{"optimised_away":true}` |
 //! | left out by a limit | `{"elided":true}` |
 //!
 //! A map's keys are strings as they are, others as they are displayed.
@@ -103,6 +104,7 @@ impl Serialize for Nested<'_> {
             }
             Value::Raw(word) => single(serializer, "raw", format!("{word:#x}")),
             Value::Unreadable(why) => single(serializer, "unreadable", &**why),
+            Value::OptimisedAway => single(serializer, "optimised_away", true),
             Value::Elided => single(serializer, "elided", true),
         }
     }

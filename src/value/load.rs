@@ -6,7 +6,7 @@
 //! map's entries cost one level of depth; strings and byte slices are loaded
 //! wherever they are met; an interface costs nothing but a hop.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use super::Value;
@@ -46,6 +46,7 @@ pub fn load_all(
         limits: limits.bounded(),
         rt,
         nodes: Cell::new(0),
+        path: RefCell::default(),
     };
     let run = || -> Vec<Value> {
         items
@@ -71,6 +72,35 @@ pub fn load_all(
     }
     staged.stop_collecting();
     run()
+}
+
+/// Where the element of a key lies in a map, whose type's key and element are
+/// given and whose header is at `at`; `Ok(None)`: there is no such key. Keys
+/// are compared as they are loaded: integers, strings, bools, floats.
+pub fn find_key(
+    types_of: (TypeId, TypeId),
+    at: LiveAddr,
+    wanted: &Value,
+    types: &dyn TypeTable,
+    memory: &dyn Memory,
+    rt: &dyn RuntimeTypes,
+) -> Result<Option<LiveAddr>, &'static str> {
+    let staged = Staged::new(memory);
+    staged.stop_collecting();
+    let limits = Limits {
+        depth: 0,
+        string: 1 << 16,
+        ..Limits::default()
+    };
+    let loader = Loader {
+        memory: &staged,
+        errors: Cell::new(false),
+        nodes: Cell::new(limits.nodes),
+        limits: limits.bounded(),
+        rt,
+        path: RefCell::default(),
+    };
+    loader.find_key(types_of, at, wanted, types)
 }
 
 /// Reads the descriptions of the types that loading `ty` will need, so that
@@ -124,7 +154,7 @@ pub(super) struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    fn new(types: &'a dyn TypeTable, limits: &Limits) -> Context<'a> {
+    pub(super) fn new(types: &'a dyn TypeTable, limits: &Limits) -> Context<'a> {
         Context {
             types,
             depth: limits.depth,
@@ -173,7 +203,9 @@ pub(super) struct Loader<'a> {
     errors: Cell<bool>,
     pub(super) limits: Limits,
     pub(super) rt: &'a dyn RuntimeTypes,
-    nodes: Cell<u32>,
+    pub(super) nodes: Cell<u32>,
+    /// Pointers that are being followed.
+    path: RefCell<Vec<(TypeId, u64)>>,
 }
 
 impl Loader<'_> {
@@ -323,7 +355,15 @@ impl Loader<'_> {
             None if text => ctx,
             None => return unfollowed(),
         };
-        match self.load_at(elem, LiveAddr(addr), inner) {
+        // A ring is shown once around.
+        let step = (elem, addr);
+        if self.path.borrow().contains(&step) {
+            return unfollowed();
+        }
+        self.path.borrow_mut().push(step);
+        let loaded = self.load_at(elem, LiveAddr(addr), inner);
+        self.path.borrow_mut().pop();
+        match loaded {
             Value::Elided => unfollowed(),
             value @ (Value::Unreadable(_) | Value::Text(_)) => value,
             value => Value::Ref(Box::new(value)),
@@ -438,7 +478,7 @@ impl Loader<'_> {
         };
         let value = match ctx.through(dynamic.types) {
             None => Value::Elided,
-            Some(inner) if pointer_shaped(dynamic.ty, dynamic.types, 8) => {
+            Some(inner) if is_pointer_shaped(dynamic.ty, dynamic.types, 8) => {
                 self.value(dynamic.ty, &data.to_le_bytes(), inner)
             }
             Some(inner) => self.load_at(dynamic.ty, LiveAddr(data), inner),
@@ -480,8 +520,13 @@ impl Loader<'_> {
     }
 }
 
-/// Kept in an interface's data word itself (cmd/compile types.IsDirectIface).
-fn pointer_shaped(id: TypeId, types: &dyn TypeTable, levels: u32) -> bool {
+/// True for a type whose values an interface keeps in its data word itself
+/// (cmd/compile types.IsDirectIface).
+pub fn pointer_shaped(id: TypeId, types: &dyn TypeTable) -> bool {
+    is_pointer_shaped(id, types, 8)
+}
+
+fn is_pointer_shaped(id: TypeId, types: &dyn TypeTable, levels: u32) -> bool {
     let Some(levels) = levels.checked_sub(1) else {
         return false;
     };
@@ -492,9 +537,9 @@ fn pointer_shaped(id: TypeId, types: &dyn TypeTable, levels: u32) -> bool {
         | TypeKind::Map { .. }
         | TypeKind::Chan(_)
         | TypeKind::Func => true,
-        TypeKind::Array { elem, len: 1 } => pointer_shaped(*elem, types, levels),
+        TypeKind::Array { elem, len: 1 } => is_pointer_shaped(*elem, types, levels),
         TypeKind::Struct(fields) => match fields.as_slice() {
-            [only] => pointer_shaped(only.ty, types, levels),
+            [only] => is_pointer_shaped(only.ty, types, levels),
             _ => false,
         },
         _ => false,

@@ -10,6 +10,8 @@ use crate::memory::Memory as _;
 
 /// Groups or buckets looked at, empty ones too.
 const MAX_GROUPS: u64 = 64;
+/// The same where one key is looked for.
+const MAX_SEARCHED: u64 = 1 << 17;
 /// A group larger than this is not read.
 const MAX_GROUP_BYTES: u64 = 8 << 10;
 /// Keys and elements larger than this are kept outside, in both layouts
@@ -131,6 +133,9 @@ struct Walk<'a> {
     entries: Vec<(Value, Value)>,
     wanted: usize,
     groups: u64,
+    /// Look for the element of this key instead.
+    key: Option<&'a Value>,
+    found: Option<LiveAddr>,
 }
 
 impl Loader<'_> {
@@ -181,16 +186,61 @@ impl Loader<'_> {
             entries: Vec::new(),
             wanted: len.min(self.limits.elements),
             groups: MAX_GROUPS,
+            key: None,
+            found: None,
         };
         // What cannot be read ends the walk; the length tells what is missing.
-        let _ = match kind {
-            MapKind::Classic => self.walk_classic(header, &mut walk),
-            _ => self.walk_swiss(header, &mut walk),
-        };
+        let _ = self.walk(kind, header, &mut walk);
         if walk.entries.len() == len {
             sort(&mut walk.entries);
         }
         walk.entries
+    }
+
+    /// Where the element of a key lies in the map whose header is at `at`;
+    /// `Ok(None)`: there is no such key. The hash's seed is not used: all
+    /// groups are looked at.
+    pub(super) fn find_key(
+        &self,
+        (key, elem): (TypeId, TypeId),
+        at: LiveAddr,
+        wanted: &Value,
+        types: &dyn TypeTable,
+    ) -> Result<Option<LiveAddr>, &'static str> {
+        let header = self.memory.read_vec(at, 40).map_err(|_| "not mapped")?;
+        match word(&header, 0) {
+            Some(0) => return Ok(None),
+            Some(len) if len < MAX_LEN => {}
+            _ => return Err("its length makes no sense"),
+        }
+        let kind = match types.map_kind() {
+            MapKind::Unknown => self.rt.map_kind(),
+            known => known,
+        };
+        let slots = Slots::new(kind, key, elem, types).ok_or("its layout is not known")?;
+        let mut walk = Walk {
+            slots,
+            ctx: Context::new(types, &self.limits),
+            entries: Vec::new(),
+            wanted: usize::MAX,
+            groups: MAX_SEARCHED,
+            key: Some(wanted),
+            found: None,
+        };
+        let walked = self.walk(kind, &header, &mut walk);
+        match (walk.found, walked) {
+            (Some(at), _) => Ok(Some(at)),
+            (None, Some(())) => Ok(None),
+            (None, None) if walk.groups == 0 => Err("it is too large to be searched"),
+            (None, None) => Err("it could not be read whole"),
+        }
+    }
+
+    fn walk(&self, kind: MapKind, header: &[u8], walk: &mut Walk<'_>) -> Option<()> {
+        match kind {
+            MapKind::Classic => self.walk_classic(header, walk),
+            _ => self.walk_swiss(header, walk),
+        }
     }
 
     /// internal/runtime/maps/map.go, `Map` (1.24): used, seed, dirPtr, dirLen.
@@ -199,7 +249,7 @@ impl Loader<'_> {
         if tables == 0 {
             return self.walk_group(LiveAddr(directory), walk);
         }
-        let shown = usize::try_from(tables.min(MAX_GROUPS)).ok()?;
+        let shown = usize::try_from(tables.min(walk.most())).ok()?;
         let directory = self
             .memory
             .read_vec(LiveAddr(directory), shown.checked_mul(8)?)
@@ -215,7 +265,7 @@ impl Loader<'_> {
             // table.go, `table`: 16 bytes, then groups: data, lengthMask.
             let head = self.memory.read_vec(LiveAddr(table), 32).ok()?;
             let (groups, mask) = (word(&head, 2)?, word(&head, 3)?);
-            for group in 0..=mask.min(MAX_GROUPS) {
+            for group in 0..=mask.min(walk.most()) {
                 if walk.done() {
                     return Some(());
                 }
@@ -234,7 +284,7 @@ impl Loader<'_> {
         for slot in 0..8_u64 {
             let control = *group.get(usize::try_from(slot).ok()?)?;
             if control & 0x80 == 0 {
-                self.push_slot(&group, slot, walk);
+                self.push_slot(at, &group, slot, walk);
             }
         }
         Some(())
@@ -260,7 +310,7 @@ impl Loader<'_> {
 
     fn walk_buckets(&self, at: u64, count: u64, walk: &mut Walk<'_>) -> Option<()> {
         let size = walk.slots.size.checked_add(8)?;
-        for bucket in 0..count.min(MAX_GROUPS) {
+        for bucket in 0..count.min(walk.most()) {
             let mut at = LiveAddr(at).offset(bucket.saturating_mul(size));
             while !at.is_null() && !walk.done() {
                 walk.groups = walk.groups.checked_sub(1)?;
@@ -269,7 +319,7 @@ impl Loader<'_> {
                 if !matches!(bytes.first()?, 2..=4) {
                     for slot in 0..8_u64 {
                         if *bytes.get(usize::try_from(slot).ok()?)? >= 5 {
-                            self.push_slot(&bytes, slot, walk);
+                            self.push_slot(at, &bytes, slot, walk);
                         }
                     }
                 }
@@ -280,7 +330,7 @@ impl Loader<'_> {
         Some(())
     }
 
-    fn push_slot(&self, group: &[u8], slot: u64, walk: &mut Walk<'_>) {
+    fn push_slot(&self, at: LiveAddr, group: &[u8], slot: u64, walk: &mut Walk<'_>) {
         if walk.done() {
             return;
         }
@@ -295,6 +345,20 @@ impl Loader<'_> {
             Some(self.value(id, bytes.get(..size)?, walk.ctx))
         };
         let key = load(slots.key, slots.keys, slots.key_stride, slots.key_indirect);
+        if let Some(wanted) = walk.key {
+            self.nodes.set(self.limits.nodes);
+            if key.is_some_and(|key| key == *wanted) {
+                let from = slots
+                    .elems
+                    .saturating_add(slot.saturating_mul(slots.elem_stride));
+                walk.found = if slots.elem_indirect {
+                    self.memory.read_addr(at.offset(from)).ok()
+                } else {
+                    Some(at.offset(from))
+                };
+            }
+            return;
+        }
         let elem = load(
             slots.elem,
             slots.elems,
@@ -309,7 +373,15 @@ impl Loader<'_> {
 
 impl Walk<'_> {
     fn done(&self) -> bool {
-        self.entries.len() >= self.wanted
+        self.entries.len() >= self.wanted || self.found.is_some()
+    }
+
+    /// Tables, groups, buckets that are looked at, one in another.
+    fn most(&self) -> u64 {
+        match self.key {
+            Some(_) => MAX_SEARCHED,
+            None => MAX_GROUPS,
+        }
     }
 }
 

@@ -1,14 +1,16 @@
 //! Typed values: load under limits, render.
 //!
 //! Who lives here: the [`Value`] tree, its loader ([`load`], over
-//! [`crate::memory`]), its two renderings: as Go would print it (`Display`,
+//! [`crate::memory`]), the variables of a frame ([`frame`], [`held`]), its two renderings: as Go would print it (`Display`,
 //! grammar in `display.rs`) and as JSON (`Serialize`, grammar in `json.rs`).
 //! Nobody here knows ptrace.
 //! Allowed in: script, probe, record, sink, session, cli.
 
 mod display;
 mod escape;
+pub mod frame;
 mod given;
+pub mod held;
 mod json;
 mod known;
 mod load;
@@ -25,7 +27,7 @@ mod tests;
 
 pub use escape::{escaped, push_escaped, quoted};
 pub use given::{Dynamic, ErrorText, ErrorWords, Limits, NoRuntime, Place, RuntimeTypes};
-pub use load::{load, load_all, preload};
+pub use load::{find_key, load, load_all, pointer_shaped, preload};
 pub use program::Program;
 
 use std::sync::Arc;
@@ -130,6 +132,8 @@ pub enum Value {
     Text(Arc<str>),
     /// It could not be read; why.
     Unreadable(Arc<str>),
+    /// The compiler kept it nowhere, or in a register that is overwritten.
+    OptimisedAway,
     /// Left out by the depth limit.
     Elided,
 }

@@ -72,3 +72,11 @@ func hog(text []byte) {
 	for raw(syscall.SYS_READ, 0, buf[:]) != 0 {
 	}
 }
+
+// leak makes a goroutine every few milliseconds, and forgets it.
+func leak() {
+	for {
+		go parkReceive(make(chan int))
+		time.Sleep(3 * time.Millisecond)
+	}
+}

@@ -7,9 +7,11 @@
 //	starve N   N goroutines that cannot run
 //	many N     N goroutines that wait on one channel
 //	mutex N    N goroutines that wait for one mutex, which another holds
+//	spin N     goroutines that never park, and N in system calls
+//	leak       goroutines that are made and never end
 //	crash      a goroutine that panics when told to go on
 //
-// It answers lines on its standard input: count, dump, bracket.
+// It answers lines on its standard input: count, dump, gc, bracket.
 package main
 
 import (
@@ -105,6 +107,11 @@ func main() {
 		go panicLater(make(chan int))
 		settle()
 		say("ready", nil)
+	case "spin":
+		say("ready", spin(number))
+	case "leak":
+		go leak()
+		say("ready", nil)
 	case "starve":
 		starve(number)
 		return
@@ -123,6 +130,10 @@ func main() {
 			say("count", runtime.NumGoroutine())
 		case "dump":
 			say("dump", dump())
+		case "gc":
+			runtime.GC()
+			runtime.GC()
+			say("gc", nil)
 		case "bracket":
 			say("bracket", bracket())
 		case "crash":

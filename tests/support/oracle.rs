@@ -200,12 +200,20 @@ fn asleep(pid: i32) -> Option<Vec<Vec<String>>> {
 
 /// The state letters of its threads.
 pub fn thread_states(pid: i32) -> Vec<char> {
+    let named = named_thread_states(pid);
+    named.into_iter().map(|(_, state)| state).collect()
+}
+
+/// The names and state letters of its threads.
+pub fn named_thread_states(pid: i32) -> Vec<(String, char)> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("read /proc/PID/task");
     tasks
         .flatten()
         .filter_map(|task| {
             let stat = fs::read_to_string(task.path().join("stat")).ok()?;
-            stat.rsplit_once(") ")?.1.chars().next()
+            let (head, rest) = stat.rsplit_once(") ")?;
+            let (_, name) = head.split_once('(')?;
+            Some((name.to_owned(), rest.chars().next()?))
         })
         .collect()
 }

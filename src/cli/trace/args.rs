@@ -33,6 +33,9 @@ pub struct TraceArgs {
     /// Its standard output goes to standard error, unless --out takes the records.
     #[arg(last = true, value_name = "PROGRAM", help_heading = "Target")]
     pub program: Vec<OsString>,
+    /// Take debug information from this file: the program before it was stripped
+    #[arg(long, value_name = "FILE", help_heading = "Target")]
+    pub symbols: Option<PathBuf>,
     /// A ready set of functions instead of patterns, or beside them
     #[arg(long, value_enum, help_heading = "Which calls")]
     pub preset: Option<Preset>,

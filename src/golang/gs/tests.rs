@@ -1,6 +1,7 @@
 use super::*;
 use crate::golang::layout::Layouts;
 use crate::golang::testing::{Flavour, Running};
+use crate::memory::Patchwork;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -119,4 +120,36 @@ fn garbage_is_told_not_followed() {
     assert!(matches!(got, Err(GsError::Garbage { .. })), "{got:?}");
     let none = read_goroutines(&memory, &layouts, &Globals::default(), Bias(0));
     assert_eq!(none, Err(GsError::NoGlobal("runtime.allglen")));
+}
+
+/// Structs in three places with holes between them: near each other, in one
+/// mapping and in none.
+#[test]
+fn structs_that_are_read_together_are_those_that_are_read_alone() {
+    const SIZE: u64 = 448;
+    let page = |at: u64, pages: usize| -> (LiveAddr, Vec<u8>) {
+        let bytes = (0..pages * 4096).map(|i| (i / 8 * 7 + i % 8) as u8);
+        (LiveAddr(at), bytes.collect())
+    };
+    let memory = Patchwork {
+        pieces: vec![page(0x10000, 40), page(0x40000, 1), page(0x41800, 1)],
+    };
+    let mut addrs: Vec<u64> = (0..500).map(|i| 0x10000 + i * SIZE).collect();
+    addrs.extend((0..30).map(|i| 0x3fe00 + i * SIZE));
+    addrs.extend([0, u64::MAX - 8, 0x10008]);
+    addrs.sort_unstable();
+    let mut alone = Vec::new();
+    for &addr in &addrs {
+        if let Ok(bytes) = memory.read_vec(LiveAddr(addr), SIZE as usize) {
+            alone.push((LiveAddr(addr), bytes));
+        }
+    }
+    let mut together = Vec::new();
+    visit_structs::<MemoryError>(&memory, &addrs, SIZE, &mut |addr, bytes| {
+        together.push((addr, bytes.to_vec()));
+        Ok(())
+    })
+    .expect("none is gone");
+    assert!(alone.len() > 300);
+    assert_eq!(together, alone);
 }

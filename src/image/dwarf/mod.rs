@@ -1,8 +1,9 @@
 //! `.debug_info` of a Go program, read where it is needed and no further.
 //!
 //! Who lives here: the list of compilation units ([`units`]), signatures of
-//! functions ([`signature`]), types by DIE offset ([`types`]), Go's spelling of
-//! names ([`names`]). Allowed in: image, golang, value, probe, session, and tests
+//! functions ([`signature`]), variables in scope at a pc ([`scope`]) and where
+//! they are ([`locate`]), package variables and constants ([`package`]), types by
+//! DIE offset ([`types`]), Go's spelling of names ([`names`]). Allowed in: image, golang, value, probe, session, and tests
 //! that want an oracle. Nobody here knows processes; every address is the file's.
 //!
 //! Opening reads one DIE a unit (a unit is a package). A function is found
@@ -14,7 +15,10 @@
 //! Go writes DWARF 4 up to 1.24 and DWARF 5 from 1.25 (cmd/link
 //! internal/ld/dwarf.go); both are read the same way here.
 
+mod locate;
 mod names;
+mod package;
+mod scope;
 mod signature;
 mod types;
 mod units;
@@ -31,7 +35,10 @@ use gimli::{Abbreviations, DebugAbbrev, EndianSlice, LittleEndian};
 use crate::addr::ImageAddr;
 use crate::image::types::{MapKind, Type, TypeId};
 
-pub use names::short_type_name;
+pub use locate::{LocateError, MachineFrame, Part, Source};
+pub use names::{package_of, short_type_name};
+pub use package::{Constant, PackageName};
+pub use scope::{Expression, Local, Role, ScopeFrame, ScopePc};
 pub use signature::fits;
 
 /// gimli's view of a section.
@@ -92,6 +99,14 @@ enum Bytes {
     Kept(Vec<u8>),
 }
 
+/// The sections that are only needed for ranges and variables.
+struct Lists {
+    ranges: Bytes,
+    rnglists: Bytes,
+    loc: Bytes,
+    loclists: Bytes,
+}
+
 /// The debug information of one ELF file.
 pub struct Dwarf {
     sections: Box<dyn Sections + Send + Sync>,
@@ -99,6 +114,7 @@ pub struct Dwarf {
     abbrev: Bytes,
     addr: Bytes,
     str: OnceLock<Bytes>,
+    lists: OnceLock<Lists>,
     abbreviations: Mutex<HashMap<usize, Arc<Abbreviations>>>,
     units: units::Units,
     index: OnceLock<types::Index>,
@@ -136,6 +152,7 @@ impl Dwarf {
             abbrev,
             addr,
             str: OnceLock::new(),
+            lists: OnceLock::new(),
             abbreviations: Mutex::default(),
             units: units::Units::default(),
             index: OnceLock::new(),
@@ -158,14 +175,6 @@ impl Dwarf {
         self.units.go_minor.is_some_and(|minor| minor < 22)
     }
 
-    /// A package-level variable by its full name (`runtime.allglen`).
-    pub fn variable(&self, name: &str) -> Option<Variable> {
-        let package = names::package_of(name);
-        self.units
-            .named(package)
-            .find_map(|unit| self.find_variable(unit, name))
-    }
-
     fn bytes<'a>(&'a self, held: &'a Bytes, name: &str) -> &'a [u8] {
         match held {
             Bytes::Kept(v) => v,
@@ -186,6 +195,35 @@ impl Dwarf {
             self.bytes(&self.addr, ".debug_addr"),
             LittleEndian,
         ))
+    }
+
+    fn lists(&self) -> &Lists {
+        self.lists.get_or_init(|| Lists {
+            ranges: keep(&*self.sections, ".debug_ranges"),
+            rnglists: keep(&*self.sections, ".debug_rnglists"),
+            loc: keep(&*self.sections, ".debug_loc"),
+            loclists: keep(&*self.sections, ".debug_loclists"),
+        })
+    }
+
+    fn range_lists(&self) -> gimli::RangeLists<Slice<'_>> {
+        let lists = self.lists();
+        let old = self.bytes(&lists.ranges, ".debug_ranges");
+        let new = self.bytes(&lists.rnglists, ".debug_rnglists");
+        gimli::RangeLists::new(
+            gimli::DebugRanges::new(old, LittleEndian),
+            gimli::DebugRngLists::new(new, LittleEndian),
+        )
+    }
+
+    fn location_lists(&self) -> gimli::LocationLists<Slice<'_>> {
+        let lists = self.lists();
+        let old = self.bytes(&lists.loc, ".debug_loc");
+        let new = self.bytes(&lists.loclists, ".debug_loclists");
+        gimli::LocationLists::new(
+            gimli::DebugLoc::new(old, LittleEndian),
+            gimli::DebugLocLists::new(new, LittleEndian),
+        )
     }
 
     /// Only C units keep their names there.

@@ -7,7 +7,7 @@
 /// bracket (type arguments and receivers have slashes and dots of their own);
 /// a `.` in the path's last element is escaped as `%2e`
 /// (cmd/internal/objabi/path.go).
-pub(super) fn package_of(name: &str) -> &str {
+pub fn package_of(name: &str) -> &str {
     let plain = name.find(['[', '(']).unwrap_or(name.len());
     let head = name.get(..plain).unwrap_or(name);
     let slash = head.rfind('/').map_or(0, |at| at + 1);

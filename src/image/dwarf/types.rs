@@ -15,6 +15,7 @@ const GO_KEY: gimli::DwAt = gimli::DwAt(0x2901);
 const GO_ELEM: gimli::DwAt = gimli::DwAt(0x2902);
 const GO_EMBEDDED: gimli::DwAt = gimli::DwAt(0x2903);
 const GO_RUNTIME_TYPE: gimli::DwAt = gimli::DwAt(0x2904);
+const GO_DICT_INDEX: gimli::DwAt = gimli::DwAt(0x2906);
 
 // internal/abi/type.go, `Kind`; the same numbers since Go 1.0.
 const KIND_CHAN: u64 = 18;
@@ -114,6 +115,19 @@ impl Dwarf {
         let list = self.by_rtype.get_or_init(|| self.index_descriptors());
         let at = list.binary_search_by_key(&offset, |entry| entry.0).ok()?;
         list.get(at).map(|entry| TypeId(entry.1))
+    }
+
+    /// For a type that depends on a generic function's type parameters: which
+    /// word of the dictionary is the address of the real type's descriptor
+    /// (`DW_AT_go_dict_index`, Go 1.18). What [`TypeTable::get`] tells of such
+    /// a type is its shape.
+    pub fn dictionary_index(&self, id: TypeId) -> Option<u64> {
+        let (tag, attributes) = self.read_die(id.0 as usize)?;
+        if tag != gimli::DW_TAG_typedef {
+            return None;
+        }
+        let index = attributes.iter().find(|a| a.name() == GO_DICT_INDEX)?;
+        index.value().udata_value()
     }
 
     /// GOEXPERIMENT=mapsplitgroup (Go 1.27) keeps keys and elements apart: the

@@ -4,9 +4,8 @@ use std::sync::OnceLock;
 
 use gimli::{AttributeValue, DebugAddrBase, DebugAddrIndex, DebugInfoOffset, Encoding};
 
-use super::{Dwarf, DwarfError, Slice, Variable};
+use super::{Dwarf, DwarfError, Slice};
 use crate::addr::ImageAddr;
-use crate::image::types::TypeId;
 
 /// A function: entry and DIE. Sorted by entry.
 type Functions = Box<[(u64, u32)]>;
@@ -24,10 +23,11 @@ pub(super) struct Unit {
     pub(super) package: Option<Box<str>>,
     /// Written by the Go compiler (cgo links in others).
     pub(super) go: bool,
-    low_pc: u64,
+    /// What range and location lists count from.
+    pub(super) low_pc: u64,
     ranges: Option<usize>,
-    addr_base: DebugAddrBase,
-    encoding: Encoding,
+    pub(super) addr_base: DebugAddrBase,
+    pub(super) encoding: Encoding,
     functions: OnceLock<Functions>,
 }
 
@@ -209,12 +209,7 @@ impl Dwarf {
     }
 
     fn list_ranges(&self) -> Box<[(u64, u64, u32)]> {
-        let old = self.sections.section(".debug_ranges").unwrap_or_default();
-        let new = self.sections.section(".debug_rnglists").unwrap_or_default();
-        let lists = gimli::RangeLists::new(
-            gimli::DebugRanges::new(&old, gimli::LittleEndian),
-            gimli::DebugRngLists::new(&new, gimli::LittleEndian),
-        );
+        let lists = self.range_lists();
         let mut out = Vec::new();
         for (at, unit) in (0_u32..).zip(&self.units.list) {
             let (Some(offset), true) = (unit.ranges, unit.go) else {
@@ -253,47 +248,6 @@ impl Dwarf {
             out.sort_unstable();
             out.into_boxed_slice()
         })
-    }
-
-    pub(super) fn find_variable(&self, unit: &Unit, name: &str) -> Option<Variable> {
-        let mut found = None;
-        let walked = self.walk_top(unit, |_, tag, attributes| {
-            if tag != gimli::DW_TAG_variable {
-                return true;
-            }
-            let mut at = None;
-            let mut ty = None;
-            for attribute in attributes {
-                match (attribute.name(), attribute.value()) {
-                    (gimli::DW_AT_name, value) if self.text(&value).as_deref() != Some(name) => {
-                        return true;
-                    }
-                    (gimli::DW_AT_type, AttributeValue::DebugInfoRef(to)) => ty = Some(to.0),
-                    (gimli::DW_AT_location, AttributeValue::Block(block)) => {
-                        at = self.location(unit, block);
-                    }
-                    (gimli::DW_AT_location, AttributeValue::Exprloc(e)) => {
-                        at = self.location(unit, e.0);
-                    }
-                    _ => {}
-                }
-            }
-            let ty = ty.and_then(|ty| u32::try_from(ty).ok());
-            found = at.zip(ty).map(|(at, ty)| Variable { at, ty: TypeId(ty) });
-            found.is_none()
-        });
-        walked.ok().and(found)
-    }
-
-    fn location(&self, unit: &Unit, block: Slice<'_>) -> Option<ImageAddr> {
-        let mut ops = gimli::Expression(block).operations(unit.encoding);
-        match ops.next().ok()?? {
-            gimli::Operation::Address { address } => Some(ImageAddr(address)),
-            gimli::Operation::AddressIndex { index } => self
-                .address(unit, &AttributeValue::DebugAddrIndex(index))
-                .map(ImageAddr),
-            _ => None,
-        }
     }
 
     /// Shows the children of a unit's first DIE to `see` until it says false:

@@ -166,6 +166,19 @@ impl<M: Memory> RttiTypes<M> {
         self.id(found?)
     }
 
+    /// The names of all types that the module lists, sorted, each once.
+    pub fn listed_names(&self) -> Vec<String> {
+        let reader = self.reader();
+        let mut names = Vec::new();
+        search::each_listed(&reader, |raw| {
+            let name = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+            names.extend(reader.with_type_name(raw, name));
+        });
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
     /// The struct type named `name`; see [`Self::find_type`].
     pub fn find_struct(&self, name: &str) -> Option<TypeId> {
         let id = self.find_type(name)?;

@@ -152,6 +152,10 @@ fn every_function_of_a_real_program_is_planned_or_refused() {
                 unseen += usize::from(!trap.unseen_ends.is_empty());
                 endless += usize::from(trap.never_returns);
                 faulting += usize::from(site.can_fault);
+                // A fault in its slot that nobody traces is blamed on the
+                // caller, whose address must be where the stack pointer points.
+                let delta = image.sp_delta(site.at);
+                assert!(!site.can_fault || delta == Some(0), "{}: {delta:?}", f.name);
                 assert!(!(trap.after_check && trap.branch_target), "{}", f.name);
             }
             Err(Refusal::Never(_) | Refusal::Hot) => {

@@ -1,11 +1,22 @@
 //! One look at every goroutine of a program, from outside.
 //!
 //! Who lives here: where the bytes come from ([`Source`]), the look itself
-//! ([`look`]), stacks and the frames in them (`stacks`), what is waited for
-//! (`waits`). Nothing is stopped, nothing written. Allowed in: cli.
+//! ([`look`]), who is kept, folded and sampled of many (`crowd`), what structs
+//! tell (`entries`), stacks and the frames in them (`stacks`), what is waited
+//! for (`waits`, and of many `locks`), the variables of a goroutine's frames
+//! (`locals`). Nothing is written, and nothing is stopped but for a [`Stoppable`]
+//! (`still`). Allowed in: cli.
 
+mod crowd;
+mod entries;
+mod locals;
+mod locks;
 mod stacks;
+mod still;
 mod waits;
+
+pub use locals::FullStack;
+pub use still::Stoppable;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -14,23 +25,25 @@ use std::sync::Arc;
 use super::SessionError;
 use super::target::Target;
 use crate::addr::LiveAddr;
-use crate::golang::census::{self, Census, Resident};
+use crate::golang::census::{self, Resident};
 use crate::golang::globals::Globals;
 use crate::golang::gs::{self, GsError, Status, Thread};
-use crate::golang::labels::{Labels, read_labels};
 use crate::memory::{Memory, MemoryError};
 use crate::process::ProcessMemory;
 use crate::process::core::Core;
-use crate::survey::{Class, Entry, PlaceId, StackState, Survey, Wait, verdict::busiest_lock};
+use crate::survey::Survey;
+use crowd::Crowd;
 
 /// A program to look at: running, or as it was.
 pub struct Source {
     /// The program.
-    pub target: Target,
+    pub target: Arc<Target>,
     /// Its bytes.
     pub memory: Box<dyn Memory>,
     /// The process, when there still is one.
     pub pid: Option<i32>,
+    /// What its user should know.
+    pub remarks: Vec<String>,
     globals: Globals,
     reasons: Vec<Arc<str>>,
     /// Threads whose registers are known: all of a core, those of a process
@@ -38,6 +51,10 @@ pub struct Source {
     threads: Vec<Registers>,
     /// The thread that crashed, of a core.
     crashed: Option<u64>,
+    /// When it stood still, if it did: by CLOCK_MONOTONIC, and by the calendar.
+    moment: Option<(i64, jiff::Timestamp)>,
+    /// What is read now will be looked at later.
+    gathering: bool,
 }
 
 /// Where a thread stood.
@@ -49,22 +66,22 @@ pub struct Registers {
     pub pc: LiveAddr,
     /// RSP
     pub sp: LiveAddr,
+    /// The system call it was in, and that one's first argument.
+    pub syscall: Option<(i64, u64)>,
 }
 
 impl Source {
     /// A running process.
     pub fn process(pid: i32) -> Result<Source, SessionError> {
         let target = Target::of_process(pid)?;
-        let memory = Box::new(ProcessMemory::read_only(pid));
-        Source::new(target, memory, Some(pid))
+        let memory = readable(&target, pid)?;
+        Source::new(target, Box::new(memory), Some(pid))
     }
 
     /// A core file, and the executable that it is of, unless the core names it.
     pub fn core(core: &Path, program: Option<&Path>) -> Result<Source, SessionError> {
         let core = Core::open(core, program)?;
-        for remark in core.remarks() {
-            tracing::warn!("{remark}");
-        }
+        let remarks = core.remarks().to_vec();
         let threads: Vec<Registers> = core
             .threads()
             .iter()
@@ -72,6 +89,9 @@ impl Source {
                 tid: u64::try_from(t.tid).unwrap_or(0),
                 pc: LiveAddr(t.regs.rip),
                 sp: LiveAddr(t.regs.rsp),
+                syscall: i64::try_from(t.regs.orig_rax)
+                    .ok()
+                    .map(|number| (number, t.regs.rdi)),
             })
             .collect();
         let target = Target::of_core(&core);
@@ -80,6 +100,7 @@ impl Source {
         let mut source = Source::new(target, Box::new(core), None)?;
         source.threads = threads;
         source.crashed = crashed;
+        source.remarks.extend(remarks);
         Ok(source)
     }
 
@@ -95,14 +116,22 @@ impl Source {
             .map(Arc::from)
             .collect();
         Ok(Source {
-            target,
+            remarks: target.notes().to_vec(),
+            target: Arc::new(target),
             memory,
             pid,
             globals,
             reasons,
             threads: Vec::new(),
             crashed: None,
+            moment: None,
+            gathering: false,
         })
+    }
+
+    /// Threads whose registers are known.
+    pub fn thread_ids(&self) -> Vec<u64> {
+        self.threads.iter().map(|t| t.tid).collect()
     }
 
     /// The thread that a `m` is, and where it was last in the vDSO.
@@ -123,29 +152,54 @@ impl Source {
         }
     }
 
-    /// Why a goroutine waits.
-    fn reason(&self, r: &Resident) -> Arc<str> {
-        match r.g.status {
-            Status::Waiting | Status::Leaked => self
-                .reasons
-                .get(usize::from(r.g.wait_reason))
-                .cloned()
-                .unwrap_or_else(|| "unknown wait reason".into()),
-            _ => "".into(),
-        }
+    /// It is parked in the network poller.
+    fn waits_for_descriptor(&self, r: &Resident) -> bool {
+        self.waits(r, |reason| reason == "IO wait")
+    }
+
+    /// It is parked as those are that wait for a mutex.
+    fn may_wait_for_lock(&self, r: &Resident) -> bool {
+        self.waits(r, |reason| {
+            reason == "semacquire"
+                || reason.starts_with("sync.Mutex")
+                || reason.starts_with("sync.RWMutex")
+        })
+    }
+
+    fn waits(&self, r: &Resident, so: impl Fn(&str) -> bool) -> bool {
+        let reason = self.reasons.get(usize::from(r.g.wait_reason));
+        r.g.status == Status::Waiting && reason.is_some_and(|reason| so(reason))
     }
 
     /// CLOCK_MONOTONIC, which runtime.nanotime reads as well; a core has
     /// none: what it says of time is left out.
     fn nanotime(&self) -> Option<i64> {
         self.pid?;
-        monotonic()
+        match self.moment {
+            Some((then, _)) => Some(then),
+            None => monotonic(),
+        }
+    }
+
+    /// Nanoseconds since 1970; of a core unknown.
+    fn calendar(&self) -> Option<i64> {
+        self.pid?;
+        let time = self.moment.map_or_else(jiff::Timestamp::now, |(_, t)| t);
+        i64::try_from(time.as_nanosecond()).ok()
     }
 
     fn gomaxprocs(&self) -> Option<u32> {
         let at = self.target.bias.live(self.globals.gomaxprocs?);
         self.memory.read_u32(at).ok().filter(|n| *n <= 1 << 16)
     }
+}
+
+/// A process's memory, when it may be read: opening its executable takes less
+/// permission.
+fn readable(target: &Target, pid: i32) -> Result<ProcessMemory, SessionError> {
+    let memory = ProcessMemory::read_only(pid);
+    memory.check(target.text().0)?;
+    Ok(memory)
 }
 
 /// CLOCK_MONOTONIC in nanoseconds.
@@ -164,6 +218,9 @@ fn monotonic() -> Option<i64> {
 pub struct Wanted {
     /// Every stack, else of a large program a sample.
     pub all_stacks: bool,
+    /// Every goroutine by itself, else in a large program those that do the
+    /// same are one entry.
+    pub each: bool,
     /// Arguments of every frame.
     pub args: bool,
     /// Channels, sleeps and system calls.
@@ -175,188 +232,32 @@ pub struct Wanted {
 /// Looks once.
 pub fn look(source: &Source, wanted: &Wanted) -> Result<Survey, SessionError> {
     let now = source.nanotime();
-    let time_ns = source
-        .pid
-        .map(|_| jiff::Timestamp::now().as_nanosecond() as i64);
+    let time_ns = source.calendar();
     let target = &source.target;
-    let mut census = census::take(
+    let mut crowd = Crowd::new(source, *wanted, now);
+    let others = census::walk::<SessionError>(
         &target.image,
         &*source.memory,
         &target.layouts,
         &source.globals,
         target.bias,
+        &mut |one, system| match wanted.only {
+            Some(goid) if goid == one.g.goid => crowd.add(one),
+            None if !system => crowd.add(one),
+            _ => Ok(()),
+        },
     )?;
-    if let Some(goid) = wanted.only {
-        let all = census.own.drain(..).chain(census.system.drain(..));
-        census.own = all.filter(|r| r.g.goid == goid).collect();
-    }
-    let Census {
-        mut own,
-        system,
-        dead,
-        idle,
-        unreadable,
-    } = census;
-    let mut survey = Survey {
-        time_ns,
-        go_version: target.image.go_version().text().to_owned(),
-        gomaxprocs: source.gomaxprocs(),
-        system: system.len(),
-        dead,
-        idle,
-        unreadable,
-        ..Survey::default()
-    };
-    let threads = source.runtime_threads()?;
-    let mut seen = stacks::read(source, wanted, &threads, &mut own, &mut survey)?;
-    let mut entries = Entries::new(source, now, &threads);
-    for (i, r) in own.iter().enumerate() {
-        let stack = seen.take(i);
-        entries.add(r, stack, &mut survey)?;
-    }
-    let crashed = |e: &&Entry| e.tid.is_some() && e.tid == source.crashed;
-    survey.crashed = survey.goroutines.iter().find(crashed).map(|e| e.goid);
-    waits::connections(source, now, &own, &mut survey)?;
-    if wanted.details {
-        waits::details(source, now, &own, &mut survey)?;
-    }
-    if let Some((_, at, count)) = busiest_lock(&survey)
-        && count > 1
-    {
-        survey.candidates = stacks::holders(source, &own, &survey, at)?;
-    }
+    let mut survey = crowd.finish()?;
+    survey.time_ns = time_ns;
+    target
+        .image
+        .go_version()
+        .text()
+        .clone_into(&mut survey.go_version);
+    survey.gomaxprocs = source.gomaxprocs();
+    survey.system = others.system;
+    survey.dead = others.dead;
+    survey.idle = others.idle;
+    survey.unreadable += others.unreadable;
     Ok(survey)
-}
-
-/// Makes entries of residents.
-struct Entries<'a> {
-    source: &'a Source,
-    now: Option<i64>,
-    tids: HashMap<LiveAddr, u64>,
-    places: HashMap<(u64, bool), Option<PlaceId>>,
-    labels: HashMap<LiveAddr, Option<Arc<Labels>>>,
-}
-
-impl<'a> Entries<'a> {
-    fn new(source: &'a Source, now: Option<i64>, threads: &HashMap<LiveAddr, Thread>) -> Self {
-        Entries {
-            source,
-            now,
-            tids: threads.iter().map(|(m, t)| (*m, t.tid)).collect(),
-            places: HashMap::new(),
-            labels: HashMap::new(),
-        }
-    }
-
-    fn add(
-        &mut self,
-        r: &Resident,
-        stack: stacks::Seen,
-        survey: &mut Survey,
-    ) -> Result<(), SessionError> {
-        let reason = self.source.reason(r);
-        match stack.state {
-            StackState::Unstable => survey.unstable += 1,
-            StackState::Unreadable => survey.unreadable += 1,
-            _ => {}
-        }
-        // Nobody's statement made the first (runtime/traceback.go: printcreatedby).
-        let created = match r.g.goid {
-            1 => None,
-            _ => self.place(r.g.gopc, true, survey),
-        };
-        let start = self.place(r.g.startpc, false, survey);
-        survey.goroutines.push(Entry {
-            goid: r.g.goid,
-            status: r.g.status,
-            scanned: r.scanned,
-            class: Class::of(r.g.status, &reason),
-            wait: self.wait(r),
-            created,
-            created_offset: self.offset(r.g.gopc),
-            start,
-            parent: Some(r.parent).filter(|p| *p != 0),
-            tid: self.tids.get(&r.g.m).copied(),
-            locked: r.locked,
-            labels: self.labels(r.labels)?,
-            net: None,
-            blocked_on: stack.lock,
-            stack_state: stack.state,
-            stack: stack.id,
-            args: stack.args,
-            user: stack.user,
-            func: stack.func,
-            at: (r.g.sched_pc.0, r.g.sched_sp.0),
-            reason,
-        });
-        Ok(())
-    }
-
-    /// runtime/traceback.go: goroutineheader says it of the same states.
-    fn wait(&self, r: &Resident) -> Option<Wait> {
-        if !matches!(
-            r.g.status,
-            Status::Waiting | Status::Syscall | Status::Leaked
-        ) || r.wait_since <= 0
-        {
-            return None;
-        }
-        let ns = self.now?.checked_sub(r.wait_since)?;
-        u64::try_from(ns).ok().map(Wait::AtLeast)
-    }
-
-    /// A `go` statement (runtime/traceback.go: printcreatedby1), or where a
-    /// function begins.
-    fn place(&mut self, pc: LiveAddr, call: bool, survey: &mut Survey) -> Option<PlaceId> {
-        if pc.is_null() {
-            return None;
-        }
-        if let Some(known) = self.places.get(&(pc.0, call)) {
-            return *known;
-        }
-        let target = &self.source.target;
-        let at = target.bias.image(pc);
-        let found = target.image.functions().find(at).map(|function| {
-            let back = if call && at > function.entry() {
-                crate::addr::ImageAddr(at.0.wrapping_sub(1))
-            } else {
-                at
-            };
-            let line = if call {
-                function.line_at(back)
-            } else {
-                function.start_line()
-            };
-            survey.names.place(
-                &function.name(),
-                function.file_at(back).unwrap_or_default(),
-                line.unwrap_or(0),
-            )
-        });
-        self.places.insert((pc.0, call), found);
-        found
-    }
-
-    /// Bytes from the entry of its function.
-    fn offset(&self, pc: LiveAddr) -> u32 {
-        let target = &self.source.target;
-        let at = target.bias.image(pc);
-        let function = target.image.functions().find(at);
-        let offset = function.map(|f| at.0.saturating_sub(f.entry().0));
-        u32::try_from(offset.unwrap_or(0)).unwrap_or(0)
-    }
-
-    fn labels(&mut self, at: LiveAddr) -> Result<Option<Arc<Labels>>, SessionError> {
-        if at.is_null() {
-            return Ok(None);
-        }
-        if let Some(known) = self.labels.get(&at) {
-            return Ok(known.clone());
-        }
-        let minor = self.source.target.image.go_version().minor();
-        let labels = read_labels(&*self.source.memory, minor, at)?;
-        let labels = (!labels.is_empty()).then(|| Arc::new(labels));
-        self.labels.insert(at, labels.clone());
-        Ok(labels)
-    }
 }

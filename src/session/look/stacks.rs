@@ -2,25 +2,26 @@
 
 use std::collections::HashMap;
 
-use super::{Registers, Source, Wanted};
+use super::Source;
 use crate::addr::LiveAddr;
 use crate::golang::args;
 use crate::golang::blocked::{Lock, Named, lock_of};
 use crate::golang::census::Resident;
 use crate::golang::gs::{Status, Thread, word_at};
+use crate::golang::onthread::{OnThread, Position};
 use crate::golang::parked::{Outcome, Parked, read_stacks};
-use crate::golang::stack::{Ended, Frame, StackCopy, Unwinder};
+use crate::golang::stack::{Ended, Frame, Stack, StackCopy, Unwinder};
 use crate::memory::{MemoryError, Patchwork};
-use crate::session::SessionError;
 use crate::survey::names::{is_standard, package};
 use crate::survey::{BlockedOn, Line, PlaceId, StackId, StackState, Survey};
 
-/// Stacks that are read of a program that has more, unless all are wanted.
-const SAMPLE: usize = 10_000;
-/// Of goroutines parked at one place, so many at most.
-const PER_PLACE: usize = 16;
 /// Bytes of the stack of a goroutine on a thread.
 const MAX_STACK: u64 = 4 << 20;
+/// Shapes of stacks that are remembered, and stacks of each.
+const MAX_SHAPES: usize = 4096;
+const MOLDS: usize = 8;
+/// Frames of such a stack.
+const MAX_MOLD: usize = 256;
 /// Frames of one stack.
 const MAX_FRAMES: usize = 1 << 17;
 
@@ -33,189 +34,108 @@ pub(super) struct Seen {
     pub func: Option<PlaceId>,
     pub args: Option<Vec<String>>,
     pub lock: Option<Box<BlockedOn>>,
+    pub said: Option<Said>,
 }
 
-const UNREAD: Seen = Seen {
+/// Where a stack says which lock is waited for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Said {
+    pub lock: Lock,
+    /// Bytes from the stack pointer to the address of a semaphore.
+    pub at: u64,
+    /// Bytes from the lock to that semaphore.
+    pub from: u64,
+}
+
+pub(super) const UNREAD: Seen = Seen {
     state: StackState::Unread,
     id: None,
     user: None,
     func: None,
     args: None,
     lock: None,
+    said: None,
 };
 
-/// Goroutines that are parked at one place, as far as their structs tell.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Spot {
-    status: Status,
-    reason: u8,
+/// The innermost frame of the program's own code, and outside of runtime.
+pub(super) type Tops = (Option<PlaceId>, Option<PlaceId>);
+
+/// What stacks have in common that may be one and the same.
+#[derive(PartialEq, Eq, Hash)]
+struct Shape {
     pc: u64,
-    created: u64,
-    depth: u64,
+    len: usize,
+    exact: bool,
+    status: Status,
 }
 
-fn spot(r: &Resident) -> Option<Spot> {
-    let (pc, sp) = r.g.parked_at()?;
-    Some(Spot {
-        status: r.g.status,
-        reason: r.g.wait_reason,
-        pc: pc.0,
-        created: r.g.gopc.0,
-        depth: r.g.stack_hi.0.wrapping_sub(sp.0),
-    })
+/// A stack that was unwound: one with these words unwinds in the same way.
+struct Mold {
+    /// Return addresses, by their distance from the stack pointer.
+    words: Vec<(u64, u64)>,
+    seen: Seen,
 }
 
-/// What was seen, by index into the residents.
-pub(super) struct AllSeen {
-    by_index: HashMap<usize, Seen>,
-    /// Of each goroutine that was not read.
-    spots: HashMap<usize, Spot>,
-    /// What those that were read at a spot have in common.
-    tops: HashMap<Spot, Option<Tops>>,
-}
-
-type Tops = (Option<PlaceId>, Option<PlaceId>);
-
-impl AllSeen {
-    /// What is known of this one, once.
-    pub fn take(&mut self, index: usize) -> Seen {
-        if let Some(seen) = self.by_index.remove(&index) {
-            return seen;
+impl Mold {
+    fn of(stack: &Stack, parked: &Parked<'_>, seen: &Seen) -> Option<Mold> {
+        // Arguments are each goroutine's own.
+        if seen.args.is_some() || stack.frames.len() > MAX_MOLD {
+            return None;
         }
-        let top = self
-            .spots
-            .get(&index)
-            .and_then(|s| self.tops.get(s).copied().flatten());
-        let (user, func) = top.unwrap_or_default();
-        Seen {
-            user,
-            func,
-            ..UNREAD
+        if seen.lock.is_some() && seen.said.is_none() {
+            return None;
         }
+        let returns = match stack.ended {
+            Ended::Top => stack.frames.len().saturating_sub(1),
+            _ => stack.frames.len(),
+        };
+        let slots = stack.frames.iter().take(returns).map(|f| f.return_slot);
+        let words = slots
+            .map(|slot| Some((slot.0.wrapping_sub(parked.sp.0), word(parked, slot)?)))
+            .collect::<Option<Vec<_>>>()?;
+        Some(Mold {
+            words,
+            seen: Seen {
+                lock: None,
+                ..seen.clone()
+            },
+        })
     }
-}
 
-/// Reads stacks: all of a small program or when asked, else a sample of each
-/// spot. Residents that were read are brought up to date with what was read.
-pub(super) fn read(
-    source: &Source,
-    wanted: &Wanted,
-    threads: &HashMap<LiveAddr, Thread>,
-    own: &mut [Resident],
-    survey: &mut Survey,
-) -> Result<AllSeen, SessionError> {
-    let chosen = choose(own, wanted.all_stacks);
-    let residents: Vec<Resident> = chosen.iter().filter_map(|i| own.get(*i).copied()).collect();
-    let mut reader = Reader::new(source, wanted.args);
-    let mut seen = AllSeen {
-        by_index: HashMap::with_capacity(chosen.len()),
-        spots: HashMap::new(),
-        tops: HashMap::new(),
-    };
-    let sampled = chosen.len() < own.len();
-    let mut running = Vec::new();
-    read_stacks(
-        &*source.memory,
-        &source.target.layouts,
-        &residents,
-        &mut |i, outcome| {
-            let Some(&index) = chosen.get(i) else { return };
-            let state = |state| Seen { state, ..UNREAD };
-            let one = match outcome {
-                Outcome::Parked(parked) => {
-                    survey.stacks_read += 1;
-                    let before = own.get(index).and_then(spot);
-                    let moved = spot(&parked.now) != before;
-                    if let Some(resident) = own.get_mut(index) {
-                        *resident = parked.now;
-                    }
-                    let one = reader.unwind(&parked, false, survey);
-                    if let Some(spot) = before.filter(|_| sampled && !moved) {
-                        let top = (one.user, one.func);
-                        seen.tops
-                            .entry(spot)
-                            .and_modify(|t| *t = t.filter(|known| *known == top))
-                            .or_insert(Some(top));
-                    }
-                    one
-                }
-                Outcome::Running => {
-                    if let Some(resident) = own.get_mut(index) {
-                        resident.g.status = Status::Running;
-                    }
-                    running.push(index);
-                    state(StackState::Running)
-                }
-                Outcome::Unstable => state(StackState::Unstable),
-                Outcome::Unreadable => state(StackState::Unreadable),
-                Outcome::Ended => state(StackState::Unread),
-            };
-            seen.by_index.insert(index, one);
-        },
-    )?;
-    for index in running {
-        let Some(r) = own.get(index) else { continue };
-        if let Some(one) = reader.on_thread(r, threads, survey)? {
-            seen.by_index.insert(index, one);
+    /// What such a stack tells, if it is one.
+    fn seen(&self, parked: &Parked<'_>) -> Option<Seen> {
+        let same = |(at, value): &(u64, u64)| word_at(parked.bytes, *at) == *value;
+        if !self.words.iter().all(same) {
+            return None;
         }
-    }
-    if sampled {
-        let unread = own.iter().enumerate();
-        seen.spots = unread
-            .filter(|(i, _)| !seen.by_index.contains_key(i))
-            .filter_map(|(i, r)| Some((i, spot(r)?)))
-            .collect();
-    }
-    Ok(seen)
-}
-
-/// Which stacks are read.
-fn choose(own: &[Resident], all: bool) -> Vec<usize> {
-    if all || own.len() <= SAMPLE {
-        return (0..own.len()).collect();
-    }
-    let mut spots: HashMap<Spot, Vec<usize>> = HashMap::new();
-    let mut chosen = Vec::new();
-    for (i, r) in own.iter().enumerate() {
-        match spot(r) {
-            Some(spot) => {
-                let list = spots.entry(spot).or_default();
-                if list.len() < PER_PLACE {
-                    list.push(i);
-                }
-            }
-            None => chosen.push(i),
+        let mut seen = self.seen.clone();
+        if let Some(said) = seen.said {
+            let address = word_at(parked.bytes, said.at).wrapping_sub(said.from);
+            seen.lock = Some(Box::new(BlockedOn::Lock(said.lock, address)));
         }
+        Some(seen)
     }
-    chosen.truncate(SAMPLE);
-    let room = SAMPLE.saturating_sub(chosen.len());
-    let each = (room / spots.len().max(1)).clamp(1, PER_PLACE);
-    let mut more: Vec<usize> = spots
-        .into_values()
-        .flat_map(|list| list.into_iter().take(each))
-        .collect();
-    more.sort_unstable();
-    more.truncate(room);
-    chosen.extend(more);
-    chosen.sort_unstable();
-    chosen
 }
 
 /// Unwinds, remembering what each pc stands for.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     source: &'a Source,
     unwinder: Unwinder,
     modules: Vec<String>,
     args: bool,
+    /// Built with a sanitizer.
+    sanitized: bool,
     /// By pc as it is looked up: its frames, innermost first.
     lines: HashMap<u64, Vec<Line>>,
     /// Of each stack, the frames that people look for.
     tops: HashMap<StackId, Tops>,
     standard: HashMap<PlaceId, bool>,
+    /// Stacks that were unwound, the last first.
+    molds: HashMap<Shape, Vec<Mold>>,
 }
 
 impl<'a> Reader<'a> {
-    fn new(source: &'a Source, args: bool) -> Self {
+    pub(super) fn new(source: &'a Source, args: bool) -> Self {
         let build = source.target.image.build_info();
         let modules = build.main.iter().chain(&build.deps);
         Reader {
@@ -223,10 +143,70 @@ impl<'a> Reader<'a> {
             unwinder: Unwinder::new(),
             modules: modules.map(|m| m.path.clone()).collect(),
             args,
+            sanitized: ["-race", "-msan", "-asan"]
+                .iter()
+                .any(|flag| build.setting(flag) == Some("true")),
             lines: HashMap::new(),
             tops: HashMap::new(),
             standard: HashMap::new(),
+            molds: HashMap::new(),
         }
+    }
+
+    /// Reads the stacks of all of `residents`, and brings those up to date with
+    /// what was read.
+    pub(super) fn read(
+        &mut self,
+        residents: &mut [Resident],
+        threads: &HashMap<LiveAddr, Thread>,
+        survey: &mut Survey,
+    ) -> Result<Vec<Seen>, MemoryError> {
+        let mut seen = vec![UNREAD; residents.len()];
+        let mut fresh: Vec<(usize, Resident)> = Vec::new();
+        let mut running = Vec::new();
+        let source = self.source;
+        read_stacks(
+            &*source.memory,
+            &source.target.layouts,
+            residents,
+            &mut |index, outcome| {
+                let state = |state| Seen { state, ..UNREAD };
+                let one = match outcome {
+                    Outcome::Parked(parked) => {
+                        survey.stacks_read += 1;
+                        fresh.push((index, parked.now));
+                        self.unwind(&parked, false, survey)
+                    }
+                    Outcome::Running => {
+                        running.push(index);
+                        state(StackState::Running)
+                    }
+                    Outcome::Unstable => state(StackState::Unstable),
+                    Outcome::Unreadable => state(StackState::Unreadable),
+                    Outcome::Ended => state(StackState::Unread),
+                };
+                if let Some(slot) = seen.get_mut(index) {
+                    *slot = one;
+                }
+            },
+        )?;
+        for (index, now) in fresh {
+            if let Some(resident) = residents.get_mut(index) {
+                *resident = now;
+            }
+        }
+        for index in running {
+            let Some(r) = residents.get_mut(index) else {
+                continue;
+            };
+            r.g.status = Status::Running;
+            if let Some(one) = self.on_thread(r, threads, survey)?
+                && let Some(slot) = seen.get_mut(index)
+            {
+                *slot = one;
+            }
+        }
+        Ok(seen)
     }
 
     /// A goroutine on a thread that stands still.
@@ -240,28 +220,19 @@ impl<'a> Reader<'a> {
             return Ok(None);
         };
         let found = self.source.threads.iter().find(|t| t.tid == thread.tid);
-        let Some(mut regs) = found.copied() else {
+        let Some(regs) = found else {
             return Ok(None);
         };
-        let on_own = |sp: LiveAddr| r.g.stack_lo <= sp && sp < r.g.stack_hi;
-        let go = |pc: LiveAddr| {
-            let at = self.source.target.bias.image(pc);
-            self.source.target.image.functions().find(at).is_some()
+        let target = &self.source.target;
+        let on_thread = OnThread {
+            image: &target.image,
+            bias: target.bias,
+            layouts: &target.layouts,
+            memory: &*self.source.memory,
+            sanitized: self.sanitized,
         };
-        if !on_own(regs.sp)
-            && let Some((pc, sp)) = self.interrupted(&regs)?
-        {
-            (regs.pc, regs.sp) = (pc, sp);
-        }
-        // In the vDSO: where it was called. On the system or the signal stack,
-        // or in C: where it left its own (runtime/traceback.go).
-        let (pc, sp, exact) = if thread.vdso_sp.0 != 0 && on_own(thread.vdso_sp) && !go(regs.pc) {
-            (thread.vdso_pc, thread.vdso_sp, false)
-        } else if on_own(regs.sp) && go(regs.pc) {
-            (regs.pc, regs.sp, true)
-        } else if on_own(r.g.sched_sp) {
-            (r.g.sched_pc, r.g.sched_sp, false)
-        } else {
+        let at = on_thread.find(&mut self.unwinder, r, thread, (regs.pc, regs.sp))?;
+        let Some(Position { pc, sp, exact }) = at else {
             return Ok(None);
         };
         let len = r.g.stack_hi.0.saturating_sub(sp.0).min(MAX_STACK);
@@ -290,44 +261,42 @@ impl<'a> Reader<'a> {
         Ok(Some(self.unwind(&parked, exact, survey)))
     }
 
-    /// Where a thread was that is in a signal handler: above the frame of
-    /// runtime.sigtramp lies what the kernel saved (rt_sigframe and ucontext of
-    /// linux/arch/x86/include/asm/sigframe.h and uapi/asm/sigcontext.h).
-    fn interrupted(
-        &mut self,
-        regs: &Registers,
-    ) -> Result<Option<(LiveAddr, LiveAddr)>, MemoryError> {
-        /// From ucontext to its rsp and rip.
-        const RSP: u64 = 40 + 15 * 8;
-        const RIP: u64 = 40 + 16 * 8;
-        let target = &self.source.target;
-        let memory = &*self.source.memory;
-        let from = (regs.pc, regs.sp);
-        let stack = self
-            .unwinder
-            .unwind(&target.image, target.bias, memory, from, 64)?;
-        let Some(last) = stack.frames.last() else {
-            return Ok(None);
-        };
-        let outer = target.image.functions().find(last.entry);
-        if outer.is_none_or(|f| f.name() != "runtime.sigtramp") {
-            return Ok(None);
-        }
-        let context = last.return_slot.offset(8);
-        let saved = (
-            memory.read_addr(context.offset(RIP)),
-            memory.read_addr(context.offset(RSP)),
-        );
-        match saved {
-            (Ok(pc), Ok(sp)) => Ok(Some((pc, sp))),
-            (Err(MemoryError::Gone), _) | (_, Err(MemoryError::Gone)) => Err(MemoryError::Gone),
-            _ => Ok(None),
-        }
-    }
-
-    /// Unwinds a stack; `exact` when its pc is the next instruction, not a
+    /// Unwinds a stack, unless one with the same return addresses at the same
+    /// places is known; `exact` when its pc is the next instruction, not a
     /// return address.
     fn unwind(&mut self, parked: &Parked<'_>, exact: bool, survey: &mut Survey) -> Seen {
+        if self.source.gathering {
+            return UNREAD;
+        }
+        let shape = Shape {
+            pc: parked.pc.0,
+            len: parked.bytes.len(),
+            exact,
+            status: parked.now.g.status,
+        };
+        if let Some(known) = self.molds.get(&shape)
+            && let Some(seen) = known.iter().find_map(|mold| mold.seen(parked))
+        {
+            return seen;
+        }
+        let (seen, mold) = self.unwind_anew(parked, exact, survey);
+        if let Some(mold) = mold {
+            if self.molds.len() >= MAX_SHAPES {
+                self.molds.clear();
+            }
+            let known = self.molds.entry(shape).or_default();
+            known.truncate(MOLDS - 1);
+            known.insert(0, mold);
+        }
+        seen
+    }
+
+    fn unwind_anew(
+        &mut self,
+        parked: &Parked<'_>,
+        exact: bool,
+        survey: &mut Survey,
+    ) -> (Seen, Option<Mold>) {
         let target = &self.source.target;
         let nothing = Patchwork::default();
         let copy = StackCopy {
@@ -341,10 +310,11 @@ impl<'a> Reader<'a> {
             .unwinder
             .unwind(image, target.bias, &copy, from, MAX_FRAMES)
         else {
-            return Seen {
+            let seen = Seen {
                 state: StackState::Unreadable,
                 ..UNREAD
             };
+            return (seen, None);
         };
         if let Some(frame) = stack.frames.first_mut() {
             // What a parked goroutine saved is a return address, unless it has
@@ -360,11 +330,11 @@ impl<'a> Reader<'a> {
             }
             lines.extend(found);
         }
-        let lock = Self::lock(&stack.frames, &lines, parked, survey);
+        let (lock, said) = Self::lock(&stack.frames, &lines, parked, survey).unzip();
         let id = survey.names.stack(lines);
         let (user, func) = self.top(id, survey);
         let whole = stack.ended == Ended::Top && !parked.cut;
-        Seen {
+        let seen = Seen {
             state: if whole {
                 StackState::Whole
             } else {
@@ -374,8 +344,11 @@ impl<'a> Reader<'a> {
             user,
             func,
             args: texts,
-            lock,
-        }
+            lock: lock.map(Box::new),
+            said: said.flatten(),
+        };
+        let mold = Mold::of(&stack, parked, &seen);
+        (seen, mold)
     }
 
     /// The frames that one frame of the machine stands for.
@@ -437,13 +410,13 @@ impl<'a> Reader<'a> {
         args::render(&target.image, &function, at, args, &|a| word(parked, a))
     }
 
-    /// The lock that it waits for.
+    /// The lock that it waits for, and where on the stack that is said.
     fn lock(
         frames: &[Frame],
         lines: &[Line],
         parked: &Parked<'_>,
         survey: &Survey,
-    ) -> Option<Box<BlockedOn>> {
+    ) -> Option<(BlockedOn, Option<Said>)> {
         /// Between the park and sync's own function stand fewer frames.
         const NEAR: usize = 16;
         if parked.now.g.status != Status::Waiting {
@@ -463,8 +436,21 @@ impl<'a> Reader<'a> {
                 Some(Named { function, args })
             })
             .collect();
-        let (lock, at) = lock_of(&named, &|a| word(parked, a))?;
-        Some(Box::new(BlockedOn::Lock(lock, at.0)))
+        let lies = std::cell::Cell::new(LiveAddr(0));
+        let (lock, at) = lock_of(&named, &|a| {
+            lies.set(a);
+            word(parked, a)
+        })?;
+        // Of a descriptor's two semaphores the address itself tells which it is.
+        let said = match lock {
+            Lock::PollFd => None,
+            _ => word(parked, lies.get()).map(|semaphore| Said {
+                lock,
+                at: lies.get().0.wrapping_sub(parked.sp.0),
+                from: semaphore.wrapping_sub(at.0),
+            }),
+        };
+        Some((BlockedOn::Lock(lock, at.0), said))
     }
 
     /// The innermost frame of the program's own code, and outside of runtime.
@@ -501,28 +487,18 @@ fn word(parked: &Parked<'_>, at: LiveAddr) -> Option<u64> {
     (end <= parked.bytes.len()).then(|| word_at(parked.bytes, skip))
 }
 
-/// Goroutines whose stacks hold `address` and that do not wait for that lock
-/// themselves: the runtime notes no owner, these may be it.
+/// Those of `suspects` whose stacks hold `address`: the runtime notes no owner
+/// of a lock, these may be it.
 pub(super) fn holders(
     source: &Source,
-    own: &[Resident],
-    survey: &Survey,
+    suspects: &[Resident],
     address: u64,
 ) -> Result<Vec<u64>, MemoryError> {
-    let others: Vec<Resident> = own
-        .iter()
-        .zip(&survey.goroutines)
-        .filter(|(_, e)| {
-            !matches!(e.blocked_on.as_deref(), Some(BlockedOn::Lock(Lock::Mutex | Lock::RwMutex, at)) if *at == address)
-        })
-        .map(|(r, _)| *r)
-        .take(SAMPLE)
-        .collect();
     let mut found = Vec::new();
     read_stacks(
         &*source.memory,
         &source.target.layouts,
-        &others,
+        suspects,
         &mut |_, outcome| {
             let Outcome::Parked(parked) = outcome else {
                 return;

@@ -15,7 +15,7 @@ use crate::golang::net::{ConnFacts, ConnReader};
 use crate::golang::polled::poll_waits;
 use crate::memory::MemoryError;
 use crate::process::procfs;
-use crate::survey::{BlockedOn, Chan, Class, Net, Survey};
+use crate::survey::{BlockedOn, Chan, Class, Entry, Net};
 
 /// System calls whose first argument is a descriptor (asm/unistd_64.h): read,
 /// write, fstat, poll excepted, ioctl, pread64, pwrite64, readv, writev,
@@ -25,21 +25,24 @@ const OF_DESCRIPTORS: &[i64] = &[
     0, 1, 5, 16, 17, 18, 19, 20, 40, 42, 43, 44, 45, 46, 47, 73, 74, 288,
 ];
 
-/// Fills in the descriptors that goroutines in the poller wait for.
+/// Fills in the descriptors that goroutines in the poller wait for; `entries`
+/// tell of `own`, one by one.
 pub(super) fn connections(
     source: &Source,
     now: Option<i64>,
     own: &[Resident],
-    survey: &mut Survey,
+    entries: &mut [Entry],
 ) -> Result<(), MemoryError> {
     let target = &source.target;
-    let waiting: Vec<usize> = survey
-        .goroutines
+    let waiting: Vec<usize> = entries
         .iter()
         .enumerate()
         .filter(|(_, e)| e.class == Class::Network && e.status == Status::Waiting)
         .map(|(i, _)| i)
         .collect();
+    if waiting.is_empty() {
+        return Ok(());
+    }
     let gs: Vec<_> = waiting
         .iter()
         .filter_map(|i| own.get(*i).map(|r| r.g))
@@ -48,7 +51,7 @@ pub(super) fn connections(
     let types = target.live_types();
     let mut reader = ConnReader::new(target.layouts.clone());
     for (&index, wait) in waiting.iter().zip(waits) {
-        let (Some(wait), Some(entry)) = (wait, survey.goroutines.get_mut(index)) else {
+        let (Some(wait), Some(entry)) = (wait, entries.get_mut(index)) else {
             continue;
         };
         let facts = match wait.owner {
@@ -126,36 +129,48 @@ pub(super) fn details(
     source: &Source,
     now: Option<i64>,
     own: &[Resident],
-    survey: &mut Survey,
+    entries: &mut [Entry],
 ) -> Result<(), MemoryError> {
     let memory = &*source.memory;
     let layouts = &source.target.layouts;
-    on_channels(source, own, survey)?;
-    for (entry, r) in survey.goroutines.iter_mut().zip(own) {
+    on_channels(source, own, entries)?;
+    for (entry, r) in entries.iter_mut().zip(own) {
         if &*entry.reason == "sleep" {
             let end = sleep_end(memory, layouts, r)?;
             let left = end.zip(now).map(|(end, now)| end.saturating_sub(now));
             entry.blocked_on = left.map(|ns| Box::new(BlockedOn::Sleep(ns)));
         }
         if entry.status == Status::Syscall
-            && let (Some(pid), Some(tid)) = (source.pid, entry.tid)
-            && let Some((number, first)) = procfs::syscall(pid, tid)
+            && let Some(tid) = entry.tid
+            && let Some((number, first)) = syscall(source, tid)
         {
             entry.blocked_on = Some(Box::new(BlockedOn::Syscall(number)));
             if OF_DESCRIPTORS.contains(&number) {
                 let fd = i64::from(first as u32 as i32);
                 entry.net = Some(Box::new(Net {
                     fd: Some(fd),
-                    network: kind_of(pid, fd),
+                    network: source.pid.and_then(|pid| kind_of(pid, fd)),
                     ..Net::default()
                 }));
             }
         }
     }
-    queued(source, survey)
+    queued(source, entries)
 }
 
-fn on_channels(source: &Source, own: &[Resident], survey: &mut Survey) -> Result<(), MemoryError> {
+/// The system call that a thread is in, and its first argument.
+fn syscall(source: &Source, tid: u64) -> Option<(i64, u64)> {
+    match source.threads.iter().find(|t| t.tid == tid) {
+        Some(thread) => thread.syscall,
+        None => procfs::syscall(source.pid?, tid),
+    }
+}
+
+fn on_channels(
+    source: &Source,
+    own: &[Resident],
+    entries: &mut [Entry],
+) -> Result<(), MemoryError> {
     let types = source.target.live_types();
     let (indexes, residents): (Vec<usize>, Vec<Resident>) = own
         .iter()
@@ -166,7 +181,7 @@ fn on_channels(source: &Source, own: &[Resident], survey: &mut Survey) -> Result
     let lists = channels(&*source.memory, &source.target.layouts, &residents)?;
     let mut names: HashMap<LiveAddr, Option<Arc<str>>> = HashMap::new();
     for (index, list) in indexes.into_iter().zip(lists) {
-        let Some(entry) = survey.goroutines.get_mut(index) else {
+        let Some(entry) = entries.get_mut(index) else {
             continue;
         };
         if list.is_empty() || entry.blocked_on.is_some() {
@@ -190,10 +205,10 @@ fn on_channels(source: &Source, own: &[Resident], survey: &mut Survey) -> Result
 }
 
 /// Those that wait until another call on the same descriptor ends.
-fn queued(source: &Source, survey: &mut Survey) -> Result<(), MemoryError> {
+fn queued(source: &Source, entries: &mut [Entry]) -> Result<(), MemoryError> {
     let types = source.target.live_types();
     let mut reader = ConnReader::new(source.target.layouts.clone());
-    for entry in &mut survey.goroutines {
+    for entry in entries {
         let Some(BlockedOn::Lock(Lock::PollFd, at)) = entry.blocked_on.as_deref() else {
             continue;
         };

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::num::NonZeroU64;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::survey::compare::Growth;
 use crate::survey::facts::{address, kind, mode};
 use crate::survey::group::Group;
 use crate::survey::{BlockedOn, Chan, Entry, Place, PlaceId, Survey, Wait, status_word};
+use crate::value::Value;
+use crate::value::frame::FrameValues;
 
 #[derive(Serialize)]
 struct Whole<'a> {
@@ -30,7 +33,7 @@ struct Whole<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     stopped_ns: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    goroutines: Option<Vec<One<'a>>>,
+    goroutines: Option<Each<'a>>,
 }
 
 #[derive(Serialize)]
@@ -46,7 +49,7 @@ struct Row<'a> {
     created_func: Option<&'a str>,
     created_file: Option<&'a str>,
     created_line: Option<u32>,
-    peer: Option<&'a str>,
+    peer: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     labels: Option<BTreeMap<&'a str, &'a str>>,
 }
@@ -122,6 +125,19 @@ struct Frame<'a> {
     inlined: bool,
 }
 
+/// Goroutines one by one: put together as they are written, there may be
+/// millions.
+struct Each<'a> {
+    survey: &'a Survey,
+    list: &'a [&'a Entry],
+}
+
+impl Serialize for Each<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(self.list.iter().map(|e| one(self.survey, e)))
+    }
+}
+
 /// What is written beside the look itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Beside<'a> {
@@ -161,7 +177,7 @@ pub fn write(
         unreadable: survey.unreadable,
         unstable: survey.unstable,
         stopped_ns: survey.stopped_ns,
-        goroutines: list.map(|list| list.iter().map(|e| one(survey, e)).collect()),
+        goroutines: list.map(|list| Each { survey, list }),
     };
     serde_json::to_writer(&mut *to, &whole)?;
     to.write_all(b"\n")
@@ -190,7 +206,11 @@ fn row<'a>(survey: &'a Survey, group: &'a Group) -> Row<'a> {
         created_func: created.map(|p| &*p.func),
         created_file: created.map(|p| &*p.file),
         created_line: created.map(|p| p.line),
-        peer: group.peer.get().and_then(|p| p.as_deref()),
+        peer: group
+            .peer
+            .get()
+            .and_then(|p| p.as_ref())
+            .map(ToString::to_string),
         labels: group
             .labels
             .get()
@@ -239,7 +259,7 @@ fn one<'a>(survey: &'a Survey, e: &'a Entry) -> One<'a> {
         created_func: created.map(|p| &*p.func),
         created_file: created.map(|p| &*p.file),
         created_line: created.map(|p| p.line),
-        parent: e.parent,
+        parent: e.parent.map(NonZeroU64::get),
         tid: e.tid,
         locked: e.locked,
         labels: e
@@ -302,7 +322,70 @@ pub fn one_line(to: &mut dyn Write, survey: &Survey, entry: &Entry) -> io::Resul
 }
 
 #[derive(Serialize)]
+struct Full<'a> {
+    #[serde(flatten)]
+    one: One<'a>,
+    frames: Vec<FullFrame<'a>>,
+}
+
+#[derive(Serialize)]
+struct FullFrame<'a> {
+    #[serde(flatten)]
+    frame: Frame<'a>,
+    variables: Vec<Variable<'a>>,
+}
+
+#[derive(Serialize)]
+struct Variable<'a> {
+    name: &'a str,
+    role: &'static str,
+    #[serde(rename = "type")]
+    ty: &'a str,
+    line: u32,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    shadowed: bool,
+    value: &'a Value,
+}
+
+fn full_frame(f: &FrameValues) -> FullFrame<'_> {
+    let variables = f.values.iter().map(|v| Variable {
+        name: &v.name,
+        role: v.role,
+        ty: &v.ty,
+        line: v.line,
+        shadowed: v.shadowed,
+        value: &v.value,
+    });
+    FullFrame {
+        frame: Frame {
+            func: &f.source.function,
+            file: &f.source.file,
+            line: f.source.line,
+            inlined: f.source.inlined,
+        },
+        variables: variables.collect(),
+    }
+}
+
+/// Writes one goroutine as a line, with the variables of each frame.
+pub fn full_line(
+    to: &mut dyn Write,
+    survey: &Survey,
+    entry: &Entry,
+    frames: &[FrameValues],
+) -> io::Result<()> {
+    let full = Full {
+        one: one(survey, entry),
+        frames: frames.iter().map(full_frame).collect(),
+    };
+    serde_json::to_writer(&mut *to, &full)?;
+    to.write_all(b"\n")
+}
+
+#[derive(Serialize)]
 struct Diff<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<i32>,
     before: usize,
     after: usize,
     sites: Vec<Site<'a>>,
@@ -321,11 +404,13 @@ struct Site<'a> {
 /// Writes what changed between two looks as a line.
 pub fn growth(
     to: &mut dyn Write,
+    pid: Option<i32>,
     before: &Survey,
     after: &Survey,
     sites: &[Growth],
 ) -> io::Result<()> {
     let diff = Diff {
+        pid,
         before: before.total(),
         after: after.total(),
         sites: sites

@@ -126,7 +126,7 @@ pub(super) fn encode(survey: &Survey, list: &[&Entry]) -> Vec<u8> {
             order.push(key);
             0
         });
-        *count += 1;
+        *count += one.count as u64;
     }
     for key in &order {
         profile.sample(key, counts.get(key).copied().unwrap_or(0));

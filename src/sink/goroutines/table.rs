@@ -1,5 +1,6 @@
 //! A look for people: what there is, what is the matter, the largest groups.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 
 use comfy_table::{ContentArrangement, Table, presets};
@@ -9,7 +10,9 @@ use crate::survey::compare::Growth;
 use crate::survey::facts::{address, kind, mode};
 use crate::survey::group::Group;
 use crate::survey::verdict::{short, thousands};
-use crate::survey::{BlockedOn, Entry, Line, Place, StackState, Survey, Wait, status_word};
+use crate::survey::{
+    BlockedOn, Entry, Line, Place, PlaceId, StackState, Survey, Wait, status_word,
+};
 use crate::value::escaped;
 
 /// Writes the counts and the sentence.
@@ -145,7 +148,7 @@ pub fn groups(
         ];
         if peers {
             row.push(match group.peer.get() {
-                Some(Some(peer)) => escaped(peer),
+                Some(Some(peer)) => escaped(&peer.to_string()),
                 Some(None) => "-".to_owned(),
                 None => "…".to_owned(),
             });
@@ -176,29 +179,60 @@ pub fn groups(
     Ok(())
 }
 
-/// Writes goroutines one by one.
+/// Writes goroutines one by one. Their lines are made twice, for the widths and
+/// to be written: a million of them are not kept.
 pub fn list(to: &mut dyn Write, survey: &Survey, list: &[&Entry]) -> io::Result<()> {
-    let mut table = table(&["GOID", "STATE", "WAIT", "ON", "AT", "CREATED BY"]);
+    let header = ["GOID", "STATE", "WAIT", "ON", "AT", "CREATED BY"].map(str::to_owned);
+    let mut places = HashMap::new();
+    let mut widths = header.each_ref().map(|cell| cell.chars().count());
     for one in list {
-        let state = if one.reason.is_empty() {
-            status_word(one.status)
-        } else {
-            &one.reason
-        };
-        let mut state = escaped(state);
-        if one.locked {
-            state.push_str(", locked");
+        for (width, cell) in widths.iter_mut().zip(line(survey, one, &mut places)) {
+            *width = cell.chars().count().max(*width);
         }
-        table.add_row([
-            one.goid.to_string(),
-            state,
-            wait(one.wait),
-            on(one),
-            at(survey.names.find(one.user.or(one.func))),
-            at(survey.names.find(one.created)),
-        ]);
     }
-    print(to, table)
+    let mut text = String::new();
+    let mut write = |cells: &[String]| {
+        text.clear();
+        for (cell, width) in cells.iter().zip(widths) {
+            let pad = width.saturating_sub(cell.chars().count()) + 2;
+            text.push_str(cell);
+            text.extend(std::iter::repeat_n(' ', pad));
+        }
+        writeln!(to, "{}", text.trim_end())
+    };
+    write(&header)?;
+    for one in list {
+        write(&line(survey, one, &mut places))?;
+    }
+    Ok(())
+}
+
+fn line(
+    survey: &Survey,
+    one: &Entry,
+    places: &mut HashMap<Option<PlaceId>, String>,
+) -> [String; 6] {
+    let state = if one.reason.is_empty() {
+        status_word(one.status)
+    } else {
+        &one.reason
+    };
+    let mut state = escaped(state);
+    if one.locked {
+        state.push_str(", locked");
+    }
+    let mut place = |id| {
+        let text = places.entry(id);
+        text.or_insert_with(|| at(survey.names.find(id))).clone()
+    };
+    [
+        one.goid.to_string(),
+        state,
+        wait(one.wait),
+        on(one),
+        place(one.user.or(one.func)),
+        place(one.created),
+    ]
 }
 
 /// What a goroutine waits for, in a few words.
@@ -258,17 +292,22 @@ fn on(one: &Entry) -> String {
     }
 }
 
-/// Writes one goroutine's stack with its arguments.
-pub fn stack(to: &mut dyn Write, survey: &Survey, one: &Entry) -> io::Result<()> {
+/// Writes one goroutine's stack with its arguments, `most` frames of it.
+pub fn stack(to: &mut dyn Write, survey: &Survey, one: &Entry, most: usize) -> io::Result<()> {
     list(to, survey, &[one])?;
     writeln!(to)?;
+    let args = one.arguments();
     if let Some(id) = one.stack {
-        for (i, line) in survey.names.lines(id).iter().enumerate() {
-            let args = one.args.as_ref().and_then(|a| a.get(i));
-            frame(to, survey, line, args.map_or("...", |a| a))?;
+        for (i, line) in survey.names.lines(id).iter().take(most).enumerate() {
+            frame(to, survey, line, args.get(i).copied().unwrap_or("..."))?;
         }
     }
-    match one.stack_state {
+    stack_end(to, one.stack_state)
+}
+
+/// Says what a stack lacks.
+pub fn stack_end(to: &mut dyn Write, state: StackState) -> io::Result<()> {
+    match state {
         StackState::Whole => Ok(()),
         StackState::Partial => writeln!(to, "(the frames above these are not known)"),
         StackState::Running => writeln!(

@@ -1,8 +1,10 @@
 //! What is written of made-up looks.
 
+use std::num::NonZeroU64;
+
 use crate::golang::gs::Status;
 use crate::survey::group::{By, groups};
-use crate::survey::{Class, Entry, Line, StackState, Survey, Wait};
+use crate::survey::{Entry, Kind, Line, StackState, Survey, Wait};
 
 use super::{json, profile, table, traceback};
 
@@ -37,28 +39,21 @@ fn survey(depth: usize) -> Survey {
     lines.push(exit);
     let stack = names.stack(lines);
     let created = names.place("main.main", "/src/m.go", 30);
-    survey.goroutines.push(Entry {
-        goid: 7,
-        status: Status::Waiting,
-        scanned: false,
-        reason: "chan receive".into(),
-        wait: Some(Wait::AtLeast(125_000_000_000)),
-        class: Class::Blocked,
+    let kind = Kind {
         created: Some(created),
         created_offset: 0x25,
-        start: None,
-        parent: Some(1),
-        tid: None,
         locked: true,
-        labels: None,
-        net: None,
-        blocked_on: None,
         stack_state: StackState::Whole,
         stack: Some(stack),
-        args: Some(vec!["0x1".to_owned(); depth + 3]),
         user: Some(small.place),
         func: Some(small.place),
-        at: (0, 0),
+        ..Kind::new(Status::Waiting, "chan receive".into())
+    };
+    survey.goroutines.push(Entry {
+        wait: Some(Wait::AtLeast(125_000_000_000)),
+        parent: NonZeroU64::new(1),
+        args: Some(vec!["0x1"; depth + 3].join("\n").into()),
+        ..Entry::new(7, kind.into())
     });
     survey
 }
@@ -101,7 +96,7 @@ fn deep_stacks_are_cut_as_the_release_cuts_them() {
 #[test]
 fn json_has_the_names_of_the_table() {
     let survey = survey(1);
-    let all = groups(&survey, By::All, &|_| true);
+    let all = groups(&survey, By::All, &survey.goroutines);
     let list: Vec<&Entry> = survey.goroutines.iter().collect();
     let beside = json::Beside {
         pid: Some(1),
@@ -130,7 +125,7 @@ fn json_has_the_names_of_the_table() {
 #[test]
 fn the_table_shows_waits_as_lower_bounds() {
     let survey = survey(1);
-    let all = groups(&survey, By::All, &|_| true);
+    let all = groups(&survey, By::All, &survey.goroutines);
     let mut out = Vec::new();
     table::head(&mut out, &survey, Some("nothing")).expect("memory");
     table::groups(&mut out, &survey, &all, 10).expect("memory");

@@ -91,6 +91,7 @@ fn frames(to: &mut dyn Write, survey: &Survey, minor: Option<u32>, one: &Entry) 
     if let Some(end) = cut {
         lines = lines.get(..end).unwrap_or(lines);
     }
+    let args = one.arguments();
     let all: Vec<Shown<'_>> = lines
         .iter()
         .enumerate()
@@ -98,7 +99,7 @@ fn frames(to: &mut dyn Write, survey: &Survey, minor: Option<u32>, one: &Entry) 
             Some(Shown {
                 place: survey.names.get(line.place)?,
                 line,
-                args: one.args.as_ref().and_then(|a| a.get(i)).map(|a| &**a),
+                args: args.get(i).copied(),
             })
         })
         .collect();

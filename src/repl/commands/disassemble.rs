@@ -1,0 +1,74 @@
+//! disassemble LOCATION                                        alias: disass
+//!
+//! Shows a function's instructions, as the file has them, with their lines.
+
+use std::fmt::Write as _;
+
+use crate::arch::scan::Disassembler;
+use crate::arch::slot::instruction_text;
+use crate::repl::resolve::{Resolved, resolve, short};
+use crate::repl::shell::{Call, Shell};
+use crate::script::ExprError;
+use crate::script::command::{Location, Verb};
+use crate::value::escaped;
+
+/// Instructions that are shown at most.
+const MOST: usize = 10_000;
+
+/// Shows them.
+pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
+    // Delve's -l LOCATION.
+    let words = match call.words {
+        [flag, rest @ ..] if flag.text == "-l" => rest,
+        words => words,
+    };
+    let [word] = words else {
+        return Err(call.fail("what? disassemble main.main"));
+    };
+    let target = shell.source.target.clone();
+    let location = Location::parse(word)?;
+    let function = match resolve(&target.image, &location)? {
+        Resolved::Functions(functions, _) => match functions.as_slice() {
+            [one] => *one,
+            many => {
+                return Err(ExprError::new(
+                    word.span,
+                    format!("{} functions match; name one", many.len()),
+                ));
+            }
+        },
+        Resolved::Line { function, .. } => function,
+    };
+    let Some(code) = function.code() else {
+        return Err(call.fail("the file does not hold its code"));
+    };
+    let disassembler = Disassembler::new().map_err(|e| call.fail(e))?;
+    let mut text = format!("TEXT {}\n", escaped(&function.name()));
+    let mut offset = 0;
+    for _ in 0..MOST {
+        let at = function.entry().offset(offset as u64);
+        let Some(rest) = code.get(offset..).filter(|rest| !rest.is_empty()) else {
+            break;
+        };
+        let Some(len) = disassembler.insn_len(rest, at.0) else {
+            let _ = writeln!(text, "  {at}  (bad)");
+            break;
+        };
+        let bytes = rest.get(..len).unwrap_or(rest);
+        let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        let place = format!(
+            "{}:{}",
+            short(function.file_at(at).unwrap_or("?")),
+            function.line_at(at).unwrap_or(0)
+        );
+        let instruction = instruction_text(bytes, at.0);
+        let _ = writeln!(
+            text,
+            "  {:<20} {at}  {hex:<20}  {instruction}",
+            escaped(&place)
+        );
+        offset += len.max(1);
+    }
+    shell.answer(Verb::Disassemble, &text);
+    Ok(())
+}

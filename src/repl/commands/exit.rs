@@ -1,0 +1,17 @@
+//! exit                                                      aliases: quit, q
+//!
+//! Takes everything out of the target, lets it run, and ends gotap. Ctrl-D does
+//! the same.
+
+use crate::repl::shell::{Call, Shell};
+use crate::script::ExprError;
+
+/// Ends the session.
+pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
+    // Delve's -c is what is done here always.
+    if !matches!(call.words, [flag] if flag.text == "-c") {
+        call.no_words()?;
+    }
+    shell.end();
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! The commands of a session, one file each, whose header is its manual.
+//!
+//! Who lives here: what each command does, and `help`, which prints the
+//! headers. Nobody may come in but the shell.
+
+pub mod breakpoints;
+pub mod clear;
+pub mod clearall;
+pub mod condition;
+pub mod config;
+pub mod conns;
+pub mod cont;
+pub mod disassemble;
+pub mod exit;
+pub mod fds;
+pub mod funcs;
+pub mod goroutine;
+pub mod goroutines;
+pub mod help;
+pub mod libraries;
+pub mod list;
+pub mod on;
+pub mod packages;
+pub mod sources;
+pub mod stack;
+pub mod summary;
+pub mod threads;
+pub mod toggle;
+pub mod trace;
+pub mod transcript;
+pub mod types;
+
+use super::shell::{Call, Shell};
+use crate::script::ExprError;
+use crate::script::command::verbs::needs_stop;
+use crate::script::command::{Standing, Verb};
+
+/// Runs a command that is known to be usable.
+pub fn run(shell: &mut Shell, verb: Verb, call: Call<'_>) -> Result<(), ExprError> {
+    match verb {
+        Verb::Breakpoints => breakpoints::run(shell, call),
+        Verb::Clear => clear::run(shell, call),
+        Verb::ClearAll => clearall::run(shell, call),
+        Verb::Toggle => toggle::run(shell, call),
+        Verb::Continue => cont::run(shell, call),
+        Verb::Goroutines => goroutines::run(shell, call),
+        Verb::Goroutine => goroutine::run(shell, call),
+        Verb::Threads => threads::run(shell, call),
+        Verb::Stack => stack::run(shell, call),
+        Verb::Funcs => funcs::run(shell, call),
+        Verb::Types => types::run(shell, call),
+        Verb::Packages => packages::run(shell, call),
+        Verb::Sources => sources::run(shell, call),
+        Verb::List => list::run(shell, call),
+        Verb::Disassemble => disassemble::run(shell, call),
+        Verb::Libraries => libraries::run(shell, call),
+        Verb::Fds => fds::run(shell, call),
+        Verb::Conns => conns::run(shell, call),
+        Verb::Summary => summary::run(shell, call),
+        Verb::Transcript => transcript::run(shell, call),
+        Verb::Config => config::run(shell, call),
+        Verb::Exit => exit::run(shell, call),
+        Verb::Help => help::run(shell, call),
+        other => Err(call.fail(match other.info().standing {
+            Standing::LeftOut(why) => why.to_owned(),
+            Standing::Works | Standing::InTrace | Standing::NeedsStop => needs_stop(other),
+        })),
+    }
+}
+
+/// `[REGEX]`: all, or those that it fits.
+fn pattern(call: &Call<'_>) -> Result<regex::Regex, ExprError> {
+    match call.words {
+        [] => Ok(regex::Regex::new("").unwrap_or_else(|_| unreachable!("it is empty"))),
+        [one] => {
+            let text = one.text.strip_prefix('/').and_then(|t| t.strip_suffix('/'));
+            regex::Regex::new(text.unwrap_or(&one.text)).map_err(|error| {
+                ExprError::new(one.span, crate::script::check::regex_message(&error))
+            })
+        }
+        [_, extra, ..] => Err(ExprError::new(
+            extra.span,
+            "one regular expression is enough",
+        )),
+    }
+}
+
+/// Sorted lines that an expression fits, so many of them.
+fn lines(shell: &Shell, verb: Verb, call: &Call<'_>, all: Vec<String>) -> Result<(), ExprError> {
+    let pattern = pattern(call)?;
+    let mut found: Vec<String> = all.into_iter().filter(|l| pattern.is_match(l)).collect();
+    found.sort_unstable();
+    found.dedup();
+    let most = shell.config.max_lines;
+    let more = found.len().saturating_sub(most);
+    found.truncate(most);
+    let mut text: String = found
+        .iter()
+        .map(|line| crate::value::escaped(line) + "\n")
+        .collect();
+    if more > 0 {
+        text.push_str(&format!(
+            "… and {more} more (config max-lines N shows more)\n"
+        ));
+    }
+    shell.answer(verb, &text);
+    Ok(())
+}

@@ -1,0 +1,32 @@
+//! on ID ACTION
+//! on ID { ACTIONS }
+//! on exit { COMMANDS }
+//!
+//! Sets what is done for each call that a tracepoint records, in the place of
+//! what was set before: `print EXPR, …`, `args`, `stack N`. `on exit` says what
+//! is done when the session has detached; several are done in order.
+//!
+//!     on 1 print fd, remote, n
+//!     on exit { summary }
+
+use super::condition::known;
+use crate::repl::compile::actions;
+use crate::repl::shell::Shell;
+use crate::script::ExprError;
+use crate::script::command::{Statement, Word};
+
+/// Sets the actions of a tracepoint.
+pub fn run(shell: &mut Shell, id: &Word, block: &[Statement]) -> Result<(), ExprError> {
+    known(shell, id)?;
+    let names = shell.points().find(&id.text).map(|p| p.names.clone());
+    let done = actions(block, &names.unwrap_or_default()).map_err(|errors| {
+        let first = errors.into_iter().next();
+        first.unwrap_or_else(|| ExprError::new(id.span, "it cannot be done"))
+    })?;
+    shell.points().change(&id.text, |p| {
+        p.actions = done;
+        p.point.actions = Some(block.to_vec());
+    });
+    // Stacks are read at the hit, and only where they are wanted.
+    shell.apply_points().map_err(|e| ExprError::new(id.span, e))
+}

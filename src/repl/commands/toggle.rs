@@ -1,0 +1,28 @@
+//! toggle ID
+//!
+//! Switches a tracepoint off, or on again, by number or name.
+
+use super::condition::known;
+use crate::repl::shell::{Call, Shell};
+use crate::script::ExprError;
+use crate::script::command::Verb;
+
+/// Switches.
+pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
+    let [id] = call.words else {
+        return Err(call.fail("which one? toggle 1"));
+    };
+    known(shell, id)?;
+    let mut on = false;
+    shell.points().change(&id.text, |p| {
+        p.enabled = !p.enabled;
+        on = p.enabled;
+    });
+    shell.apply_points().map_err(|e| call.fail(e))?;
+    let state = if on { "on" } else { "off" };
+    shell.tell(
+        Verb::Toggle,
+        &format!("Tracepoint {} is {state}\n", id.text),
+    );
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! trace [NAME] LOCATION [if CONDITION] [{ ACTIONS }]
+//!
+//! Records every call of a function, when it ends; nothing is stopped. The
+//! location is a function (`net.(*conn).Read`, `(*conn).Read`), a file and the
+//! line on which a function begins, an address (`*0x45f2a0`), or a regular
+//! expression between slashes.
+//!
+//! The condition is an expression on the call: its facts (`dur`, `fd`, `remote`,
+//! `n`, `err`, `goid` …, as JSON names them), its arguments and results by name.
+//! A variable of the program wins over a fact of its name; `hit.n` is always the
+//! fact. The actions are run once for each call that meets it, when it ends:
+//! `print EXPR, …`, `args`, `stack N`.
+//!
+//!     trace net.(*conn).Read if n == 0 || err != nil
+//!     trace slow /net\.\(\*conn\)\./ if dur > 10ms { print fd, remote; stack 8 }
+
+use crate::repl::compile::compile;
+use crate::repl::points::Tracepoint;
+use crate::repl::shell::Shell;
+use crate::script::command::{Point, Verb};
+use crate::script::{ExprError, Span};
+
+/// Sets a tracepoint.
+pub fn run(shell: &mut Shell, point: &Point, span: Span) -> Result<(), ExprError> {
+    let fail = |message: String| ExprError::new(span, message);
+    if shell.source.pid.is_none() {
+        return Err(fail(
+            "a core file runs no code: there is nothing to trace".into(),
+        ));
+    }
+    if let Some(name) = &point.name
+        && shell.points().find(&name.text).is_some()
+    {
+        return Err(ExprError::new(
+            name.span,
+            format!("there is a tracepoint `{}` already", name.text),
+        ));
+    }
+    let target = shell.source.target.clone();
+    let compiled = compile(Some(&target), point).map_err(|errors| {
+        let first = errors.into_iter().next();
+        first.unwrap_or_else(|| fail("it cannot be set".into()))
+    })?;
+    let (entries, returns) = (compiled.entries, compiled.returns);
+    let refused = compiled.refused.clone();
+    let id = shell.points().next_id();
+    let made = Tracepoint::new(id, point.clone(), compiled);
+    let label = made.label();
+    let names: Vec<&str> = made.functions.iter().take(3).map(|(_, n)| &**n).collect();
+    let mut on = names.join(", ");
+    if made.functions.len() > names.len() {
+        on.push_str(&format!(" and {} more", made.functions.len() - names.len()));
+    }
+    shell.points().add(made);
+    if let Err(error) = shell.apply_points() {
+        shell.points().remove(|p| p.id == id);
+        let _ = shell.apply_points();
+        return Err(fail(error));
+    }
+    let plural = |n: usize, one: &str, many: &str| match n {
+        1 => format!("1 {one}"),
+        n => format!("{n} {many}"),
+    };
+    let mut text = format!(
+        "Tracepoint {label} on {on} ({}, {})\n",
+        plural(entries, "entry", "entries"),
+        plural(returns, "return", "returns")
+    );
+    for line in refused.iter().take(3) {
+        text.push_str(&format!("  {line}\n"));
+    }
+    if refused.len() > 3 {
+        text.push_str(&format!("  {} more are not armed\n", refused.len() - 3));
+    }
+    shell.tell(Verb::Trace, &text);
+    Ok(())
+}

@@ -1,0 +1,231 @@
+//! What Tab offers, and the hints behind what is typed.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustyline::completion::{Completer, FilenameCompleter, Pair};
+use rustyline::highlight::Highlighter;
+use rustyline::hint::{Hinter, HistoryHinter};
+use rustyline::validate::{ValidationContext, ValidationResult, Validator};
+use rustyline::{Context, Helper};
+
+use super::points::Points;
+use crate::image::pattern::is_generated;
+use crate::script::CALL_FACTS;
+use crate::script::command::{VERBS, Verb, is_incomplete};
+use crate::session::Target;
+use crate::session::look::{Source, Wanted, look};
+
+/// Candidates that are offered at most.
+const MOST: usize = 500;
+/// Goroutines whose numbers are offered: more are looked for too long.
+const MOST_GOROUTINES: usize = 100_000;
+
+/// Where candidates come from.
+pub struct Offers {
+    /// The program.
+    pub target: Arc<Target>,
+    /// The process.
+    pub pid: Option<i32>,
+    /// The core file and its executable.
+    pub core: Option<(PathBuf, Option<PathBuf>)>,
+    /// The tracepoints.
+    pub points: Arc<Mutex<Points>>,
+}
+
+/// The editor's helper.
+pub struct Assistant {
+    offers: Offers,
+    files: FilenameCompleter,
+    history: HistoryHinter,
+    /// Opened when goroutines are first asked for.
+    source: OnceCell<Option<Source>>,
+    /// `source FILE` of names.
+    functions: OnceCell<Vec<String>>,
+}
+
+impl Assistant {
+    /// From these.
+    pub fn new(offers: Offers) -> Assistant {
+        Assistant {
+            offers,
+            files: FilenameCompleter::new(),
+            history: HistoryHinter {},
+            source: OnceCell::new(),
+            functions: OnceCell::new(),
+        }
+    }
+
+    fn functions(&self) -> &[String] {
+        self.functions.get_or_init(|| {
+            let image = &self.offers.target.image;
+            let mut names: Vec<String> = image
+                .functions()
+                .iter()
+                .filter(|f| !is_generated(f))
+                .map(|f| f.name().into_owned())
+                .collect();
+            names.sort_unstable();
+            names.dedup();
+            names
+        })
+    }
+
+    /// Functions whose name begins so, or whose name behind the path does.
+    fn functions_like(&self, start: &str) -> Vec<String> {
+        let fits = |name: &&String| {
+            let last = name.rsplit('/').next().unwrap_or(name);
+            name.starts_with(start) || last.starts_with(start)
+        };
+        let found = self.functions().iter().filter(fits);
+        found.take(MOST).cloned().collect()
+    }
+
+    fn goroutines(&self) -> Vec<String> {
+        let source = self.source.get_or_init(|| match &self.offers.core {
+            Some((core, program)) => Source::core(core, program.as_deref()).ok(),
+            None => Source::process(self.offers.pid?).ok(),
+        });
+        let Some(survey) = source
+            .as_ref()
+            .and_then(|source| look(source, &Wanted::default()).ok())
+        else {
+            return Vec::new();
+        };
+        let shown = survey.goroutines.iter().take(MOST_GOROUTINES);
+        shown.map(|e| e.goid.to_string()).collect()
+    }
+
+    fn points(&self) -> Vec<String> {
+        let points = self.offers.points.lock();
+        let points = points.unwrap_or_else(PoisonError::into_inner);
+        points.all().iter().map(|p| p.label()).collect()
+    }
+
+    /// The words that may stand where `start` begins, after `before`.
+    fn candidates(&self, before: &str, start: &str) -> Vec<String> {
+        // Behind `{` or `;` a command begins, and so does it after some words.
+        let last = before.rsplit(['{', ';', '\n']).next().unwrap_or(before);
+        let words: Vec<&str> = last.split_whitespace().collect();
+        let verb = words.first().and_then(|w| Verb::by_name(w));
+        let all: Vec<String> = match (verb, words.as_slice()) {
+            (_, []) => VERBS.iter().map(|row| row.name.to_owned()).collect(),
+            (Some(Verb::Help), [_]) => VERBS.iter().map(|row| row.name.to_owned()).collect(),
+            (Some(Verb::On), [_]) => {
+                let mut all = self.points();
+                all.push("exit".to_owned());
+                all
+            }
+            (Some(Verb::On), [_, _]) => [Verb::Print, Verb::Args, Verb::Stack]
+                .map(|v| v.name().to_owned())
+                .to_vec(),
+            (Some(Verb::Clear | Verb::Toggle | Verb::Condition), [_]) => self.points(),
+            (Some(Verb::Goroutine | Verb::Stack), [_]) => self.goroutines(),
+            (Some(Verb::Goroutine), [_, _]) => vec!["stack".to_owned()],
+            (Some(Verb::Print | Verb::Condition), _) => facts(),
+            (Some(Verb::Trace), words) if words.contains(&"if") => facts(),
+            (Some(Verb::Goroutines), words) => match words.last() {
+                Some(&("-with" | "-without" | "-group")) => [
+                    "user", "curr", "go", "start", "state", "reason", "peer", "label", "stack",
+                ]
+                .map(str::to_owned)
+                .to_vec(),
+                _ => ["-with", "-without", "-group", "-t", "-exec"]
+                    .map(str::to_owned)
+                    .to_vec(),
+            },
+            (Some(Verb::Config), [_]) => [
+                "substitute-path",
+                "max-goroutines",
+                "max-lines",
+                "source-lines",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            (Some(Verb::Types), _) => self.offers.target.types.listed_names(),
+            (
+                Some(Verb::Trace | Verb::Funcs | Verb::List | Verb::Disassemble | Verb::ClearAll),
+                _,
+            ) => return self.functions_like(start),
+            _ => Vec::new(),
+        };
+        let fits = |name: &String| name.starts_with(start);
+        all.into_iter().filter(fits).take(MOST).collect()
+    }
+}
+
+fn facts() -> Vec<String> {
+    CALL_FACTS.iter().map(|row| row.name.to_owned()).collect()
+}
+
+impl Completer for Assistant {
+    type Candidate = Pair;
+
+    fn complete(
+        &self,
+        line: &str,
+        pos: usize,
+        ctx: &Context<'_>,
+    ) -> rustyline::Result<(usize, Vec<Pair>)> {
+        let typed = line.get(..pos).unwrap_or(line);
+        let start = typed
+            .rfind(|c: char| c.is_whitespace() || matches!(c, '{' | ';' | ','))
+            .map_or(0, |at| {
+                at + typed
+                    .get(at..)
+                    .and_then(|t| t.chars().next())
+                    .map_or(1, char::len_utf8)
+            });
+        let before = typed.get(..start).unwrap_or("");
+        let word = typed.get(start..).unwrap_or("");
+        let verb = before.split_whitespace().next().and_then(Verb::by_name);
+        let names_file = matches!(verb, Some(Verb::Source | Verb::Transcript))
+            || verb == Some(Verb::Breakpoints) && before.contains("-save");
+        if names_file {
+            return self.files.complete(line, pos, ctx);
+        }
+        let found = self.candidates(before, word);
+        let pairs = found.into_iter().map(|text| Pair {
+            display: text.clone(),
+            replacement: text,
+        });
+        Ok((start, pairs.collect()))
+    }
+}
+
+impl Hinter for Assistant {
+    type Hint = String;
+
+    fn hint(&self, line: &str, pos: usize, ctx: &Context<'_>) -> Option<String> {
+        if pos < line.len() || line.is_empty() {
+            return None;
+        }
+        if let Some(hint) = self.history.hint(line, pos, ctx) {
+            return Some(hint);
+        }
+        // Behind a command's name and a space: what may follow.
+        let name = line.strip_suffix(' ')?;
+        let usage = Verb::by_name(name)?.info().usage;
+        (!usage.is_empty()).then(|| usage.to_owned())
+    }
+}
+
+impl Highlighter for Assistant {
+    fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {
+        Cow::Owned(format!("\x1b[2m{hint}\x1b[0m"))
+    }
+}
+
+impl Validator for Assistant {
+    fn validate(&self, ctx: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
+        Ok(if is_incomplete(ctx.input()) {
+            ValidationResult::Incomplete
+        } else {
+            ValidationResult::Valid(None)
+        })
+    }
+}
+
+impl Helper for Assistant {}

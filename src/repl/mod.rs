@@ -1,0 +1,25 @@
+//! Sessions: the commands of the prompt and of scripts, run the same way.
+//!
+//! Who lives here: how sessions begin and end ([`start`]), their loop
+//! ([`shell`]), where lines come from ([`prompt`], [`complete`]), the commands
+//! ([`commands`]), locations to functions ([`resolve`]), tracepoints made ready
+//! ([`mod@compile`], [`names`]) and kept ([`points`]), the tracer while there are
+//! any ([`mod@tracing`]), records and actions on their way out ([`watcher`],
+//! [`output`]), what is wrong with a script ([`mod@check`]), settings
+//! ([`config`]). Nobody here calls ptrace. Allowed in: cli.
+
+pub mod check;
+pub mod commands;
+pub mod compile;
+pub mod complete;
+pub mod config;
+pub mod names;
+pub mod output;
+pub mod points;
+pub mod prompt;
+pub mod resolve;
+pub mod shell;
+pub mod start;
+mod terminal;
+pub mod tracing;
+pub mod watcher;

@@ -1,0 +1,104 @@
+//! The names that conditions and actions of a tracepoint may use.
+
+use std::sync::Arc;
+
+use crate::script::{CallNames, Key, Known, Names, Type};
+
+/// Facts that say what an argument or a result of the same name says, for
+/// functions of the net family.
+const SAME: &[&str] = &["fd", "network", "len", "n"];
+
+/// The names of a tracepoint: a variable of the program wins over a fact of
+/// its name; `hit.NAME` is always the fact.
+#[derive(Clone, Debug, Default)]
+pub struct PointNames {
+    facts: CallNames,
+    variables: Vec<Arc<str>>,
+    /// All functions belong to the net family.
+    family: bool,
+    /// The program is not known: any name may be a variable's.
+    any: bool,
+}
+
+impl PointNames {
+    /// Of functions with these arguments and results.
+    pub fn new(arguments: Vec<Arc<str>>, results: Vec<Arc<str>>, family: bool) -> PointNames {
+        let variables = arguments.iter().chain(&results).cloned().collect();
+        PointNames {
+            facts: CallNames::with_signatures(arguments, results),
+            variables,
+            family,
+            any: false,
+        }
+    }
+
+    /// Where no program is at hand.
+    pub fn unknown_program() -> PointNames {
+        PointNames {
+            any: true,
+            ..PointNames::default()
+        }
+    }
+
+    fn is_variable(&self, name: &str) -> bool {
+        // The last result, when it is an error, is `err` under any name.
+        let same = name == "err" || self.family && SAME.contains(&name);
+        !same && self.variables.iter().any(|v| **v == *name)
+    }
+}
+
+impl Names for PointNames {
+    fn name(&self, name: &str) -> Option<Known> {
+        let variable = || Known::Fact {
+            key: Key::Value(name.into()),
+            ty: Type::Any,
+            words: &[],
+        };
+        if self.is_variable(name) {
+            return Some(variable());
+        }
+        self.facts.name(name).or_else(|| self.any.then(variable))
+    }
+
+    fn member(&self, space: &str, name: &str) -> Option<Known> {
+        self.facts.member(space, name)
+    }
+
+    fn names(&self, space: Option<&str>) -> Vec<String> {
+        self.facts.names(space)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::script::CallFact;
+
+    fn key(names: &PointNames, name: &str) -> Key {
+        match names.name(name) {
+            Some(Known::Fact { key, .. }) => key,
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_variable_wins_over_a_fact() {
+        let names = |family| {
+            let args = vec!["time".into(), "n".into()];
+            PointNames::new(args, vec!["err".into()], family)
+        };
+        let own = names(false);
+        assert_eq!(key(&own, "n"), Key::Value("n".into()));
+        assert_eq!(key(&own, "time"), Key::Value("time".into()));
+        assert_eq!(key(&own, "err"), Key::Call(CallFact::Err));
+        assert_eq!(key(&names(true), "n"), Key::Call(CallFact::N));
+        assert!(matches!(
+            own.member("hit", "n"),
+            Some(Known::Fact {
+                key: Key::Call(CallFact::N),
+                ..
+            })
+        ));
+        assert_eq!(own.name("nobody"), None);
+    }
+}

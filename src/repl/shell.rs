@@ -1,0 +1,490 @@
+//! A session: a program that is looked at, its tracepoints, and the commands
+//! that change and ask. One thread runs all commands; what happens elsewhere
+//! (the prompt, signals, the tracer) comes to it as events.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::check::{beside, usable};
+use super::commands;
+use super::config::Config;
+use super::output::{Form, Output};
+use super::points::Points;
+use super::terminal::Terminal;
+use super::tracing::Tracing;
+use super::watcher::Figures;
+use crate::script::command::{Command, Statement, Verb, Word, parse_script};
+use crate::script::{ExprError, Span};
+use crate::session::Said;
+use crate::session::look::Source;
+use crate::sys::signals;
+
+/// What happens elsewhere.
+#[derive(Debug)]
+pub enum Event {
+    /// A line was typed or read.
+    Line(String),
+    /// Ctrl-C at the prompt.
+    Interrupted,
+    /// Ctrl-Z at the prompt.
+    Suspend,
+    /// The end of what is typed or read.
+    Eof,
+    /// A signal that ends, suspends or resumes.
+    Signal(Signal),
+    /// The tracer, with the number of its session.
+    Tracer(u64, Said),
+    /// Nobody reads the output.
+    OutputGone,
+}
+
+/// What ended waiting.
+#[derive(Debug)]
+pub enum Woke {
+    /// A line.
+    Line(String),
+    /// Ctrl-C.
+    Cancelled,
+    /// gotap was suspended, and goes on.
+    Resumed,
+    /// The end of what is typed or read.
+    Eof,
+    /// The target is gone.
+    TargetGone,
+    /// The session is over.
+    Over,
+}
+
+/// Where commands come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// A script, or a pipe: Ctrl-C ends the session.
+    Script,
+    /// Somebody at a terminal.
+    Prompt,
+}
+
+/// A command, as its function sees it.
+#[derive(Clone, Copy)]
+pub struct Call<'a> {
+    /// The words behind its name.
+    pub words: &'a [Word],
+    /// Where it stands.
+    pub span: Span,
+    /// The command that it is a prefix of.
+    pub then: Option<&'a Statement>,
+}
+
+impl Call<'_> {
+    /// An error about the whole command.
+    pub fn fail(&self, message: impl std::fmt::Display) -> ExprError {
+        ExprError::new(self.span, message.to_string())
+    }
+
+    /// Nothing may follow.
+    pub fn no_words(&self) -> Result<(), ExprError> {
+        match self.words.first() {
+            Some(word) => Err(ExprError::new(word.span, "nothing follows here")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Something that is done again and again.
+struct Timer {
+    period: Duration,
+    next: Instant,
+    block: Vec<Statement>,
+}
+
+/// A session.
+pub struct Shell {
+    /// The program.
+    pub source: Source,
+    /// What is said and shown.
+    pub out: Output,
+    /// The tracepoints.
+    pub points: Arc<Mutex<Points>>,
+    /// The figures of all calls.
+    pub figures: Arc<Mutex<Figures>>,
+    /// The tracer.
+    pub tracing: Tracing,
+    /// Settings.
+    pub config: Config,
+    /// The goroutine that was chosen.
+    pub goroutine: Option<u64>,
+    /// What asks for commands.
+    pub mode: Mode,
+    /// A line was asked for, and has not come.
+    pub asked: bool,
+    /// The terminal's modes as they were found.
+    pub(super) terminal: Option<Terminal>,
+    timers: Vec<Timer>,
+    deadline: Option<Instant>,
+    on_exit: Vec<Statement>,
+    stop_on_error: bool,
+    over: bool,
+    target_gone: bool,
+    failed: bool,
+    events: Receiver<Event>,
+    sources: usize,
+    last: Option<Statement>,
+}
+
+/// Files that run files.
+const MAX_SOURCES: usize = 8;
+
+impl Shell {
+    /// Around an opened program.
+    pub fn new(
+        source: Source,
+        out: Output,
+        mode: Mode,
+        events: (Sender<Event>, Receiver<Event>),
+    ) -> Shell {
+        let points = Arc::new(Mutex::new(Points::default()));
+        let figures = Arc::new(Mutex::new(Figures::new(out.form())));
+        let (tell, events) = events;
+        let terminal = mode == Mode::Prompt;
+        let tracing = Tracing::new(&source, &points, &figures, &out, terminal, tell);
+        Shell {
+            source,
+            out,
+            points,
+            figures,
+            tracing,
+            config: Config::default(),
+            goroutine: None,
+            mode,
+            asked: false,
+            terminal: None,
+            timers: Vec::new(),
+            deadline: None,
+            on_exit: Vec::new(),
+            stop_on_error: false,
+            over: false,
+            target_gone: false,
+            failed: false,
+            events,
+            sources: 0,
+            last: None,
+        }
+    }
+
+    /// The tracepoints, to look at or change.
+    pub fn points(&self) -> MutexGuard<'_, Points> {
+        self.points.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says something beside the data.
+    pub fn say(&self, text: &str) {
+        self.out.say(text, self.mode == Mode::Prompt);
+    }
+
+    /// The answer of a command, in words.
+    pub fn answer(&self, verb: Verb, text: &str) {
+        self.out.answer(verb.name(), text);
+    }
+
+    /// What a command that changes something says to somebody at a prompt; a
+    /// script's output is its records.
+    pub fn tell(&self, verb: Verb, text: &str) {
+        if self.mode == Mode::Prompt {
+            self.answer(verb, text);
+        } else {
+            self.say(text.trim_end());
+        }
+    }
+
+    /// Text or JSON.
+    pub fn form(&self) -> Form {
+        self.out.form()
+    }
+
+    /// The session ends when this command is done.
+    pub fn end(&mut self) {
+        self.over = true;
+    }
+
+    /// It is to end.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Something of a script failed.
+    pub fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    /// Runs the text of a script, or what was typed. What is wrong is said, with
+    /// its place, and the rest goes on, unless `set -e` stood at its head.
+    pub fn run_text(&mut self, name: &str, text: &str) {
+        let parsed = parse_script(text);
+        if !parsed.errors.is_empty() {
+            for error in &parsed.errors {
+                self.wrong(name, text, error);
+            }
+            // A file that cannot be read is not run by halves.
+            return;
+        }
+        for statement in &parsed.script.statements {
+            if self.poll() || self.over {
+                return;
+            }
+            if let Err(error) = self.execute(statement, name) {
+                self.wrong(name, text, &error);
+                if self.stop_on_error {
+                    self.say("set -e: the script ends here");
+                    self.over = true;
+                }
+            }
+        }
+        if let [one] = parsed.script.statements.as_slice() {
+            self.last = Some(one.clone());
+        }
+    }
+
+    /// Does the last command again, when that only looks.
+    pub fn repeat(&mut self) {
+        let Some(last) = self.last.clone() else {
+            return;
+        };
+        let looks = matches!(&last.command, Command::Plain(verb, ..)
+            if !matches!(verb, Verb::Clear | Verb::ClearAll | Verb::Toggle | Verb::Source | Verb::Exit));
+        if looks {
+            let text = last.to_string();
+            self.run_text("", &text);
+        }
+    }
+
+    fn wrong(&mut self, name: &str, text: &str, error: &ExprError) {
+        self.failed = true;
+        let rendered = if name.is_empty() {
+            error.render_typed(text)
+        } else {
+            error.render_at(name, text)
+        };
+        self.say(&rendered);
+    }
+
+    /// Runs one command. `file` is where it stands, for files that it names.
+    pub fn execute(&mut self, statement: &Statement, file: &str) -> Result<(), ExprError> {
+        match &statement.command {
+            Command::Point(point) => commands::trace::run(self, point, statement.span),
+            Command::Every(ns, block) => {
+                let period = Duration::from_nanos(*ns);
+                self.timers.push(Timer {
+                    period,
+                    next: Instant::now() + period,
+                    block: block.clone(),
+                });
+                Ok(())
+            }
+            Command::For(ns) => {
+                self.deadline = Some(Instant::now() + Duration::from_nanos(*ns));
+                Ok(())
+            }
+            Command::OnExit(block) => {
+                self.on_exit.extend(block.iter().cloned());
+                Ok(())
+            }
+            Command::On(id, block) => commands::on::run(self, id, block),
+            Command::Condition(id, test) => commands::condition::run(self, id, test),
+            Command::Print(_) => usable(Verb::Print, statement),
+            Command::StopOnError => {
+                self.stop_on_error = true;
+                Ok(())
+            }
+            Command::Plain(verb, words, then) => {
+                usable(*verb, statement)?;
+                let call = Call {
+                    words,
+                    span: statement.span,
+                    then: then.as_deref(),
+                };
+                match verb {
+                    Verb::Source => self.run_file(call, file),
+                    verb => commands::run(self, *verb, call),
+                }
+            }
+        }
+    }
+
+    fn run_file(&mut self, call: Call<'_>, file: &str) -> Result<(), ExprError> {
+        let [word] = call.words else {
+            return Err(call.fail("which file? source FILE"));
+        };
+        if self.sources >= MAX_SOURCES {
+            return Err(call.fail(format!("more than {MAX_SOURCES} files, one in another")));
+        }
+        let path = beside(file, &word.text);
+        let text = std::fs::read_to_string(&path).map_err(|error| {
+            ExprError::new(
+                word.span,
+                format!("cannot read {}: {error}", path.display()),
+            )
+        })?;
+        self.sources += 1;
+        self.run_text(&path.display().to_string(), &text);
+        self.sources -= 1;
+        Ok(())
+    }
+
+    /// Something is still to come: calls, or what a timer does.
+    pub fn has_more(&self) -> bool {
+        !self.over && (self.tracing.is_running() || !self.timers.is_empty())
+    }
+
+    /// Waits for a line, and does meanwhile what is due.
+    pub fn wait(&mut self) -> Woke {
+        loop {
+            if self.over {
+                return Woke::Over;
+            }
+            let due = self
+                .timers
+                .iter()
+                .map(|t| t.next)
+                .chain(self.deadline)
+                .min();
+            let left = due.map_or(Duration::from_secs(3600), |due| {
+                due.saturating_duration_since(Instant::now())
+            });
+            let event = match self.events.recv_timeout(left) {
+                Ok(event) => event,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.run_due();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return Woke::Over,
+            };
+            if let Some(woke) = self.on_event(event) {
+                return woke;
+            }
+        }
+    }
+
+    /// Takes what came while commands ran, without waiting. True for Ctrl-C.
+    fn poll(&mut self) -> bool {
+        let mut cancelled = false;
+        while let Ok(event) = self.events.try_recv() {
+            cancelled |= matches!(self.on_event(event), Some(Woke::Cancelled));
+        }
+        cancelled
+    }
+
+    /// Events that came while a command ran.
+    fn on_event(&mut self, event: Event) -> Option<Woke> {
+        if matches!(
+            event,
+            Event::Line(_) | Event::Eof | Event::Interrupted | Event::Suspend
+        ) {
+            self.asked = false;
+        }
+        match event {
+            Event::Line(line) => Some(Woke::Line(line)),
+            Event::Eof => Some(Woke::Eof),
+            Event::Interrupted => Some(Woke::Cancelled),
+            Event::Suspend | Event::Signal(Signal::SIGTSTP) => {
+                self.suspend();
+                Some(Woke::Resumed)
+            }
+            Event::Signal(Signal::SIGCONT) => None,
+            Event::Signal(Signal::SIGINT) if self.mode == Mode::Prompt => Some(Woke::Cancelled),
+            Event::Signal(_) | Event::OutputGone => {
+                self.over = true;
+                Some(Woke::Over)
+            }
+            Event::Tracer(session, Said::Message(text)) => {
+                if self.tracing.is_session(session) {
+                    self.say(&text);
+                }
+                None
+            }
+            Event::Tracer(session, Said::Over) => {
+                let told = self.tracing.ended(session)?;
+                self.say(&told);
+                self.target_gone = true;
+                if self.mode == Mode::Script {
+                    self.over = true;
+                }
+                Some(Woke::TargetGone)
+            }
+        }
+    }
+
+    fn run_due(&mut self) {
+        let now = Instant::now();
+        if self.deadline.is_some_and(|d| d <= now) {
+            self.over = true;
+            return;
+        }
+        let mut blocks = Vec::new();
+        for timer in &mut self.timers {
+            if timer.next <= now {
+                // What was missed meanwhile is not made up for.
+                while timer.next <= now {
+                    timer.next += timer.period;
+                }
+                blocks.push(timer.block.clone());
+            }
+        }
+        for block in blocks {
+            self.run_block("every", &block);
+        }
+    }
+
+    fn run_block(&mut self, name: &str, block: &[Statement]) {
+        for statement in block {
+            if let Err(error) = self.execute(statement, "") {
+                self.failed = true;
+                self.say(&format!("{name}: {statement}: {error}"));
+            }
+        }
+    }
+
+    /// Ctrl-Z: everything leaves the target; `fg` puts it in again.
+    fn suspend(&mut self) {
+        self.tracing.leave();
+        self.out.settle();
+        let modes = self.terminal.as_ref().and_then(Terminal::restore);
+        if let Err(error) = signals::suspend_self() {
+            self.say(&format!("cannot suspend: {error}"));
+        }
+        if let Some(modes) = modes.filter(|_| self.asked) {
+            Terminal::set(&modes);
+        }
+        if let Err(error) = self.apply_points() {
+            self.say(&error);
+        }
+    }
+
+    /// Arms what the tracepoints want.
+    pub fn apply_points(&mut self) -> Result<(), String> {
+        let points = self.points.clone();
+        let points = points.lock().unwrap_or_else(PoisonError::into_inner);
+        self.tracing.apply(&points)
+    }
+
+    /// Detaches, runs what is to be done then, and says what was seen. False
+    /// when something went wrong in leaving.
+    pub fn finish(&mut self) -> bool {
+        let left = self.tracing.finish();
+        let on_exit = std::mem::take(&mut self.on_exit);
+        self.run_block("on exit", &on_exit);
+        for line in &left.lines {
+            self.say(line);
+        }
+        let written = self.out.finish();
+        if !written {
+            let _ = std::io::Write::write_all(
+                &mut std::io::stderr(),
+                b"gotap: nobody reads the output: what was still to be written is lost\n",
+            );
+        }
+        left.well
+    }
+}

@@ -1,0 +1,253 @@
+//! Sessions from their beginning to their end: a script alone, or a prompt.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
+
+use super::check::check;
+use super::complete::Offers;
+use super::output::{Form, Output, Writer};
+use super::prompt::Prompt;
+use super::shell::{Event, Mode, Shell, Woke};
+use super::terminal::Terminal;
+use crate::addr::LiveAddr;
+use crate::process::{ProcessMemory, procfs};
+use crate::session::SessionError;
+use crate::session::look::Source;
+use crate::sys::signals;
+
+/// How long output is gathered where a prompt is drawn anew for each portion.
+const LINGER: Duration = Duration::from_millis(15);
+
+/// What is looked at.
+#[derive(Clone, Debug)]
+pub enum Subject {
+    /// A process.
+    Process(i32),
+    /// A core file, and its executable.
+    Core(PathBuf, Option<PathBuf>),
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// Well.
+    Well,
+    /// Something of it failed, and was said.
+    Failed,
+}
+
+impl Subject {
+    fn open(&self) -> Result<Source, SessionError> {
+        match self {
+            Subject::Core(core, program) => Source::core(core, program.as_deref()),
+            Subject::Process(pid) => {
+                let source = Source::process(*pid)?;
+                // Opening the executable takes less permission than reading memory.
+                let text: LiveAddr = source.target.text().0;
+                ProcessMemory::read_only(*pid)
+                    .check(LiveAddr(text.0))
+                    .map_err(|_| procfs::denied(*pid))?;
+                Ok(source)
+            }
+        }
+    }
+}
+
+/// A script alone. Its errors are found before the target is touched.
+pub fn script(subject: &Subject, path: &Path, form: Form) -> Result<Ended, anyhow::Error> {
+    use anyhow::Context;
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+    let source = subject.open()?;
+    refuse_wrong(&source, &name, &text)?;
+    let events = channel();
+    let out = Output::start(form, stdout(), Duration::ZERO);
+    listen(events.0.clone());
+    let mut shell = Shell::new(source, out, Mode::Script, events);
+    shell.run_text(&name, &text);
+    Ok(rest_of_script(&mut shell))
+}
+
+/// Until Ctrl-C, the end of the target or of the time; then the end.
+fn rest_of_script(shell: &mut Shell) -> Ended {
+    while shell.has_more() {
+        match shell.wait() {
+            Woke::Over | Woke::TargetGone | Woke::Cancelled => break,
+            Woke::Line(_) | Woke::Resumed | Woke::Eof => {}
+        }
+    }
+    ended(shell)
+}
+
+fn ended(shell: &mut Shell) -> Ended {
+    let well = shell.finish();
+    if well && !(shell.has_failed() && shell.mode == Mode::Script) {
+        Ended::Well
+    } else {
+        Ended::Failed
+    }
+}
+
+fn refuse_wrong(source: &Source, name: &str, text: &str) -> Result<(), anyhow::Error> {
+    let found = check(Some(&source.target), name, text);
+    for one in &found {
+        // A terminal acts on nothing in it: carets escape what is printed.
+        let _ = writeln!(std::io::stderr(), "{}", one.0);
+    }
+    match found.len() {
+        0 => Ok(()),
+        1 => anyhow::bail!("one error in {name}; nothing was touched"),
+        n => anyhow::bail!("{n} errors in {name}; nothing was touched"),
+    }
+}
+
+/// A prompt, or commands from a pipe; after a script, if there is one.
+pub fn attach(subject: &Subject, first: Option<&Path>, form: Form) -> Result<Ended, anyhow::Error> {
+    use anyhow::Context;
+    let source = subject.open()?;
+    let script = match first {
+        Some(path) => {
+            let name = path.display().to_string();
+            let text =
+                std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+            refuse_wrong(&source, &name, &text)?;
+            Some((name, text))
+        }
+        None => None,
+    };
+    let is_terminal = |t: bool| t && form == Form::Text;
+    if is_terminal(
+        crate::sys::is_terminal(&std::io::stdin()) && crate::sys::is_terminal(&std::io::stdout()),
+    ) {
+        return prompt(subject, source, script);
+    }
+    let events = channel();
+    let out = Output::start(form, stdout(), Duration::ZERO);
+    listen(events.0.clone());
+    let lines = Prompt::piped(events.0.clone());
+    let mut shell = Shell::new(source, out, Mode::Script, events);
+    if let Some((name, text)) = &script {
+        shell.run_text(name, text);
+    }
+    let mut number = 0;
+    while !shell.is_over() {
+        lines.ask();
+        loop {
+            match shell.wait() {
+                Woke::Line(line) => {
+                    number += 1;
+                    shell.run_text(&format!("stdin, command {number}"), &line);
+                    break;
+                }
+                Woke::Resumed => {}
+                Woke::Eof => return Ok(rest_of_script(&mut shell)),
+                Woke::Cancelled | Woke::TargetGone | Woke::Over => return Ok(ended(&mut shell)),
+            }
+        }
+    }
+    Ok(ended(&mut shell))
+}
+
+fn prompt(
+    subject: &Subject,
+    source: Source,
+    script: Option<(String, String)>,
+) -> Result<Ended, anyhow::Error> {
+    let terminal = Terminal::remember();
+    let events = channel();
+    listen(events.0.clone());
+    let (give, writer) = channel::<Writer>();
+    // The editor is made on its own thread, and tells how to print above it.
+    let later = Arc::new(std::sync::Mutex::new(None::<Writer>));
+    let own = later.clone();
+    let out = Output::start(
+        Form::Text,
+        Box::new(move |bytes| {
+            let mut slot = own
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            if slot.is_none() {
+                *slot = writer.recv().ok();
+            }
+            match slot.as_mut() {
+                Some(write) => write(bytes),
+                None => std::io::stdout().write_all(bytes),
+            }
+        }),
+        LINGER,
+    );
+    let mut shell = Shell::new(source, out, Mode::Prompt, (events.0.clone(), events.1));
+    shell.terminal = terminal;
+    let offers = Offers {
+        target: shell.source.target.clone(),
+        pid: shell.source.pid,
+        core: match subject {
+            Subject::Core(core, program) => Some((core.clone(), program.clone())),
+            Subject::Process(_) => None,
+        },
+        points: shell.points.clone(),
+    };
+    let lines = Prompt::terminal(offers, give, events.0);
+    greet(&shell);
+    if let Some((name, text)) = &script {
+        shell.run_text(name, text);
+    }
+    while !shell.is_over() {
+        shell.out.settle();
+        if !shell.asked {
+            shell.asked = true;
+            lines.ask();
+        }
+        match shell.wait() {
+            Woke::Line(line) if line.trim().is_empty() => shell.repeat(),
+            Woke::Line(line) => {
+                shell.out.typed(&line);
+                shell.run_text("", &line);
+            }
+            Woke::Resumed | Woke::Cancelled | Woke::TargetGone => {}
+            Woke::Eof => shell.end(),
+            Woke::Over => break,
+        }
+    }
+    let editing = shell.asked;
+    if let Some(terminal) = &shell.terminal {
+        terminal.leave(editing);
+    }
+    Ok(ended(&mut shell))
+}
+
+fn greet(shell: &Shell) {
+    let version = shell.source.target.image.go_version().text();
+    for note in shell.source.target.notes() {
+        shell.say(&format!("{version}: {note}"));
+    }
+    shell.say(&match shell.source.pid {
+        Some(pid) => format!(
+            "process {pid}, {}, {version}; it runs on. `help` lists commands, Ctrl-D leaves.",
+            procfs::name(pid)
+        ),
+        None => format!("a core file, {version}. `help` lists commands, Ctrl-D leaves."),
+    });
+}
+
+fn stdout() -> Writer {
+    Box::new(|bytes| {
+        let mut to = std::io::stdout().lock();
+        to.write_all(bytes)?;
+        to.flush()
+    })
+}
+
+/// Takes the signals that every thread has blocked.
+fn listen(events: Sender<Event>) {
+    std::thread::spawn(move || {
+        while let Ok(signal) = signals::wait_orderly() {
+            if events.send(Event::Signal(signal)).is_err() {
+                return;
+            }
+        }
+    });
+}

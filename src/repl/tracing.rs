@@ -1,0 +1,270 @@
+//! The tracer of a session: attached while tracepoints are on, and not else.
+
+use std::sync::mpsc::Sender as EventSender;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use super::compile::plan_of;
+use super::output::Output;
+use super::points::Points;
+use super::shell::Event;
+use super::watcher::{Figures, Watcher};
+use crate::probe::plan::Wanted;
+use crate::session::look::Source;
+use crate::session::{Ended, Live, Options, Outcome, Said, Stats, Target};
+use crate::sink::Color;
+use crate::sink::queue::{Sender, queue};
+use crate::sink::run::{Counters, Selection, Stop, run_sink};
+
+/// Records between the tracer and the writer; more than fit are counted as lost.
+const QUEUE: usize = 1 << 16;
+
+/// Attaches, arms, leaves.
+pub struct Tracing {
+    pid: Option<i32>,
+    target: Arc<Target>,
+    events: EventSender<Event>,
+    live: Option<Live>,
+    /// Counts the times it attached.
+    session: u64,
+    /// Every function that was wanted since it attached, in the plan's order.
+    wanted: Vec<(u32, bool)>,
+    sender: Option<Arc<Sender>>,
+    writer: Option<JoinHandle<()>>,
+    counters: Arc<Counters>,
+    ids_given: u64,
+    held: Stats,
+    left_badly: Option<String>,
+    /// Attached at least once.
+    used: bool,
+}
+
+/// How a session ended.
+pub struct Left {
+    /// For the user.
+    pub lines: Vec<String>,
+    /// The target is as it was.
+    pub well: bool,
+}
+
+impl Tracing {
+    /// Not attached. Records go to `out`.
+    pub fn new(
+        source: &Source,
+        points: &Arc<Mutex<Points>>,
+        figures: &Arc<Mutex<Figures>>,
+        out: &Output,
+        terminal: bool,
+        events: EventSender<Event>,
+    ) -> Tracing {
+        let (sender, receiver) = queue(QUEUE);
+        let counters = Arc::new(Counters::default());
+        let color = if terminal && !no_color() {
+            Color::Always
+        } else {
+            Color::Never
+        };
+        let said = out.clone();
+        let mut watcher = Watcher::new(
+            points.clone(),
+            figures.clone(),
+            out.clone(),
+            color,
+            Box::new(move |text| said.say(&text, terminal)),
+        );
+        let own = counters.clone();
+        let gone = events.clone();
+        let writer = std::thread::spawn(move || {
+            let selection = Selection::default();
+            let mut on_stop = |_: Stop| drop(gone.send(Event::OutputGone));
+            if let Err(error) = run_sink(receiver, &selection, &mut watcher, &own, &mut on_stop) {
+                tracing::debug!(%error, "the records cannot be written");
+            }
+        });
+        Tracing {
+            pid: source.pid,
+            target: source.target.clone(),
+            events,
+            live: None,
+            session: 0,
+            wanted: Vec::new(),
+            sender: Some(Arc::new(sender)),
+            writer: Some(writer),
+            counters,
+            ids_given: 0,
+            held: Stats::default(),
+            left_badly: None,
+            used: false,
+        }
+    }
+
+    /// It is attached.
+    pub fn is_running(&self) -> bool {
+        self.live.is_some()
+    }
+
+    /// The number belongs to the present attachment.
+    pub fn is_session(&self, session: u64) -> bool {
+        self.session == session && self.live.is_some()
+    }
+
+    /// Arms what the tracepoints that are on want, and nothing else; attaches
+    /// for the first, leaves after the last.
+    pub fn apply(&mut self, points: &Points) -> Result<(), String> {
+        let on: Vec<(u32, bool, usize)> = points
+            .all()
+            .iter()
+            .filter(|p| p.enabled)
+            .flat_map(|p| {
+                let frames = p.frames();
+                p.functions.iter().map(move |(f, _)| (*f, p.exact, frames))
+            })
+            .collect();
+        if on.is_empty() {
+            self.leave();
+            return Ok(());
+        }
+        let Some(pid) = self.pid else {
+            return Err("a core file runs no code: there is nothing to trace".to_owned());
+        };
+        if self.live.as_ref().is_some_and(Live::is_over) {
+            // Its end is told when its event comes.
+            return Err("the target is gone".to_owned());
+        }
+        if self.live.is_none() {
+            self.wanted.clear();
+        }
+        for (index, exact, _) in &on {
+            match self.wanted.iter_mut().find(|(known, _)| known == index) {
+                Some((_, named)) => *named |= *exact,
+                None => self.wanted.push((*index, *exact)),
+            }
+        }
+        let target = self.target.clone();
+        let wanted: Vec<Wanted<'_>> = self
+            .wanted
+            .iter()
+            .filter_map(|(index, exact)| {
+                let function = target.image.functions().get(*index as usize)?;
+                Some(Wanted {
+                    function,
+                    exact: *exact,
+                })
+            })
+            .collect();
+        let plan = Arc::new(plan_of(&target.image, &wanted).map_err(|e| e.to_string())?);
+        let watched = |index: u32| on.iter().filter(move |(f, _, _)| *f == index);
+        let options = Options {
+            stacks: plan
+                .functions
+                .iter()
+                .map(|f| watched(f.index).map(|(_, _, n)| *n).max().unwrap_or(0))
+                .collect(),
+            ids_given: self.ids_given,
+            ..Options::default()
+        };
+        if let Some(live) = &self.live {
+            let on = plan
+                .functions
+                .iter()
+                .map(|f| watched(f.index).next().is_some())
+                .collect();
+            let armed = live.change(&plan, on, options).map_err(|e| e.to_string())?;
+            return refused(&armed.refused);
+        }
+        let Some(sender) = self.sender.clone() else {
+            return Err("the session is over".to_owned());
+        };
+        self.session += 1;
+        let (session, events) = (self.session, self.events.clone());
+        let say = move |said: Said| drop(events.send(Event::Tracer(session, said)));
+        let (live, armed) = Live::start(pid, target, plan, options, sender, say)
+            .map_err(|error| error.to_string())?;
+        self.live = Some(live);
+        self.used = true;
+        refused(&armed.refused)
+    }
+
+    /// Takes everything out of the target.
+    pub fn leave(&mut self) {
+        if let Some(ended) = self.live.take().and_then(Live::leave) {
+            self.note(&ended);
+        }
+        self.wanted.clear();
+    }
+
+    fn note(&mut self, ended: &Ended) {
+        self.ids_given = ended.ids_given;
+        self.held.hits += ended.stats.hits;
+        self.held.held_ns += ended.stats.held_ns;
+        if let Err(error) = &ended.left {
+            self.left_badly = Some(error.to_string());
+        }
+    }
+
+    /// The tracer came to its end by itself: what to say. `None` for one that
+    /// was left before.
+    pub fn ended(&mut self, session: u64) -> Option<String> {
+        if !self.is_session(session) {
+            return None;
+        }
+        let ended = self.live.take().and_then(Live::leave)?;
+        self.note(&ended);
+        match ended.outcome {
+            Outcome::Ended(ending) => Some(format!("the target {ending}")),
+            Outcome::Exec => Some("the target runs another program now (exec)".to_owned()),
+            Outcome::Stopped(_) | Outcome::Suspended => None,
+        }
+    }
+
+    /// Leaves, and waits until all records are written, but not for ever.
+    pub fn finish(&mut self) -> Left {
+        self.leave();
+        self.sender = None;
+        if let Some(writer) = self.writer.take() {
+            let end = std::time::Instant::now() + std::time::Duration::from_secs(2);
+            while !writer.is_finished() && std::time::Instant::now() < end {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        }
+        let mut lines = Vec::new();
+        let Stats { hits, held_ns, .. } = self.held;
+        if hits > 0 {
+            lines.push(format!(
+                "{hits} stops at sites; gotap held a thread {:.1} µs at each; durations are too \
+                 long by one wake-up of gotap",
+                held_ns as f64 / hits as f64 / 1e3,
+            ));
+        }
+        if let Some(error) = &self.left_badly {
+            lines.push(format!(
+                "the target could not be left in good order: {error}"
+            ));
+        }
+        if self.used {
+            lines.push(format!(
+                "{} calls seen, {} still open, {} lost",
+                self.counters.seen(),
+                self.counters.open(),
+                self.counters.lost(),
+            ));
+        }
+        Left {
+            lines,
+            well: self.left_badly.is_none(),
+        }
+    }
+}
+
+fn refused(lines: &[String]) -> Result<(), String> {
+    if lines.is_empty() {
+        Ok(())
+    } else {
+        Err(lines.join("\n"))
+    }
+}
+
+/// <https://no-color.org>
+pub fn no_color() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
+}

@@ -1,0 +1,195 @@
+//! An engine on a thread of its own, and the handle on it.
+//!
+//! ptrace answers only the thread that attached, so everything that is asked of
+//! the target's threads goes through here.
+
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::SessionError;
+use super::control::{Control, StopReason};
+use super::engine::{Engine, Options, Outcome, Start, Stats};
+use super::replan::{Armed, Change, Changes};
+use super::report::Reporter;
+use super::target::Target;
+use crate::probe::plan::Plan;
+use crate::process::{ProcessError, Tracer};
+use crate::sink::queue;
+
+/// How often a waiting thread looks whether the engine still runs.
+const GLANCE: Duration = Duration::from_millis(50);
+
+/// What an engine tells while it runs.
+#[derive(Debug)]
+pub enum Said {
+    /// For the user.
+    Message(String),
+    /// It came to its end; [`Live::leave`] tells how.
+    Over,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Why.
+    pub outcome: Outcome,
+    /// Numbers.
+    pub stats: Stats,
+    /// What went wrong in leaving.
+    pub left: Result<(), ProcessError>,
+    /// For the next one: how many ids calls have been given.
+    pub ids_given: u64,
+}
+
+/// A running engine. Dropping the handle takes everything out of the target.
+pub struct Live {
+    control: Control,
+    changes: Sender<Change>,
+    target: Arc<Target>,
+    thread: Option<JoinHandle<Ended>>,
+}
+
+impl Live {
+    /// Attaches and arms all of a plan; returns when that is done. `say` is
+    /// called on the tracer thread, and must not wait for anybody.
+    pub fn start(
+        pid: i32,
+        target: Arc<Target>,
+        plan: Arc<Plan>,
+        options: Options,
+        sender: Arc<queue::Sender>,
+        say: impl Fn(Said) + Send + 'static,
+    ) -> Result<(Live, Armed), SessionError> {
+        let control = Control::default();
+        let (changes, asked) = std::sync::mpsc::channel();
+        let (tell, armed) = sync_channel(1);
+        let (own_control, own_target) = (control.clone(), target.clone());
+        let thread = std::thread::spawn(move || {
+            let begun = begin(pid, &own_target, plan, options, sender, &own_control);
+            let mut engine = match begun {
+                Ok(engine) => engine,
+                Err(error) => {
+                    let ended = Ended {
+                        outcome: Outcome::Stopped(StopReason::Asked),
+                        stats: Stats::default(),
+                        left: Ok(()),
+                        ids_given: 0,
+                    };
+                    let _ = tell.send(Err(error));
+                    return ended;
+                }
+            };
+            engine.changes = Some(Changes {
+                asked,
+                target: own_target,
+            });
+            let _ = tell.send(Ok(Armed {
+                sites: engine.armed_sites(),
+                refused: engine.take_messages(),
+            }));
+            let (outcome, left) = engine.run(&mut |message| say(Said::Message(message)));
+            own_control.end();
+            let ended = Ended {
+                outcome,
+                stats: engine.stats(),
+                left,
+                ids_given: engine.ids_given(),
+            };
+            drop(engine);
+            say(Said::Over);
+            ended
+        });
+        let mut live = Live {
+            control,
+            changes,
+            target,
+            thread: Some(thread),
+        };
+        match armed.recv() {
+            Ok(Ok(armed)) => Ok((live, armed)),
+            Ok(Err(error)) => {
+                live.join();
+                Err(error)
+            }
+            // It panicked, and its guard has left the target.
+            Err(_) => Err(ProcessError::Gone(pid).into()),
+        }
+    }
+
+    /// Another plan, which has the functions of the one before first and in the
+    /// same order; `on` says which are watched. Returns when it is armed.
+    pub fn change(
+        &self,
+        plan: &Arc<Plan>,
+        on: Vec<bool>,
+        options: Options,
+    ) -> Result<Armed, SessionError> {
+        let (answer, answered) = sync_channel(1);
+        let reporter = Reporter::new(&self.target, plan, &options);
+        let gone = || SessionError::Process(ProcessError::Gone(0));
+        self.changes
+            .send(Change {
+                plan: plan.clone(),
+                reporter,
+                options,
+                on,
+                answer,
+            })
+            .map_err(|_| gone())?;
+        loop {
+            self.control.ask_for_change();
+            match answered.recv_timeout(GLANCE) {
+                Ok(done) => return done,
+                Err(RecvTimeoutError::Timeout) if !self.is_over() => {}
+                Err(_) => return Err(gone()),
+            }
+        }
+    }
+
+    /// Nothing is traced any more.
+    pub fn is_over(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Takes everything out of the target and lets it run.
+    pub fn leave(mut self) -> Option<Ended> {
+        self.control.stop(StopReason::Asked);
+        self.join()
+    }
+
+    fn join(&mut self) -> Option<Ended> {
+        self.thread.take()?.join().ok()
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.control.stop(StopReason::Asked);
+        self.join();
+    }
+}
+
+fn begin(
+    pid: i32,
+    target: &Target,
+    plan: Arc<Plan>,
+    options: Options,
+    sender: Arc<queue::Sender>,
+    control: &Control,
+) -> Result<Engine, SessionError> {
+    control.adopt();
+    let tracer = Tracer::attach(pid)?;
+    control.start_ticker();
+    let control = control.clone();
+    Engine::arm(
+        tracer,
+        target,
+        plan,
+        options,
+        Start::Attached,
+        sender,
+        control,
+    )
+}

@@ -1,0 +1,152 @@
+//! The variables of every frame of one goroutine.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use super::Source;
+use crate::addr::LiveAddr;
+use crate::golang::census;
+use crate::golang::errors::ErrorReader;
+use crate::golang::parked::{Outcome, Parked, read_stacks};
+use crate::golang::stack::{Ended, StackCopy, Unwinder};
+use crate::image::dwarf::Dwarf;
+use crate::image::types::TypeTable as _;
+use crate::memory::MemoryError;
+use crate::session::SessionError;
+use crate::survey::StackState;
+use crate::value::frame::{FrameValues, FrameVariables, Variables};
+use crate::value::{Limits, Program};
+
+/// Frames whose variables are read.
+const MAX_FRAMES: usize = 1000;
+
+/// A goroutine's frames with their variables.
+#[derive(Clone, PartialEq, Debug)]
+pub struct FullStack {
+    /// Whether there are all.
+    pub state: StackState,
+    /// Innermost first.
+    pub frames: Vec<FrameValues>,
+}
+
+impl Source {
+    /// The debug information of the executable; `None` when it has none.
+    pub fn dwarf(&self) -> Result<Option<Dwarf>, SessionError> {
+        Ok(Dwarf::open(self.target.image.clone())?)
+    }
+
+    /// The frames of a parked goroutine with their variables. The stack is
+    /// taken as one; what its variables point to is read after it, while a
+    /// running program may change it.
+    pub fn full_stack(
+        &self,
+        dwarf: &Dwarf,
+        goid: u64,
+        limits: &Limits,
+    ) -> Result<Option<FullStack>, SessionError> {
+        let mut frames = Vec::new();
+        let state = self.visit_stack(dwarf, goid, limits, &mut |variables, found| {
+            frames = found.iter().map(|f| variables.load_frame(f)).collect();
+        })?;
+        Ok(state.map(|state| FullStack { state, frames }))
+    }
+
+    /// Shows the frames of a parked goroutine, innermost first, while its stack
+    /// is at hand; not called for one that runs or moves. `None`: there is no
+    /// such goroutine.
+    pub fn visit_stack(
+        &self,
+        dwarf: &Dwarf,
+        goid: u64,
+        limits: &Limits,
+        see: &mut dyn FnMut(&Variables<'_>, &[FrameVariables]),
+    ) -> Result<Option<StackState>, SessionError> {
+        let mut wanted = None;
+        census::walk::<SessionError>(
+            &self.target.image,
+            &*self.memory,
+            &self.target.layouts,
+            &self.globals,
+            self.target.bias,
+            &mut |one, _| {
+                if one.g.goid == goid {
+                    wanted = Some(*one);
+                }
+                Ok(())
+            },
+        )?;
+        let Some(resident) = wanted else {
+            return Ok(None);
+        };
+        let mut state = Ok(StackState::Unread);
+        read_stacks(
+            &*self.memory,
+            &self.target.layouts,
+            &[resident],
+            &mut |_, outcome| {
+                state = match outcome {
+                    Outcome::Parked(parked) => self.show_frames(dwarf, &parked, limits, see),
+                    Outcome::Running => Ok(StackState::Running),
+                    Outcome::Unstable => Ok(StackState::Unstable),
+                    Outcome::Unreadable => Ok(StackState::Unreadable),
+                    Outcome::Ended => Ok(StackState::Unread),
+                }
+            },
+        )?;
+        Ok(Some(state?))
+    }
+
+    fn show_frames(
+        &self,
+        dwarf: &Dwarf,
+        parked: &Parked<'_>,
+        limits: &Limits,
+        see: &mut dyn FnMut(&Variables<'_>, &[FrameVariables]),
+    ) -> Result<StackState, MemoryError> {
+        let (image, bias) = (&*self.target.image, self.target.bias);
+        let copy = StackCopy {
+            at: parked.sp,
+            bytes: parked.bytes,
+            beyond: &*self.memory,
+        };
+        let from = (parked.pc, parked.sp);
+        let mut stack = Unwinder::new().unwind(image, bias, &copy, from, MAX_FRAMES)?;
+        if let Some(frame) = stack.frames.first_mut() {
+            // What a parked goroutine saved is a return address, unless it has
+            // not run yet (runtime/traceback.go: symPC).
+            frame.exact = bias.image(frame.pc) == frame.entry;
+        }
+        let types = self.target.live_types();
+        let layouts = self.target.layouts.clone();
+        let errors = RefCell::new(ErrorReader::new(layouts, image.go_version().minor()));
+        let name = |pc: LiveAddr| {
+            let function = image.functions().find(bias.image(pc))?;
+            Some(Arc::from(&*function.name()))
+        };
+        let program = Program {
+            types: &types,
+            errors: Some(&errors),
+            function: &name,
+            maps: dwarf.map_kind(),
+        };
+        let variables = Variables {
+            image,
+            dwarf,
+            bias,
+            memory: &copy,
+            limits,
+            rt: &program,
+        };
+        let physical = stack.frames.iter().enumerate();
+        let shown = physical.filter(|(i, frame)| *i == 0 || !frame.wrapper);
+        let frames: Vec<FrameVariables> = shown
+            .flat_map(|(_, frame)| variables.of_frame(frame))
+            .collect();
+        see(&variables, &frames);
+        Ok(if stack.ended == Ended::Top && !parked.cut {
+            StackState::Whole
+        } else {
+            StackState::Partial
+        })
+    }
+}

@@ -1,0 +1,298 @@
+//! The variables of a frame: what DWARF says is in scope, found, its generic
+//! types resolved, loaded.
+
+use std::sync::Arc;
+
+use super::held::{Held, gather};
+use super::{Limits, RuntimeTypes, Value};
+use crate::addr::{Bias, ImageAddr, LiveAddr};
+use crate::golang::stack::Frame;
+use crate::image::dwarf::{Dwarf, Expression, Local, MachineFrame, PackageName, Role, ScopePc};
+use crate::image::types::{TypeId, TypeKind, TypeTable};
+use crate::image::{Image, SourceFrame};
+use crate::memory::Memory;
+
+/// What variables are read from.
+#[derive(Clone, Copy)]
+pub struct Variables<'a> {
+    /// The executable.
+    pub image: &'a Image,
+    /// Its debug information.
+    pub dwarf: &'a Dwarf,
+    /// Where it was loaded.
+    pub bias: Bias,
+    /// The target's memory.
+    pub memory: &'a dyn Memory,
+    /// How much of a value is loaded.
+    pub limits: &'a Limits,
+    /// What the running program's types tell.
+    pub rt: &'a dyn RuntimeTypes,
+}
+
+/// A variable, its type known and its bytes found.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Variable {
+    /// As the source has it.
+    pub name: Arc<str>,
+    /// What it is.
+    pub role: Role,
+    /// The line of its declaration; 0 when the file does not tell.
+    pub line: u32,
+    /// A later one of the same name hides it from the code.
+    pub shadowed: bool,
+    /// It was moved to the heap.
+    pub escaped: bool,
+    /// Its type, in the table of [`Variables::dwarf`].
+    pub ty: TypeId,
+    /// Where its bytes are.
+    pub held: Held,
+}
+
+/// A frame as the source has it, with its variables.
+#[derive(Clone, PartialEq, Debug)]
+pub struct FrameVariables {
+    /// Function, file, line.
+    pub source: SourceFrame,
+    /// Its place in the code.
+    pub pc: ScopePc,
+    /// Bodies that are inlined inside it at that place.
+    pub depth: usize,
+    /// False where DWARF does not know the function (assembly).
+    pub known: bool,
+    /// Parameters and results first, as the source has them.
+    pub variables: Vec<Variable>,
+}
+
+/// Where a frame stands and what its registers hold.
+#[derive(Clone, Copy)]
+pub struct Standing<'a> {
+    /// Its place in the function.
+    pub pc: ScopePc,
+    /// The function's first instruction.
+    pub entry: ImageAddr,
+    /// Above its return address.
+    pub cfa: LiveAddr,
+    /// Registers by DWARF's numbers, as far as this frame's are known.
+    pub registers: &'a dyn Fn(u16) -> Option<u64>,
+}
+
+/// DWARF's number of the stack pointer.
+const RSP: u16 = 7;
+
+impl Variables<'_> {
+    /// The variables of a frame of a parked goroutine, whose registers are not
+    /// known but for the stack pointer: what runs now has overwritten them.
+    /// Innermost inlined body first.
+    pub fn of_frame(&self, frame: &Frame) -> Vec<FrameVariables> {
+        let sp = frame.sp.0;
+        self.of(&Standing {
+            pc: match self.bias.image(frame.pc) {
+                pc if frame.exact => ScopePc::exact(pc),
+                pc => ScopePc::calling(pc),
+            },
+            entry: frame.entry,
+            cfa: frame.return_slot.offset(8),
+            registers: &move |number| (number == RSP).then_some(sp),
+        })
+    }
+
+    /// The variables of any frame.
+    pub fn of(&self, at: &Standing<'_>) -> Vec<FrameVariables> {
+        let Some(function) = self.image.functions().find(at.entry) else {
+            return Vec::new();
+        };
+        let scopes = self.dwarf.scope_at(&function.name(), at.entry, at.pc);
+        let mut left = scopes.iter().peekable();
+        let machine = MachineFrame {
+            cfa: at.cfa,
+            bias: self.bias,
+            registers: at.registers,
+            memory: self.memory,
+        };
+        let sources = self.image.frames_at(at.pc.at);
+        let whole = sources.len() == scopes.len();
+        let mut out = Vec::new();
+        for source in sources {
+            // The two tables agree but where one leaves out a body.
+            let found = left
+                .next_if(|scope| whole || *scope.function == *source.function || !source.inlined);
+            let mut variables = Vec::new();
+            if let Some(scope) = found {
+                let dictionary = &scope.dictionary;
+                let dictionary = dictionary.iter().find_map(|d| self.word(d, &machine));
+                let mut seen = scope.visible(source.line);
+                // The compiler sorts by its own needs.
+                seen.sort_by_key(|(local, _)| match local.role {
+                    Role::Param => (0, 0, 0),
+                    Role::Result => (1, 0, 0),
+                    Role::Captured | Role::Local => (2, local.depth, local.line),
+                });
+                for (local, shadowed) in seen {
+                    variables.push(self.variable(local, shadowed, dictionary, &machine));
+                }
+            }
+            out.push(FrameVariables {
+                source,
+                pc: at.pc,
+                depth: out.len(),
+                known: found.is_some(),
+                variables,
+            });
+        }
+        out
+    }
+
+    /// All package-level variables and constants whose full name `matches`.
+    pub fn package_variables(&self, matches: &dyn Fn(&str) -> bool) -> Vec<Variable> {
+        let found = self.dwarf.package_names(matches);
+        found
+            .into_iter()
+            .map(|(name, what)| self.of_package(&name, what))
+            .collect()
+    }
+
+    /// A package-level variable or constant as a variable named `name`.
+    pub fn of_package(&self, name: &str, what: PackageName) -> Variable {
+        let (ty, held) = match what {
+            PackageName::Variable(v) => (v.ty, Held::At(self.bias.live(v.at))),
+            PackageName::Constant(c) => {
+                let size = usize::try_from(self.dwarf.get(c.ty).size).unwrap_or(8);
+                let bytes = c.value.to_le_bytes();
+                (c.ty, Held::bytes(bytes.get(..size).unwrap_or(&bytes)))
+            }
+        };
+        Variable {
+            name: Arc::from(name),
+            role: Role::Local,
+            line: 0,
+            shadowed: false,
+            escaped: false,
+            ty,
+            held,
+        }
+    }
+
+    /// The variable's value.
+    pub fn load(&self, variable: &Variable) -> Value {
+        variable
+            .held
+            .load(variable.ty, self.dwarf, self.memory, self.limits, self.rt)
+    }
+
+    /// The name of the variable's type, as Go prints it.
+    pub fn type_name(&self, variable: &Variable) -> Arc<str> {
+        Arc::clone(&self.dwarf.get(variable.ty).name)
+    }
+
+    fn variable(
+        &self,
+        local: &Local,
+        shadowed: bool,
+        dictionary: Option<u64>,
+        machine: &MachineFrame<'_>,
+    ) -> Variable {
+        let ty = self.resolve(local.ty, dictionary);
+        let held = self.held(&local.places, ty, machine);
+        let (ty, held) = match (&self.dwarf.get(ty).kind, local.escaped) {
+            (TypeKind::Pointer(to), true) => (*to, held.pointee(self.memory)),
+            _ => (ty, held),
+        };
+        Variable {
+            name: Arc::clone(&local.name),
+            role: local.role,
+            line: local.line,
+            shadowed,
+            escaped: local.escaped,
+            ty,
+            held,
+        }
+    }
+
+    /// At the first place that has all of it, else at the first that has some.
+    fn held(&self, places: &[Expression], ty: TypeId, machine: &MachineFrame<'_>) -> Held {
+        let size = self.dwarf.get(ty).size;
+        let mut best = Held::Nowhere;
+        for place in places {
+            let held = match self.dwarf.locate(place, machine) {
+                Ok(parts) => gather(&parts, size, self.memory),
+                Err(error) => Held::Unknown(error.to_string().into()),
+            };
+            if held.is_whole() {
+                return held;
+            }
+            if best == Held::Nowhere {
+                best = held;
+            }
+        }
+        best
+    }
+
+    fn word(&self, place: &Expression, machine: &MachineFrame<'_>) -> Option<u64> {
+        let parts = self.dwarf.locate(place, machine).ok()?;
+        gather(&parts, 8, self.memory).word(self.memory)
+    }
+
+    /// The real type of what depends on type parameters: its descriptor's
+    /// address is in the dictionary.
+    fn resolve(&self, ty: TypeId, dictionary: Option<u64>) -> TypeId {
+        let real = || {
+            let dictionary = LiveAddr(dictionary.filter(|d| *d != 0)?);
+            let index = self.dwarf.dictionary_index(ty)?;
+            let at = dictionary.offset(index.checked_mul(8)?);
+            let descriptor = self.bias.image(self.memory.read_addr(at).ok()?);
+            let types = self.image.module().types;
+            let offset = descriptor.0.checked_sub(types.start.0)?;
+            let real = self.dwarf.type_of_descriptor(offset)?;
+            // A dictionary of another function would name types of other sizes.
+            (self.dwarf.get(real).size == self.dwarf.get(ty).size).then_some(real)
+        };
+        real().unwrap_or(ty)
+    }
+}
+
+/// A variable and its value.
+#[derive(Clone, PartialEq, Debug)]
+pub struct NamedValue {
+    /// As the source has it.
+    pub name: Arc<str>,
+    /// `param`, `result`, `local`, `captured`.
+    pub role: &'static str,
+    /// As Go prints it.
+    pub ty: Arc<str>,
+    /// The line of its declaration; 0 when the file does not tell.
+    pub line: u32,
+    /// A later one of the same name hides it from the code.
+    pub shadowed: bool,
+    /// The value.
+    pub value: Value,
+}
+
+/// A frame as the source has it, with its variables' values.
+#[derive(Clone, PartialEq, Debug)]
+pub struct FrameValues {
+    /// Function, file, line.
+    pub source: SourceFrame,
+    /// False where DWARF does not know the function (assembly).
+    pub known: bool,
+    /// Parameters and results first.
+    pub values: Vec<NamedValue>,
+}
+
+impl Variables<'_> {
+    /// Loads all of a frame's variables.
+    pub fn load_frame(&self, frame: &FrameVariables) -> FrameValues {
+        let load = |v: &Variable| NamedValue {
+            name: Arc::clone(&v.name),
+            role: v.role.as_str(),
+            ty: self.type_name(v),
+            line: v.line,
+            shadowed: v.shadowed,
+            value: self.load(v),
+        };
+        FrameValues {
+            values: frame.variables.iter().map(load).collect(),
+            source: frame.source.clone(),
+            known: frame.known,
+        }
+    }
+}

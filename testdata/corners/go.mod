@@ -1,0 +1,3 @@
+module gotap.test/corners
+
+go 1.19

@@ -1,0 +1,3 @@
+module locals
+
+go 1.18

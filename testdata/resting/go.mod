@@ -1,0 +1,3 @@
+module gotap.test/resting
+
+go 1.18

@@ -1,0 +1,253 @@
+//! Frozen copies of a live program: each holds the memory of its moment and
+//! nothing else of the target, and nothing is left when it is dropped, or when
+//! gotap is killed.
+
+mod support;
+
+use std::collections::HashSet;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use gotap::addr::{ImageAddr, LiveAddr};
+use gotap::arch::prologue::parse_stack_check;
+use gotap::image::Image;
+use gotap::memory::Memory;
+use gotap::process::region::SiteBytes;
+use gotap::process::snapshot::{estimate, memory_of};
+use gotap::process::{Event, ProcessMemory, Tracer};
+use support::{Fixture, SOON, Target, oracle, poll};
+
+/// The site behind `main.handle`'s stack check, and the program's code. Its
+/// addresses are those of the file.
+fn site(path: &Path) -> (SiteBytes, (LiveAddr, LiveAddr)) {
+    let image = Image::open(path).expect("the fixture");
+    let functions = image.functions();
+    let handle = functions.by_name("main.handle").pop().expect("main.handle");
+    let entry = handle.entry();
+    let code = image.bytes(entry, 64).expect("its code");
+    let check = parse_stack_check(code).map_or(0, |c| c.len);
+    let at = ImageAddr(entry.0 + check as u64);
+    let mut bytes = [0; 15];
+    bytes.copy_from_slice(&code[check..check + 15]);
+    assert_eq!(bytes[0], 0x55, "push rbp");
+    let site = SiteBytes {
+        at: LiveAddr(at.0),
+        code: bytes,
+        insn_len: 1,
+    };
+    let module = image.module();
+    (
+        site,
+        (LiveAddr(module.text.start.0), LiveAddr(module.text.end.0)),
+    )
+}
+
+/// Clients that ask one after another, each with numbers of its own.
+struct Clients {
+    stop: Arc<AtomicBool>,
+    broken: Arc<AtomicU64>,
+    threads: Vec<std::thread::JoinHandle<u64>>,
+}
+
+impl Clients {
+    fn start(addr: &str, busy: usize, idle: usize) -> (Clients, Vec<TcpStream>) {
+        let stop = Arc::new(AtomicBool::new(false));
+        let broken = Arc::new(AtomicU64::new(0));
+        let idle = (0..idle)
+            .map(|_| TcpStream::connect(addr).expect("connect"))
+            .collect();
+        let threads = (0..busy)
+            .map(|client| {
+                let (stop, broken) = (stop.clone(), broken.clone());
+                let mut conn = TcpStream::connect(addr).expect("connect");
+                let mut answers = BufReader::new(conn.try_clone().expect("clone"));
+                std::thread::spawn(move || {
+                    let mut asked = 0;
+                    let mut number = client as u64 * 1_000_000_000;
+                    while !stop.load(Ordering::Relaxed) {
+                        number += 1;
+                        let mut answer = String::new();
+                        let ok = writeln!(conn, "{number}").is_ok()
+                            && answers.read_line(&mut answer).is_ok()
+                            && answer.trim() == number.to_string();
+                        if !ok {
+                            broken.fetch_add(1, Ordering::Relaxed);
+                            break;
+                        }
+                        asked += 1;
+                    }
+                    asked
+                })
+            })
+            .collect();
+        let clients = Clients {
+            stop,
+            broken,
+            threads,
+        };
+        (clients, idle)
+    }
+
+    /// How many requests they made; none failed.
+    fn end(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        let asked = self
+            .threads
+            .into_iter()
+            .map(|t| t.join().expect("a client"))
+            .sum();
+        assert_eq!(
+            self.broken.load(Ordering::Relaxed),
+            0,
+            "no connection breaks"
+        );
+        asked
+    }
+}
+
+/// A copy that is still held. Dead ones are collected by whoever collects
+/// orphans, which may take its time; never by the target.
+fn is_there(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|s| !"ZX".contains(s))
+}
+
+/// The processes whose parent is `pid`.
+fn children(pid: i32) -> Vec<i32> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    std::fs::read_to_string(path)
+        .unwrap_or_default()
+        .split_whitespace()
+        .filter_map(|p| p.parse().ok())
+        .collect()
+}
+
+#[test]
+fn a_hundred_copies_under_load() {
+    let fixture = Fixture::build("snapshot", &[]);
+    let mut server = Target::start(&fixture, &["-mb", "200"]);
+    let line = server.expect_line("listening ");
+    let addr = line.split(' ').nth(1).expect("an address").to_owned();
+    let pid = server.pid();
+    let before = oracle::footprint(pid);
+    let (clients, mut idle) = Clients::start(&addr, 8, 492);
+    let (site, text) = site(&fixture.path);
+
+    let mut tracer = Tracer::attach(pid).expect("attach");
+    tracer
+        .install(&[site.clone()], text, true)
+        .expect("install");
+    let index = tracer.site_index(site.at).expect("it is installed");
+    tracer.arm(index).expect("arm");
+    let live = ProcessMemory::open(pid).expect("its memory");
+    let mut numbers = HashSet::new();
+    let mut pauses = Vec::new();
+    let mut held = Vec::new();
+    while pauses.len() < 100 {
+        let Event::Hit(hit) = tracer.next_event() else {
+            continue;
+        };
+        let request = LiveAddr(hit.regs.rax);
+        let number = live.read_u64(request).expect("the request");
+        let copy = tracer.snapshot(Some(&hit), text).expect("a snapshot");
+        pauses.push(copy.pause);
+        tracer.pass(&hit);
+        // The target has long gone on when the copy is asked.
+        let asked = ProcessMemory::open(copy.pid).expect("its memory");
+        let seen = asked.read_u64(request).expect("the request");
+        let again = asked
+            .read_u64(LiveAddr(request.0 + 8))
+            .expect("the request");
+        assert_eq!((seen, again), (number, number), "as it was at the hit");
+        assert!(numbers.insert(number), "each hit is another request");
+        let fds = std::fs::read_dir(format!("/proc/{}/fd", copy.pid)).expect("its descriptors");
+        assert_eq!(fds.count(), 0, "a copy holds no descriptor");
+        let score = std::fs::read_to_string(format!("/proc/{}/oom_score_adj", copy.pid));
+        assert_eq!(score.expect("a file").trim(), "1000");
+        assert!(memory_of(copy.pid).is_some());
+        held.push((copy.pid, request, number));
+        if held.len() > 3 {
+            let (copy, request, number) = held.remove(0);
+            let asked = ProcessMemory::open(copy).expect("its memory");
+            assert_eq!(asked.read_u64(request), Ok(number), "it stays as it was");
+            tracer.drop_snapshot(copy);
+            assert!(poll(SOON, || !is_there(copy)), "it is gone");
+        }
+        if let Some(conn) = idle.pop() {
+            drop(conn);
+        }
+    }
+    // A hit that waits is passed by leaving.
+    tracer.leave().expect("leave");
+    for (copy, ..) in &held {
+        assert!(poll(SOON, || !is_there(*copy)), "gone with the session");
+    }
+    drop(tracer);
+    let asked = clients.end();
+    assert!(asked >= 100);
+    server.tell("served");
+    let served: u64 = server.expect_line("served ")[7..]
+        .parse()
+        .expect("a number");
+    assert_eq!(served, asked);
+    assert_eq!(
+        children(pid),
+        Vec::<i32>::new(),
+        "no zombie under the target"
+    );
+    drop(idle);
+    assert!(server.answers());
+    oracle::assert_clean(pid, &before, &server.label);
+}
+
+/// The peer sees a connection end although a copy is held, and the port is free
+/// when the target is killed.
+#[test]
+fn a_copy_keeps_no_connection_and_no_port() {
+    let fixture = Fixture::build("snapshot", &[]);
+    let mut server = Target::start(&fixture, &[]);
+    let line = server.expect_line("listening ");
+    let addr = line.split(' ').nth(1).expect("an address").to_owned();
+    let pid = server.pid();
+    let (_, text) = site(&fixture.path);
+    let mut peer = TcpStream::connect(&addr).expect("connect");
+    writeln!(peer, "7").expect("ask");
+    let mut answers = BufReader::new(peer.try_clone().expect("clone"));
+    let mut answer = String::new();
+    answers.read_line(&mut answer).expect("an answer");
+    assert_eq!(answer, "7\n");
+
+    let mut tracer = Tracer::attach(pid).expect("attach");
+    let copy = tracer.snapshot(None, text).expect("a snapshot");
+    assert!(server.answers(), "the target goes on");
+    server.signal(nix::sys::signal::Signal::SIGKILL);
+    answer.clear();
+    assert!(
+        matches!(answers.read_line(&mut answer), Ok(0) | Err(_)),
+        "the end is seen"
+    );
+    while !matches!(tracer.next_event(), Event::Ended(_)) {}
+    assert!(is_there(copy.pid), "the copy is still held");
+    let taken = std::net::TcpListener::bind(&addr);
+    assert!(taken.is_ok(), "the port is free: {taken:?}");
+    tracer.drop_snapshot(copy.pid);
+    assert!(poll(SOON, || !is_there(copy.pid)));
+}
+
+#[test]
+fn what_it_would_cost_is_known_before() {
+    let fixture = Fixture::build("snapshot", &[]);
+    let mut server = Target::start(&fixture, &["-mb", "64"]);
+    server.expect_line("listening ");
+    let cost = estimate(server.pid()).expect("an estimate");
+    assert!(cost.resident > 64 << 20, "{cost:?}");
+    assert_eq!(cost.refusal(cost.pause), None, "{cost:?}");
+    let refusal = cost.refusal(std::time::Duration::ZERO).expect("too long");
+    assert!(refusal.contains("snap-max-pause"), "{refusal}");
+}
