@@ -481,7 +481,7 @@ impl Tracer {
 
     /// Sees every thread once outside the pages: nobody gets in any more.
     fn wait_until_outside(&mut self, place: &Place) -> Result<(), ProcessError> {
-        let pages = Interiors::whole([place.base..place.base + place.len]);
+        let pages = Interiors::whole(std::iter::once(place.base..place.base + place.len));
         let deadline = Instant::now() + PATIENCE;
         let mut seen: Vec<i32> = Vec::new();
         loop {
