@@ -31,8 +31,20 @@ pub(super) const TRACE: &str = r#"Examples:
       a program that is started, from its first instruction
   gotap trace 'tls.*Handshake' --list -p 4242
       what matches and how it would be armed; nothing is touched
+  gotap trace --preset conn --fire auto -q --summary -p 4242
+      every call of a busy server, at its full speed
   gotap trace --preset conn --plan -p 4242
       site by site: the bytes that a jump can replace, or why it has to trap
+
+Firing (--fire):
+  trap: an int3 a site; the thread that hits waits until gotap has looked at it.
+  jump: a site jumps into generated code in the program itself, which writes a
+  record into memory that gotap reads; no thread waits, and nobody traces the
+  program meanwhile. Functions of which some site cannot jump are left out and
+  named. auto: jump when all that is traced can, else trap, with the reason.
+  By jumps there is no --stack, no --max-rate and no --payload of what is read;
+  addresses and error texts are read some milliseconds after the call. A ring
+  that is full drops records: how many is said.
 
 Patterns:
   Tried as an exact name first, so that net.(*conn).Read needs no escapes; else

@@ -81,6 +81,38 @@ pub fn busy_threads(
     Ok(busy.into_iter().collect())
 }
 
+/// A thread is in one of these pieces, or returns there from a signal handler.
+/// For pieces that nobody has an address of but by being in them: old words of
+/// stacks do not count, nor old signal frames. Those are told by the signal
+/// stack that they name (`uc_stack`, 144 bytes before the stack pointer in
+/// `struct ucontext`): a thread that is in the handler is on it.
+pub fn returns_into(
+    memory: &dyn Memory,
+    thread: ThreadAt,
+    pieces: &Interiors,
+) -> Result<bool, MemoryError> {
+    if pieces.find(thread.pc).is_some() {
+        return Ok(true);
+    }
+    let mut found = false;
+    each_stack(memory, vec![(thread.sp, HANDLER_STACK)], &mut |words| {
+        for (i, w) in words.windows(4).enumerate() {
+            let [_, pc, _, segments] = w else { continue };
+            if !is_user_segments(*segments) || pieces.find(*pc).is_none() {
+                continue;
+            }
+            let word = |back: usize| words.get(i.checked_sub(back)?).copied();
+            found |= match (word(18), word(16)) {
+                (Some(_), Some(0)) => true,
+                (Some(low), Some(size)) => thread.sp >= low && thread.sp < low.saturating_add(size),
+                // The frame begins before the stack pointer: it is in use.
+                _ => true,
+            };
+        }
+    })?;
+    Ok(found)
+}
+
 /// The pieces that words of a stack lead into.
 pub fn among<'a>(
     words: &'a [u64],

@@ -70,7 +70,8 @@ impl Engine {
             }
         }
         // Nobody will see how they end, nor may they be mistaken for unwound.
-        let open = self.calls.join.take_function(func, self.calls.clock.now());
+        let now = self.calls.clock.now();
+        let open = self.calls.join.take_function(func, now);
         self.calls.emit(open);
         if let Some(f) = plan.functions.get(func) {
             self.messages.push(format!("{} {why}: disarmed", f.name));

@@ -136,7 +136,11 @@ impl Firing {
             self.notes
                 .push(format!("{more} more are left out; --plan says why"));
         }
-        self.plan = Arc::new(replan(&out)?);
+        let plan = replan(&out).map_err(|error| match error {
+            SessionError::NothingArmed(_) => SessionError::NothingArmed(self.notes.join("\n")),
+            other => other,
+        })?;
+        self.plan = Arc::new(plan);
         Ok(())
     }
 
