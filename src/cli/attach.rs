@@ -35,6 +35,9 @@ pub struct AttachArgs {
     /// Run this script first
     #[arg(long, value_name = "FILE")]
     pub script: Option<PathBuf>,
+    /// Take debug information from this file: the program before it was stripped
+    #[arg(long, value_name = "FILE")]
+    pub symbols: Option<PathBuf>,
     /// How everything is written, where commands come from a pipe
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Text)]
     pub output: Output,
@@ -53,6 +56,7 @@ pub fn run(args: &AttachArgs) -> anyhow::Result<()> {
     signals::prepare().context("cannot set up signal handling")?;
     match attach(
         &subject,
+        args.symbols.as_deref(),
         args.script.as_deref(),
         super::run::form(args.output),
     )? {

@@ -30,6 +30,9 @@ pub struct CheckArgs {
     /// Check its names against this executable
     #[arg(value_name = "BINARY")]
     pub binary: Option<PathBuf>,
+    /// Take debug information from this file: the program before it was stripped
+    #[arg(long, value_name = "FILE")]
+    pub symbols: Option<PathBuf>,
 }
 
 /// Runs `gotap check`.
@@ -42,6 +45,9 @@ pub fn run(args: &CheckArgs, out: &mut dyn Write) -> anyhow::Result<()> {
         (None, Some(path)) => Some(Target::of_file(path)?),
         (None, None) => None,
     };
+    if let (Some(target), Some(symbols)) = (&program, &args.symbols) {
+        target.image.add_symbols(symbols)?;
+    }
     let found = check(program.as_ref(), &name, &text);
     for one in &found {
         writeln!(out, "{}", one.0)?;

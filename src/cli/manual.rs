@@ -159,7 +159,7 @@ How values are written:
 }
 
 /// Below the options of `gotap attach --help`.
-pub(super) const ATTACH: &str = r#"Examples:
+pub(super) const ATTACH: &str = r"Examples:
   gotap attach 4242
       a prompt; the process runs on
   gotap attach 4242 --script slow-reads.gotap
@@ -187,10 +187,10 @@ Files:
 
 Environment:
   NO_COLOR   no colours, when it is set and not empty (https://no-color.org)
-  TERM       dumb: no editing of lines"#;
+  TERM       dumb: no editing of lines";
 
 /// Below the options of `gotap run --help`.
-pub(super) const RUN: &str = r#"A script:
+pub(super) const RUN: &str = r"A script:
   # slow-reads.gotap
   trace net.(*conn).Read if dur > 10ms || err != nil {
       print goid, fd, remote, n, err
@@ -212,4 +212,4 @@ Output (-o json):
   tracepoint, call and action; answers with command and output.
 
 Exit codes:
-  0 done; 1 it went wrong, or a command of the script did; 2 wrong usage"#;
+  0 done; 1 it went wrong, or a command of the script did; 2 wrong usage";

@@ -85,10 +85,10 @@ impl Command {
             Command::Stats(args) => args.subject.check().map_err(of("stats")),
             Command::Version(args) => args.subject.check().map_err(of("version")),
             Command::Ps(_)
-            | Command::Check(_)
-            | Command::Clean(_)
             | Command::Attach(_)
             | Command::Run(_)
+            | Command::Check(_)
+            | Command::Clean(_)
             | Command::Demo(_)
             | Command::Completions(_)
             | Command::Man(_) => Ok(()),

@@ -28,6 +28,9 @@ pub struct RunArgs {
     /// Run it on this process
     #[arg(short, long, value_name = "PID")]
     pub pid: i32,
+    /// Take debug information from this file: the program before it was stripped
+    #[arg(long, value_name = "FILE")]
+    pub symbols: Option<PathBuf>,
     /// How everything is written: with json, one object a line
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Output::Text)]
     pub output: Output,
@@ -44,7 +47,12 @@ pub(super) fn form(output: Output) -> Form {
 /// Runs `gotap run`.
 pub fn run(args: &RunArgs) -> anyhow::Result<()> {
     signals::prepare().context("cannot set up signal handling")?;
-    match script(&Subject::Process(args.pid), &args.script, form(args.output))? {
+    match script(
+        &Subject::Process(args.pid),
+        args.symbols.as_deref(),
+        &args.script,
+        form(args.output),
+    )? {
         Ended::Well => Ok(()),
         Ended::Failed => bail!("not all of {} could be done", args.script.display()),
     }

@@ -398,6 +398,7 @@ impl Tracer {
                     }
                     Settled::Stuck if procfs::sleeping_at(self.pid, tid).is_none() => {}
                     settled => {
+                        self.standing.insert(tid);
                         stopped.insert(tid, settled);
                     }
                 }
@@ -406,6 +407,7 @@ impl Tracer {
     }
 
     fn all_go_on(&mut self, stopped: HashMap<i32, Settled>) {
+        self.standing.clear();
         for (tid, settled) in stopped {
             self.go_on(tid, settled);
         }
@@ -413,6 +415,7 @@ impl Tracer {
 
     fn all_go_for_good(&mut self, stopped: HashMap<i32, Settled>) {
         let mut slow = Vec::new();
+        self.standing.clear();
         for (tid, settled) in stopped {
             if settled == Settled::Stuck {
                 slow.push(tid);

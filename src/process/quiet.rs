@@ -219,7 +219,7 @@ mod tests {
         assert!(at(0x40_1008).is_empty());
         assert_eq!(at(0x40_2005), [1]);
         // A region that is to be unmapped has no byte where one may be.
-        let region = Interiors::whole([0x40_1000..0x40_1008]);
+        let region = Interiors::whole(std::iter::once(0x40_1000..0x40_1008));
         let at_first = [thread(0x40_1000, STACK)];
         assert_eq!(busy_threads(&nothing, &at_first, &region), Ok(vec![0]));
     }
@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(frame(0x002b_0000_0001_0033), None);
         assert_eq!(frame(0x002b_0000_0000_0023), None);
         // A stack full of them is looked at all the same, not for ever.
-        let many = [0x33; 4096];
+        let many = vec![0x33; 4096];
         assert_eq!(signal_frames(&many).count(), MAX_FRAMES);
     }
 

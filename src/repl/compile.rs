@@ -200,7 +200,7 @@ fn action(statement: &Statement, names: &PointNames) -> Result<Option<Action>, E
         other => match other.verb().info().standing {
             Standing::LeftOut(why) => fail(why.to_owned()),
             Standing::NeedsStop => fail(needs_stop(other.verb())),
-            Standing::Works | Standing::InTrace => fail(format!(
+            Standing::Works => fail(format!(
                 "`{}` cannot stand in the block of a trace: print, args and stack can",
                 other.verb().name()
             )),

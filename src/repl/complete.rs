@@ -11,7 +11,7 @@ use rustyline::hint::{Hinter, HistoryHinter};
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Context, Helper};
 
-use super::points::Points;
+use super::points::{Points, Tracepoint};
 use crate::image::pattern::is_generated;
 use crate::script::CALL_FACTS;
 use crate::script::command::{VERBS, Verb, is_incomplete};
@@ -88,10 +88,16 @@ impl Assistant {
             Some((core, program)) => Source::core(core, program.as_deref()).ok(),
             None => Source::process(self.offers.pid?).ok(),
         });
-        let Some(survey) = source
-            .as_ref()
-            .and_then(|source| look(source, &Wanted::default()).ok())
-        else {
+        let Some(survey) = source.as_ref().and_then(|source| {
+            look(
+                source,
+                &Wanted {
+                    each: true,
+                    ..Wanted::default()
+                },
+            )
+            .ok()
+        }) else {
             return Vec::new();
         };
         let shown = survey.goroutines.iter().take(MOST_GOROUTINES);
@@ -101,7 +107,7 @@ impl Assistant {
     fn points(&self) -> Vec<String> {
         let points = self.offers.points.lock();
         let points = points.unwrap_or_else(PoisonError::into_inner);
-        points.all().iter().map(|p| p.label()).collect()
+        points.all().iter().map(Tracepoint::label).collect()
     }
 
     /// The words that may stand where `start` begins, after `before`.

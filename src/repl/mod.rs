@@ -4,7 +4,7 @@
 //! ([`shell`]), where lines come from ([`prompt`], [`complete`]), the commands
 //! ([`commands`]), locations to functions ([`resolve`]), tracepoints made ready
 //! ([`mod@compile`], [`names`]) and kept ([`points`]), the tracer while there are
-//! any ([`mod@tracing`]), records and actions on their way out ([`watcher`],
+//! any ([`mod@tracing`]), variables of parked goroutines ([`frames`]), records and actions on their way out ([`watcher`],
 //! [`output`]), what is wrong with a script ([`mod@check`]), settings
 //! ([`config`]). Nobody here calls ptrace. Allowed in: cli.
 
@@ -13,6 +13,7 @@ pub mod commands;
 pub mod compile;
 pub mod complete;
 pub mod config;
+pub mod frames;
 pub mod names;
 pub mod output;
 pub mod points;

@@ -226,7 +226,6 @@ impl Points {
             };
             match point.takes(call) {
                 Ok(true) => takers.push((point.id, point.actions.clone())),
-                Ok(false) => {}
                 Err(error) if point.error.is_none() => {
                     errors.push(format!(
                         "tracepoint {}: its condition: {error}",
@@ -234,7 +233,7 @@ impl Points {
                     ));
                     point.error = Some(error.to_string());
                 }
-                Err(_) => {}
+                Ok(false) | Err(_) => {}
             }
         }
         (takers, errors)

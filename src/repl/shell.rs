@@ -116,6 +116,8 @@ pub struct Shell {
     pub config: Config,
     /// The goroutine that was chosen.
     pub goroutine: Option<u64>,
+    /// Its frame that was chosen; 0 is the innermost.
+    pub frame: usize,
     /// What asks for commands.
     pub mode: Mode,
     /// A line was asked for, and has not come.
@@ -158,6 +160,7 @@ impl Shell {
             tracing,
             config: Config::default(),
             goroutine: None,
+            frame: 0,
             mode,
             asked: false,
             terminal: None,
@@ -293,7 +296,7 @@ impl Shell {
             }
             Command::On(id, block) => commands::on::run(self, id, block),
             Command::Condition(id, test) => commands::condition::run(self, id, test),
-            Command::Print(_) => usable(Verb::Print, statement),
+            Command::Print(exprs) => commands::print::run(self, exprs, statement.span),
             Command::StopOnError => {
                 self.stop_on_error = true;
                 Ok(())
@@ -341,6 +344,10 @@ impl Shell {
     /// Waits for a line, and does meanwhile what is due.
     pub fn wait(&mut self) -> Woke {
         loop {
+            // A reader that has seen enough ends it, with records or without.
+            if self.out.broken().is_some() {
+                self.over = true;
+            }
             if self.over {
                 return Woke::Over;
             }

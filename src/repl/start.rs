@@ -40,7 +40,15 @@ pub enum Ended {
 }
 
 impl Subject {
-    fn open(&self) -> Result<Source, SessionError> {
+    fn open(&self, symbols: Option<&Path>) -> Result<Source, SessionError> {
+        let source = self.open_bare()?;
+        if let Some(symbols) = symbols {
+            source.target.image.add_symbols(symbols)?;
+        }
+        Ok(source)
+    }
+
+    fn open_bare(&self) -> Result<Source, SessionError> {
         match self {
             Subject::Core(core, program) => Source::core(core, program.as_deref()),
             Subject::Process(pid) => {
@@ -57,11 +65,16 @@ impl Subject {
 }
 
 /// A script alone. Its errors are found before the target is touched.
-pub fn script(subject: &Subject, path: &Path, form: Form) -> Result<Ended, anyhow::Error> {
+pub fn script(
+    subject: &Subject,
+    symbols: Option<&Path>,
+    path: &Path,
+    form: Form,
+) -> Result<Ended, anyhow::Error> {
     use anyhow::Context;
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
-    let source = subject.open()?;
+    let source = subject.open(symbols)?;
     refuse_wrong(&source, &name, &text)?;
     let events = channel();
     let out = Output::start(form, stdout(), Duration::ZERO);
@@ -105,9 +118,14 @@ fn refuse_wrong(source: &Source, name: &str, text: &str) -> Result<(), anyhow::E
 }
 
 /// A prompt, or commands from a pipe; after a script, if there is one.
-pub fn attach(subject: &Subject, first: Option<&Path>, form: Form) -> Result<Ended, anyhow::Error> {
+pub fn attach(
+    subject: &Subject,
+    symbols: Option<&Path>,
+    first: Option<&Path>,
+    form: Form,
+) -> Result<Ended, anyhow::Error> {
     use anyhow::Context;
-    let source = subject.open()?;
+    let source = subject.open(symbols)?;
     let script = match first {
         Some(path) => {
             let name = path.display().to_string();
@@ -118,11 +136,10 @@ pub fn attach(subject: &Subject, first: Option<&Path>, form: Form) -> Result<End
         }
         None => None,
     };
-    let is_terminal = |t: bool| t && form == Form::Text;
-    if is_terminal(
-        crate::sys::is_terminal(&std::io::stdin()) && crate::sys::is_terminal(&std::io::stdout()),
-    ) {
-        return prompt(subject, source, script);
+    let at_terminal =
+        crate::sys::is_terminal(&std::io::stdin()) && crate::sys::is_terminal(&std::io::stdout());
+    if at_terminal && form == Form::Text {
+        return Ok(prompt(subject, source, script.as_ref()));
     }
     let events = channel();
     let out = Output::start(form, stdout(), Duration::ZERO);
@@ -151,11 +168,7 @@ pub fn attach(subject: &Subject, first: Option<&Path>, form: Form) -> Result<End
     Ok(ended(&mut shell))
 }
 
-fn prompt(
-    subject: &Subject,
-    source: Source,
-    script: Option<(String, String)>,
-) -> Result<Ended, anyhow::Error> {
+fn prompt(subject: &Subject, source: Source, script: Option<&(String, String)>) -> Ended {
     let terminal = Terminal::remember();
     let events = channel();
     listen(events.0.clone());
@@ -192,7 +205,7 @@ fn prompt(
     };
     let lines = Prompt::terminal(offers, give, events.0);
     greet(&shell);
-    if let Some((name, text)) = &script {
+    if let Some((name, text)) = script {
         shell.run_text(name, text);
     }
     while !shell.is_over() {
@@ -216,7 +229,7 @@ fn prompt(
     if let Some(terminal) = &shell.terminal {
         terminal.leave(editing);
     }
-    Ok(ended(&mut shell))
+    ended(&mut shell)
 }
 
 fn greet(shell: &Shell) {

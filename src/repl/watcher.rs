@@ -235,7 +235,8 @@ pub fn fact_text(fact: &Fact<'_>) -> String {
     }
 }
 
-fn fact_json(fact: &Fact<'_>) -> Json {
+/// A fact in JSON.
+pub fn fact_json(fact: &Fact<'_>) -> Json {
     match fact {
         Fact::Absent | Fact::Nil => Json::Null,
         Fact::Bool(b) => (*b).into(),

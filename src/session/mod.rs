@@ -24,6 +24,7 @@ mod spill;
 pub mod target;
 mod values;
 
+pub use calls::Prepared;
 pub use control::{Control, StopReason};
 pub use engine::{Engine, Options, Outcome, Start, Stats};
 pub use jump::{JumpEngine, NoJumps};

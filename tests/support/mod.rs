@@ -2,7 +2,7 @@
 //!
 //! [`fixture`] builds the Go programs of `testdata/`, [`target`] runs one and
 //! talks to it, [`dump`] makes core files of it, [`gotap`] runs the command
-//! under test, [`oracle`] asks the kernel and the files what is true,
+//! under test, [`pty`] at a terminal, [`oracle`] asks the kernel and the files what is true,
 //! [`scenario`] plays what several tests check. Every test file that traces
 //! says `mod support;`; nobody else comes in.
 #![allow(dead_code, reason = "each test file uses its part")]
@@ -12,11 +12,13 @@ pub mod dump;
 pub mod fixture;
 pub mod gotap;
 pub mod oracle;
+pub mod pty;
 pub mod scenario;
 pub mod target;
 
 pub use fixture::{Fixture, Toolchain, Variant, place};
 pub use gotap::{Gotap, Outcome, Tally};
+pub use pty::AtTerminal;
 pub use target::{Target, program};
 
 use std::time::{Duration, Instant};

@@ -1,6 +1,7 @@
 //! Which way a trace's sites fire, and the engine for it.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::TraceArgs;
@@ -8,12 +9,35 @@ use crate::arch::scan::Disassembler;
 use crate::probe::jump::{JumpPlan, plan_jumps};
 use crate::probe::plan::{Plan, Role};
 use crate::process::ProcessError;
+use crate::process::obstacle::{Obstacle, find as find_obstacle};
 use crate::process::tracer::{Ending, Tracer};
 use crate::session::jump::{first_trap, unfit};
 use crate::session::{
-    Control, Engine, JumpEngine, NoJumps, Options, Outcome, SessionError, Start, Stats, Target,
+    Control, Engine, JumpEngine, NoJumps, Options, Outcome, Prepared, SessionError, Start, Stats,
+    Target,
 };
 use crate::sink::queue::Sender;
+
+/// What jumps lead to, and the memory that they write to, have more than enough
+/// room in so many bytes.
+const JUMP_ROOM: u64 = 64 << 20;
+
+/// What `--plan` prints.
+pub(super) fn explain(args: &TraceArgs, target: &Target, plan: &Plan) -> anyhow::Result<String> {
+    let jumps = plan_jumps(&target.image, &Disassembler::new()?, plan);
+    let mut text = jumps.explain(plan);
+    if let Some(why) = obstacle(args, target)? {
+        let _ = writeln!(text, "in this process all of them would trap: {why}");
+    }
+    Ok(text)
+}
+
+/// What keeps a process that runs already from being jumped in.
+fn obstacle(args: &TraceArgs, target: &Target) -> Result<Option<Obstacle>, ProcessError> {
+    let (lo, hi) = target.text();
+    args.pid
+        .map_or(Ok(None), |pid| find_obstacle(pid, (lo.0, hi.0), JUMP_ROOM))
+}
 
 /// How sites fire.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -67,7 +91,11 @@ impl Firing {
         }
         let jumps = plan_jumps(&target.image, &disassembler, &firing.plan);
         let options = super::options(args);
-        let why = unfit(&firing.plan, &options, minor).or_else(|| first_trap(&firing.plan, &jumps));
+        let mut why =
+            unfit(&firing.plan, &options, minor).or_else(|| first_trap(&firing.plan, &jumps));
+        if why.is_none() {
+            why = obstacle(args, target)?.map(|o| NoJumps::Machine(o.to_string()));
+        }
         match why {
             None => firing.jumps = Some(Arc::new(jumps)),
             Some(why) if firing.only => return Err(why.into()),
@@ -117,15 +145,40 @@ impl Firing {
         self.notes.push(format!("firing by traps: {why}"));
     }
 
+    /// Something more to tell.
+    pub fn note(&mut self, notes: Vec<String>) {
+        self.notes.extend(notes);
+    }
+
     /// What the user should be told, once.
     pub fn take_notes(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notes)
     }
 
+    /// What traps need to know of the program, before it is touched. `running`:
+    /// the process, when it runs.
+    pub fn prepare(
+        &self,
+        target: &Target,
+        options: &Options,
+        sender: &Arc<Sender>,
+        running: Option<i32>,
+    ) -> Option<Prepared> {
+        let plan = || self.plan.clone();
+        self.jumps
+            .is_none()
+            .then(|| Prepared::new(target, plan(), options, sender.clone(), running))
+    }
+
     /// Arms the target.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a session's parts, each known to the caller alone"
+    )]
     pub fn arm(
         &mut self,
         tracer: Tracer,
+        prepared: Option<Prepared>,
         target: &Target,
         options: &Options,
         start: Start,
@@ -157,15 +210,12 @@ impl Firing {
                 }
             }
         }
-        let engine = Engine::arm(
-            tracer,
-            target,
-            self.plan.clone(),
-            options.clone(),
-            start,
-            sender.clone(),
-            control.clone(),
-        )?;
+        let prepared = prepared.unwrap_or_else(|| {
+            let plan = self.plan.clone();
+            Prepared::new(target, plan, options, sender.clone(), None)
+        });
+        let (options, control) = (options.clone(), control.clone());
+        let engine = Engine::arm(tracer, target, prepared, options, start, control)?;
         Ok(AnyEngine::Trap(Box::new(engine)))
     }
 }

@@ -11,6 +11,7 @@
 //!     condition -hitcount 1 % 100
 
 use crate::repl::compile::compile_condition;
+use crate::repl::points::Tracepoint;
 use crate::repl::shell::Shell;
 use crate::script::ExprError;
 use crate::script::command::{Test, Word};
@@ -49,7 +50,7 @@ pub fn run(shell: &mut Shell, id: &Word, test: &Test) -> Result<(), ExprError> {
 }
 
 fn frames(shell: &Shell, id: &Word) -> usize {
-    shell.points().find(&id.text).map_or(0, |p| p.frames())
+    shell.points().find(&id.text).map_or(0, Tracepoint::frames)
 }
 
 /// The number of a tracepoint that is named by number or name.
@@ -58,7 +59,7 @@ pub fn known(shell: &Shell, id: &Word) -> Result<usize, ExprError> {
     if let Some(found) = points.find(&id.text) {
         return Ok(found.id);
     }
-    let all: Vec<String> = points.all().iter().map(|p| p.label()).collect();
+    let all: Vec<String> = points.all().iter().map(Tracepoint::label).collect();
     let hint = match crate::script::check::nearest(&id.text, &all) {
         Some(near) => format!("; did you mean `{near}`?"),
         None if all.is_empty() => "; there are none yet".to_owned(),

@@ -15,7 +15,14 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
     let Some(pid) = shell.source.pid else {
         return Err(call.fail("a core file has no open sockets"));
     };
-    let survey = look(&shell.source, &Wanted::default()).map_err(|e| call.fail(e))?;
+    let survey = look(
+        &shell.source,
+        &Wanted {
+            each: true,
+            ..Wanted::default()
+        },
+    )
+    .map_err(|e| call.fail(e))?;
     let pattern = super::pattern(&call)?;
     let mut text = String::new();
     for socket in sockets::of_process(pid).map_err(|e| call.fail(e))? {

@@ -19,9 +19,8 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
     loop {
         match shell.wait() {
             Woke::Cancelled | Woke::TargetGone | Woke::Over => return Ok(()),
-            Woke::Resumed => {}
             // Nobody was asked for a line: what comes now was typed before.
-            Woke::Line(_) | Woke::Eof => {}
+            Woke::Resumed | Woke::Line(_) | Woke::Eof => {}
         }
     }
 }

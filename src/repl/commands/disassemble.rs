@@ -55,7 +55,10 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
             break;
         };
         let bytes = rest.get(..len).unwrap_or(rest);
-        let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        let mut hex = String::new();
+        for byte in bytes {
+            let _ = write!(hex, "{byte:02x}");
+        }
         let place = format!(
             "{}:{}",
             short(function.file_at(at).unwrap_or("?")),

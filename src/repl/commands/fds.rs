@@ -15,7 +15,14 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
     let Some(pid) = shell.source.pid else {
         return Err(call.fail("a core file has no open descriptors"));
     };
-    let survey = look(&shell.source, &Wanted::default()).map_err(|e| call.fail(e))?;
+    let survey = look(
+        &shell.source,
+        &Wanted {
+            each: true,
+            ..Wanted::default()
+        },
+    )
+    .map_err(|e| call.fail(e))?;
     let sockets = sockets::of_process(pid).map_err(|e| call.fail(e))?;
     let entries = std::fs::read_dir(format!("/proc/{pid}/fd"))
         .map_err(|error| call.fail(format!("cannot list descriptors: {error}")))?;

@@ -1,7 +1,7 @@
 //! goroutine [ID [COMMAND]]                                         alias: gr
 //!
 //! Without an ID, shows the goroutine that was chosen. With one, chooses it:
-//! `stack` then shows its stack. With a command behind the ID, runs that for the
+//! `stack`, `args`, `locals` and `print` are then about it. With a command behind the ID, runs that for the
 //! goroutine, and chooses none.
 //!
 //!     goroutine 34 stack
@@ -25,13 +25,16 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
         .parse()
         .map_err(|_| ExprError::new(word.span, "a goroutine is a number: goroutine 34"))?;
     if let Some(then) = call.then {
-        let before = shell.goroutine.replace(goid);
+        let before = (
+            shell.goroutine.replace(goid),
+            std::mem::take(&mut shell.frame),
+        );
         let done = shell.execute(then, "");
-        shell.goroutine = before;
+        (shell.goroutine, shell.frame) = before;
         return done;
     }
     show(shell, &call, goid)?;
-    shell.goroutine = Some(goid);
+    (shell.goroutine, shell.frame) = (Some(goid), 0);
     Ok(())
 }
 

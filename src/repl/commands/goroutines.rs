@@ -73,7 +73,7 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
     let asked = parse(&call)?;
     let wanted = Wanted {
         all_stacks: asked.stacks || asked.group == Some(By::Stack),
-        each: asked.group.is_none(),
+        each: asked.group.is_none() || !asked.filters.is_empty(),
         args: false,
         details: asked.group.is_none(),
         only: None,

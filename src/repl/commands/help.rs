@@ -28,7 +28,7 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
 fn overview() -> String {
     let mut text = String::new();
     for row in VERBS {
-        if row.standing != Standing::Works && row.standing != Standing::InTrace {
+        if row.standing != Standing::Works {
             continue;
         }
         let names: Vec<&str> = std::iter::once(row.name)
@@ -42,22 +42,17 @@ fn overview() -> String {
 
 /// The header of a command's file, or its line of the table.
 pub fn manual(verb: Verb) -> String {
-    match header(verb) {
-        Some(source) => source
-            .lines()
-            .map_while(|line| line.strip_prefix("//!"))
-            .map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line)))
-            .collect(),
-        None => {
-            let row = verb.info();
-            match row.standing {
-                Standing::LeftOut(why) => format!("{why}\n"),
-                Standing::NeedsStop => format!("{}\n", needs_stop(verb)),
-                Standing::Works | Standing::InTrace => {
-                    format!("{} {}\n\n{}\n", row.name, row.usage, row.about)
-                }
-            }
-        }
+    if let Some(source) = header(verb) {
+        let lines = source.lines().map_while(|line| line.strip_prefix("//!"));
+        return lines.fold(String::new(), |text, line| {
+            text + line.strip_prefix(' ').unwrap_or(line) + "\n"
+        });
+    }
+    let row = verb.info();
+    match row.standing {
+        Standing::LeftOut(why) => format!("{why}\n"),
+        Standing::NeedsStop => format!("{}\n", needs_stop(verb)),
+        Standing::Works => format!("{} {}\n\n{}\n", row.name, row.usage, row.about),
     }
 }
 
@@ -75,6 +70,11 @@ fn header(verb: Verb) -> Option<&'static str> {
         Verb::Goroutine => include_str!("goroutine.rs"),
         Verb::Threads => include_str!("threads.rs"),
         Verb::Stack => include_str!("stack.rs"),
+        Verb::Print => include_str!("print.rs"),
+        Verb::Args => include_str!("args.rs"),
+        Verb::Locals => include_str!("locals.rs"),
+        Verb::Whatis => include_str!("whatis.rs"),
+        Verb::Frame | Verb::Up | Verb::Down => include_str!("frame.rs"),
         Verb::Funcs => include_str!("funcs.rs"),
         Verb::Types => include_str!("types.rs"),
         Verb::Packages => include_str!("packages.rs"),

@@ -3,6 +3,7 @@
 //! Who lives here: what each command does, and `help`, which prints the
 //! headers. Nobody may come in but the shell.
 
+pub mod args;
 pub mod breakpoints;
 pub mod clear;
 pub mod clearall;
@@ -13,14 +14,17 @@ pub mod cont;
 pub mod disassemble;
 pub mod exit;
 pub mod fds;
+pub mod frame;
 pub mod funcs;
 pub mod goroutine;
 pub mod goroutines;
 pub mod help;
 pub mod libraries;
 pub mod list;
+pub mod locals;
 pub mod on;
 pub mod packages;
+pub mod print;
 pub mod sources;
 pub mod stack;
 pub mod summary;
@@ -29,6 +33,9 @@ pub mod toggle;
 pub mod trace;
 pub mod transcript;
 pub mod types;
+pub mod whatis;
+
+use std::fmt::Write as _;
 
 use super::shell::{Call, Shell};
 use crate::script::ExprError;
@@ -43,6 +50,11 @@ pub fn run(shell: &mut Shell, verb: Verb, call: Call<'_>) -> Result<(), ExprErro
         Verb::ClearAll => clearall::run(shell, call),
         Verb::Toggle => toggle::run(shell, call),
         Verb::Continue => cont::run(shell, call),
+        Verb::Args => args::run(shell, call),
+        Verb::Locals => locals::run(shell, call),
+        Verb::Whatis => whatis::run(shell, call),
+        Verb::Frame => frame::run(shell, call),
+        Verb::Up | Verb::Down => frame::step(shell, call, verb),
         Verb::Goroutines => goroutines::run(shell, call),
         Verb::Goroutine => goroutine::run(shell, call),
         Verb::Threads => threads::run(shell, call),
@@ -63,7 +75,7 @@ pub fn run(shell: &mut Shell, verb: Verb, call: Call<'_>) -> Result<(), ExprErro
         Verb::Help => help::run(shell, call),
         other => Err(call.fail(match other.info().standing {
             Standing::LeftOut(why) => why.to_owned(),
-            Standing::Works | Standing::InTrace | Standing::NeedsStop => needs_stop(other),
+            Standing::Works | Standing::NeedsStop => needs_stop(other),
         })),
     }
 }
@@ -99,9 +111,7 @@ fn lines(shell: &Shell, verb: Verb, call: &Call<'_>, all: Vec<String>) -> Result
         .map(|line| crate::value::escaped(line) + "\n")
         .collect();
     if more > 0 {
-        text.push_str(&format!(
-            "… and {more} more (config max-lines N shows more)\n"
-        ));
+        let _ = writeln!(text, "… and {more} more (config max-lines N shows more)");
     }
     shell.answer(verb, &text);
     Ok(())

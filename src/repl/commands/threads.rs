@@ -15,7 +15,14 @@ use crate::value::escaped;
 /// Lists them.
 pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
     call.no_words()?;
-    let survey = look(&shell.source, &Wanted::default()).map_err(|e| call.fail(e))?;
+    let survey = look(
+        &shell.source,
+        &Wanted {
+            each: true,
+            ..Wanted::default()
+        },
+    )
+    .map_err(|e| call.fail(e))?;
     let on: HashMap<u64, &crate::survey::Entry> = survey
         .goroutines
         .iter()

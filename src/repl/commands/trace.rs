@@ -14,6 +14,8 @@
 //!     trace net.(*conn).Read if n == 0 || err != nil
 //!     trace slow /net\.\(\*conn\)\./ if dur > 10ms { print fd, remote; stack 8 }
 
+use std::fmt::Write as _;
+
 use crate::repl::compile::compile;
 use crate::repl::points::Tracepoint;
 use crate::repl::shell::Shell;
@@ -49,7 +51,7 @@ pub fn run(shell: &mut Shell, point: &Point, span: Span) -> Result<(), ExprError
     let names: Vec<&str> = made.functions.iter().take(3).map(|(_, n)| &**n).collect();
     let mut on = names.join(", ");
     if made.functions.len() > names.len() {
-        on.push_str(&format!(" and {} more", made.functions.len() - names.len()));
+        let _ = write!(on, " and {} more", made.functions.len() - names.len());
     }
     shell.points().add(made);
     if let Err(error) = shell.apply_points() {
@@ -67,10 +69,10 @@ pub fn run(shell: &mut Shell, point: &Point, span: Span) -> Result<(), ExprError
         plural(returns, "return", "returns")
     );
     for line in refused.iter().take(3) {
-        text.push_str(&format!("  {line}\n"));
+        let _ = writeln!(text, "  {line}");
     }
     if refused.len() > 3 {
-        text.push_str(&format!("  {} more are not armed\n", refused.len() - 3));
+        let _ = writeln!(text, "  {} more are not armed", refused.len() - 3);
     }
     shell.tell(Verb::Trace, &text);
     Ok(())

@@ -33,10 +33,10 @@ impl<'s> Head<'s> {
             return Err(ExprError::new(self.span, "a command is missing"));
         };
         let verb = Verb::by_name(&first.text).ok_or_else(|| unknown(first))?;
-        let takes_block = match verb {
-            Verb::Trace | Verb::Break | Verb::Snap | Verb::Every | Verb::On => true,
-            _ => false,
-        };
+        let takes_block = matches!(
+            verb,
+            Verb::Trace | Verb::Break | Verb::Snap | Verb::Every | Verb::On
+        );
         if block.is_some() && !takes_block {
             return Err(ExprError::new(
                 self.span,
@@ -353,7 +353,6 @@ fn comma_parts(source: &str, span: Span) -> Vec<Span> {
             _ if escaped => escaped = false,
             (Some('"'), '\\') => escaped = true,
             (Some(q), c) if c == q => quote = None,
-            (Some(_), _) => {}
             (None, '"' | '`') => quote = Some(c),
             (None, '(' | '[') => depth += 1,
             (None, ')' | ']') => depth = depth.saturating_sub(1),
@@ -361,7 +360,7 @@ fn comma_parts(source: &str, span: Span) -> Vec<Span> {
                 parts.push(Span::new(start, at));
                 start = at + 1;
             }
-            (None, _) => {}
+            (Some(_) | None, _) => {}
         }
     }
     parts.push(Span::new(start, span.end));

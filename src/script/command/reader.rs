@@ -234,22 +234,18 @@ impl<'s> Reader<'s> {
 
     /// Moves behind a quoted text; false when it does not end on its line.
     fn quoted(&mut self, quote: char) -> bool {
-        match quoted_len(self.rest(), quote) {
-            Some(len) => {
-                self.at += len;
-                true
-            }
-            None => {
-                let at = self.at;
-                let line = self.rest();
-                self.at += line.find('\n').unwrap_or(line.len());
-                self.fail(
-                    Span::new(at, at + 1),
-                    "this text has no closing quote on its line",
-                );
-                false
-            }
+        if let Some(len) = quoted_len(self.rest(), quote) {
+            self.at += len;
+            return true;
         }
+        let at = self.at;
+        let line = self.rest();
+        self.at += line.find('\n').unwrap_or(line.len());
+        self.fail(
+            Span::new(at, at + 1),
+            "this text has no closing quote on its line",
+        );
+        false
     }
 
     fn block(&mut self, depth: usize) -> Option<Vec<Statement>> {

@@ -76,8 +76,6 @@ pub enum Verb {
 pub enum Standing {
     /// Nothing: it always works.
     Works,
-    /// A call at its end: in the block of a `trace`.
-    InTrace,
     /// A target that stands still, or a copy of it; this gotap makes neither.
     NeedsStop,
     /// Delve has it, gotap leaves it out; why, and what to do instead.
@@ -124,7 +122,7 @@ impl VerbInfo {
     }
 }
 
-use Standing::{InTrace, LeftOut, NeedsStop};
+use Standing::{LeftOut, NeedsStop};
 
 /// Every command, in the order of `help`. Names and aliases are Delve's
 /// (pkg/terminal/command.go of Delve 1.27) where it has the command.
@@ -147,11 +145,11 @@ pub const VERBS: &[VerbInfo] = &[
     row(Verb::StepOut, "stepout", &["so"], "", "step out of the function").but(NeedsStop),
     row(Verb::StepInstruction, "step-instruction", &["si", "stepi"], "", "step one instruction").but(NeedsStop),
     row(Verb::NextInstruction, "next-instruction", &["ni", "nexti"], "", "step one instruction, over calls").but(NeedsStop),
-    row(Verb::Print, "print", &["p"], "EXPR, EXPR …", "print facts and values of the call").but(InTrace),
-    row(Verb::Args, "args", &[], "", "print the call's arguments, as they were when it began, and its results").but(InTrace),
-    row(Verb::Locals, "locals", &[], "", "print local variables").but(NeedsStop),
+    row(Verb::Print, "print", &["p"], "EXPR, EXPR …", "print facts and values of a call, or of a frame"),
+    row(Verb::Args, "args", &[], "", "print arguments and results of a call, or of a frame"),
+    row(Verb::Locals, "locals", &[], "", "print the local variables of a frame"),
     row(Verb::Vars, "vars", &[], "[REGEX]", "print package variables").but(NeedsStop),
-    row(Verb::Whatis, "whatis", &[], "EXPR", "print the type of an expression").but(NeedsStop),
+    row(Verb::Whatis, "whatis", &[], "NAME", "print the type of a variable"),
     row(Verb::Set, "set", &[], "VARIABLE = VALUE; -e at the head of a script", "change a variable").but(NeedsStop),
     row(Verb::Regs, "regs", &[], "", "print registers").but(NeedsStop),
     row(Verb::ExamineMem, "examinemem", &["x"], "[-count N] [-size N] ADDRESS", "print raw memory").but(NeedsStop),
@@ -161,9 +159,9 @@ pub const VERBS: &[VerbInfo] = &[
     row(Verb::Threads, "threads", &[], "", "list threads"),
     row(Verb::Thread, "thread", &["tr"], "ID", "choose a thread").but(NeedsStop),
     row(Verb::Stack, "stack", &["bt"], "[GOID] [DEPTH] [-full]", "print a stack"),
-    row(Verb::Frame, "frame", &[], "N [COMMAND]", "choose a frame").but(NeedsStop),
-    row(Verb::Up, "up", &[], "[N]", "choose a frame further out").but(NeedsStop),
-    row(Verb::Down, "down", &[], "[N]", "choose a frame further in").but(NeedsStop),
+    row(Verb::Frame, "frame", &[], "N [COMMAND]", "choose a frame"),
+    row(Verb::Up, "up", &[], "[N]", "choose a frame further out"),
+    row(Verb::Down, "down", &[], "[N]", "choose a frame further in"),
     row(Verb::Deferred, "deferred", &[], "N [COMMAND]", "look at a deferred call").but(NeedsStop),
     row(Verb::Funcs, "funcs", &[], "[REGEX]", "list functions"),
     row(Verb::Types, "types", &[], "[REGEX]", "list types"),

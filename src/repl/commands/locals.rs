@@ -1,0 +1,26 @@
+//! locals
+//!
+//! Prints the local variables of the chosen frame of the chosen goroutine
+//! (`goroutine ID`, `frame N`), from the debug information. The goroutine is not
+//! stopped: it must be parked, and what its variables point to may change while
+//! it is read.
+//!
+//!     goroutine 34 frame 2 locals
+
+use crate::repl::frames::{current, show};
+use crate::repl::shell::{Call, Shell};
+use crate::script::ExprError;
+use crate::script::command::Verb;
+
+/// Prints them.
+pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
+    call.no_words()?;
+    let frame = current(shell, &call)?;
+    let values: Vec<_> = frame
+        .values
+        .iter()
+        .filter(|v| matches!(v.role, "local" | "captured"))
+        .collect();
+    show(shell, Verb::Locals, &values);
+    Ok(())
+}
