@@ -266,6 +266,24 @@ fn a_function_that_is_only_inlined() {
     assert!(said.contains("main.movedOuter"), "its caller: {said}");
 }
 
+/// What can be traced is, and the calls that nobody sees are said.
+#[test]
+fn a_function_that_is_only_inlined_beside_others() {
+    let ends = Fixture::build("ends", &[]);
+    let mut target = Target::start(&ends, &[]);
+    target.expect_line("ready ");
+    let pid = target.pid().to_string();
+    let patterns = ["main.addressOf", "main.movedOuter"];
+    let listed = gotap::run(&["trace", patterns[0], patterns[1], "--list", "-p", &pid]);
+    let text = listed.must_succeed().text();
+    assert!(text.contains("main.movedOuter  "), "{text}");
+    assert!(text.contains("main.addressOf is only inlined, in main.moved"), "{text}");
+    let traced = gotap::run(&["trace", "main.addressOf|movedOuter", "--for", "50ms", "-p", &pid]);
+    let said = traced.must_succeed().errors();
+    assert!(said.contains("main.addressOf is only inlined, in "), "{said}");
+    assert!(target.answers());
+}
+
 #[test]
 fn processes() {
     let plain = Fixture::build("echo", &[]);

@@ -384,7 +384,35 @@ fn a_call_told_of_while_it_ran_is_counted_once() {
     };
     let (end, _) = run(records(), &ended, kept.writer(), &counters);
     assert_eq!(end.unwrap(), Stop::Limit);
-    assert_eq!(counts(&counters), [3, 2, 1, 1]);
+    // What came after the limit is counted, not written.
+    assert_eq!(counts(&counters), [4, 2, 1, 1]);
+    assert_eq!(kept.text().lines().count(), 2);
+}
+
+/// A call is told of when `--slow` says so, and again at the end of tracing.
+#[test]
+fn a_call_still_open_is_written_once_when_it_is_wanted() {
+    let open = |millis| {
+        record(Call {
+            end: End::Open,
+            dur_ns: Some(millis * 1_000_000),
+            ..read(1)
+        })
+    };
+    let outcome = |filter: Option<&str>| {
+        let (kept, counters) = (Kept::default(), Counters::default());
+        let selection = Selection {
+            filter: filter.map(|f| compile_condition(f, &CallNames::default()).unwrap()),
+            limit: None,
+        };
+        let records = vec![open(1), open(9)];
+        run(records, &selection, kept.writer(), &counters).0.unwrap();
+        let counts = [counters.seen(), counters.filtered(), counters.open()];
+        (kept.text().lines().count(), counts)
+    };
+    assert_eq!(outcome(None), (1, [1, 0, 1]));
+    assert_eq!(outcome(Some("dur > 5ms")), (1, [1, 0, 1]));
+    assert_eq!(outcome(Some("dur > 10ms")), (0, [1, 1, 1]));
 }
 
 #[test]
