@@ -92,6 +92,10 @@ fn load() {
     std::thread::sleep(Duration::from_millis(500));
     let ours = window(WINDOW, Some(gotap.pid()), || reads(&mut server));
     let held = end(gotap);
+    let jumping = trace(pid, READ, &["--fire", "jump"]);
+    std::thread::sleep(Duration::from_millis(500));
+    let jumped = window(WINDOW, Some(jumping.pid()), || reads(&mut server));
+    end(jumping);
     let after = window(WINDOW, None, || reads(&mut server));
     let theirs = dlv::version().map(|_| {
         let dlv = dlv::Trace::start(pid, r"net.\(\*conn\).Read$");
@@ -101,10 +105,19 @@ fn load() {
     let mut rows = vec![
         row("untraced", &untraced, &untraced, "-"),
         row("gotap trace -o json", &ours, &untraced, &held),
+        row("gotap trace --fire jump -o json", &jumped, &untraced, "-"),
         row("untraced again", &after, &untraced, "-"),
     ];
     let hits = 2.0 * ours.rate();
-    let mut goals = vec![goal("25,000 hits/s", &format!("{hits:.0}"), hits >= 25e3)];
+    let share = jumped.rate() / untraced.rate().max(after.rate());
+    let mut goals = vec![
+        goal("25,000 hits/s", &format!("{hits:.0}"), hits >= 25e3),
+        goal(
+            "jump: 0.97 of untraced",
+            &format!("{share:.3}"),
+            share >= 0.97,
+        ),
+    ];
     if let Some(theirs) = theirs {
         rows.push(row("dlv trace", &theirs, &untraced, "-"));
         let times = ours.rate() / theirs.rate();

@@ -10,16 +10,16 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use gotap::addr::ImageAddr;
-use gotap::arch::scan::Disassembler;
-use gotap::arch::unit::{Interiors, JUMP, Unit, UnitKind};
-use gotap::golang::family::preset_conn;
-use gotap::image::Image;
-use gotap::probe::jump::{JumpPlan, plan_jumps};
-use gotap::probe::plan::{Event, Plan, Role, Wanted, plan};
+use ::gotap::addr::ImageAddr;
+use ::gotap::arch::scan::Disassembler;
+use ::gotap::arch::unit::{Interiors, JUMP, Unit, UnitKind};
+use ::gotap::golang::family::preset_conn;
+use ::gotap::image::Image;
+use ::gotap::probe::jump::{JumpPlan, plan_jumps};
+use ::gotap::probe::plan::{Event, Plan, Role, Wanted, plan};
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 use object::{Object, ObjectSection, SectionKind};
-use support::{Fixture, Toolchain, Variant};
+use support::{Fixture, Target, Toolchain, Variant, gotap};
 
 const PACKAGES: &[&str] = &[
     "net",
@@ -36,7 +36,7 @@ const CONN_TRAPS: &[(&str, &str)] = &[];
 fn packages_that_move_bytes() {
     for toolchain in Toolchain::under_test() {
         let program = Fixture::build_with("coverage", &[], &toolchain);
-        let (image, plan, jumps) = planned(&program.path, &PACKAGES);
+        let (image, plan, jumps) = planned(&program.path, PACKAGES);
         println!("{}: {}", program.label, image.go_version().text());
         let shares = shares(&image, &plan, &jumps);
         for (package, share) in &shares {
@@ -107,6 +107,41 @@ fn other_builds_too() {
         );
         nothing_leads_inside(&program.path, &image, &jumps);
     }
+}
+
+#[test]
+fn a_plan_is_printed_and_nothing_touched() {
+    let program = Fixture::build("echo", &[]);
+    let path = program.path.to_str().expect("a path");
+    let of_file = gotap::run(&["trace", "--preset", "conn", "--plan", "--", path]);
+    let (mut server, _) = Target::echo_server(&program, &[]);
+    let before = maps(server.pid());
+    let pid = server.pid().to_string();
+    let of_process = gotap::run(&["trace", "--preset", "conn", "--plan", "-p", &pid]);
+    assert_eq!(
+        of_process.must_succeed().text(),
+        of_file.must_succeed().text()
+    );
+    assert_eq!(maps(server.pid()), before);
+    assert!(server.is_alive());
+    let text = of_file.text();
+    assert!(text.contains("net.(*conn).Read  0x"), "{text}");
+    let last = text.lines().last().expect("a line");
+    assert!(last.ends_with(" jump, 0 trap"), "{last}");
+    // A reason for what traps; nothing at all is an error.
+    let traps = gotap::run(&["trace", "runtime.sigtramp", "--plan", "--", path]);
+    let text = traps.must_succeed().text();
+    assert!(
+        text.contains("not armed: it runs with signals blocked"),
+        "{text}"
+    );
+}
+
+/// Mappings with code: what would be put in has a page of its own.
+fn maps(pid: i32) -> Vec<String> {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("it lives");
+    let code = maps.lines().filter(|line| line.contains(" r-xp "));
+    code.map(str::to_owned).collect()
 }
 
 fn planned(path: &Path, packages: &[&str]) -> (Image, Plan, JumpPlan) {

@@ -14,6 +14,12 @@ use ::gotap::value::Limits;
 use ::gotap::value::frame::{FrameVariables, Variables};
 use support::{Fixture, Target, Variant};
 
+use ::gotap::addr::LiveAddr;
+use ::gotap::image::dwarf::ScopePc;
+use ::gotap::memory::Patchwork;
+use ::gotap::value::frame::Standing;
+use ::gotap::value::held::Held;
+
 /// A breakpoint's names: the program's, and the facts of a call.
 struct Here<'a> {
     scope: DwarfScope<'a>,
@@ -367,7 +373,7 @@ impl Memory for Damaged<'_> {
                 (place ^ self.image.rotate_left(17)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             random ^= random >> 29;
             // From one byte in four to one in some hundred.
-            if random % (4 << (self.image % 6)) == 0 {
+            if random.is_multiple_of(4 << (self.image % 6)) {
                 *byte ^= (random >> 40) as u8;
             }
         }
@@ -414,4 +420,75 @@ fn a_thousand_damaged_memories_do_no_harm() {
         });
     }
     assert!(broken > 1000, "only {broken} were noticed");
+}
+
+/// At a function's first instruction its arguments are in registers.
+#[test]
+fn arguments_at_an_entry_are_in_registers() {
+    for variants in [&[Variant::NoOpt][..], &[]] {
+        let program = Program::start(variants);
+        program.at("main.main", |variables, _| {
+            let found = variables.image.functions().by_names(&["main.scalars"]);
+            let function = found[0].first().expect("a function");
+            let text = LiveAddr(0x1000);
+            let memory = Patchwork {
+                pieces: vec![(text, b"held".to_vec())],
+            };
+            // Go's sequence of integer registers (abi-internal.md): RAX RBX RCX
+            // RDI RSI; X0 is 17 (System V ABI, AMD64 supplement).
+            let registers = |number: u16| match number {
+                0 => Some(1),
+                3 => Some((-7_i64).cast_unsigned()),
+                2 => Some(0xffff_ff09),
+                5 => Some(text.0),
+                4 => Some(4),
+                17 => Some(0.25_f64.to_bits()),
+                _ => None,
+            };
+            let variables = Variables {
+                memory: &memory,
+                ..*variables
+            };
+            let frames = variables.of(&Standing {
+                pc: ScopePc::exact(function.entry()),
+                entry: function.entry(),
+                cfa: LiveAddr(0x9000),
+                registers: &registers,
+            });
+            let frame = frames.last().expect("a frame");
+            let args: Vec<String> = frame
+                .variables
+                .iter()
+                .take(5)
+                .map(|v| format!("{} {}", v.name, variables.load(v)))
+                .collect();
+            let want = ["b true", "i -7", "u8 9", "f 0.25", "s \"held\""];
+            assert_eq!(args, want, "{:?}", program.source.pid);
+            assert!(matches!(frame.variables[1].held, Held::Bytes { .. }));
+        });
+    }
+}
+
+#[test]
+fn package_variables_and_constants_are_found_by_name() {
+    let program = Program::start(&[Variant::NoOpt]);
+    program.at("main.main", |variables, _| {
+        let own = |name: &str| name.starts_with("main.");
+        let found = variables.package_variables(&own);
+        let text = |name: &str| {
+            let one = found.iter().find(|v| &*v.name == name);
+            let one = one.unwrap_or_else(|| panic!("no {name}"));
+            format!("{} {}", variables.type_name(one), variables.load(one))
+        };
+        assert_eq!(text("main.packageInt"), "int 7");
+        assert_eq!(text("main.answer"), "int 42");
+        assert_eq!(
+            text("main.packageMap"),
+            "map[string]int map[string]int{\"one\":1, \"two\":2}"
+        );
+        assert_eq!(
+            text("main.packageNode"),
+            "*main.node &main.node{Name:\"global\", Next:nil}"
+        );
+    });
 }

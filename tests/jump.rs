@@ -219,3 +219,59 @@ fn a_program_that_gotap_starts() {
         outcome.errors()
     );
 }
+
+/// In and out again under load, with collections that scan every stack.
+#[test]
+fn in_and_out_under_load() {
+    support::gotap::fire("jump");
+    let echo = Fixture::build("echo", &[]);
+    let mut busy = Busy::start(&echo, &[]);
+    let pid = busy.server.pid();
+    let patterns = [
+        READ,
+        scenario::WRITE,
+        "internal/poll.(*FD).Read",
+        "syscall.read",
+    ];
+    for round in 0..20 {
+        let mut gotap = Gotap::trace_json(pid, &patterns, &[]);
+        busy.server.ask("gc");
+        gotap.wait_for_lines(100, SOON);
+        let outcome = gotap.stop();
+        outcome.must_succeed();
+        for call in outcome.calls() {
+            let end = &call["end"];
+            assert!(end == "return" || end == "open", "round {round}: {call}");
+        }
+        busy.must_be_clean("after a round");
+    }
+}
+
+/// `main.hot` is two instructions: there is no room for two jumps.
+#[test]
+fn what_cannot_jump() {
+    let threads = Fixture::build("threads", &[]);
+    let mut target = Target::start(&threads, &["-threads", "4", "-loops", "1"]);
+    target.expect_line("ready ");
+    let pid = target.pid().to_string();
+    let trace = |how, more: &[&str]| {
+        let mut args = vec!["trace", "main.hot", "-n", "10", "--fire", how, "-p", &pid];
+        args.extend(more);
+        support::gotap::run(&args)
+    };
+    let refused = trace("jump", &[]);
+    assert!(!refused.status.success());
+    assert!(
+        refused.errors().contains("main.hot"),
+        "{}",
+        refused.errors()
+    );
+    let trapped = trace("auto", &[]);
+    let said = trapped.must_succeed().errors();
+    assert!(said.contains("firing by traps: main.hot"), "{said}");
+    assert_eq!(trapped.text().lines().count(), 10);
+    let stacks = trace("auto", &["-s", "2"]);
+    let said = stacks.must_succeed().errors();
+    assert!(said.contains("--stack needs traps"), "{said}");
+    assert!(target.answers());
+}

@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -273,7 +274,7 @@ fn json_has_the_variables_of_each_frame() {
 fn delve(program: &Path, core: &Path, goids: &[u64]) -> BTreeMap<String, Frame> {
     let mut script = String::from("config max-string-len 64\n");
     for goid in goids {
-        script += &format!("goroutine {goid}\nstack 20 -full\n");
+        writeln!(script, "goroutine {goid}\nstack 20 -full").expect("a string");
     }
     script += "exit\n";
     let init = core.with_extension("dlv");

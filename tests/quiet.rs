@@ -177,9 +177,10 @@ fn inside_at_every_stop(program: &Fixture, spinners: usize, procs: usize) {
         let by_goroutines = resting.busy(stopped, &pieces).expect("it lives");
         assert!(!by_threads.contains(&1) && !by_goroutines.contains(&1));
         let direct = threads.iter().any(|t| pieces.find(t.pc).is_some());
-        if by_threads.is_empty() && by_goroutines.is_empty() {
-            panic!("nobody is in {spin:x?} at stop {stops}: {threads:x?}");
-        }
+        assert!(
+            !by_threads.is_empty() || !by_goroutines.is_empty(),
+            "nobody is in {spin:x?} at stop {stops}: {threads:x?}"
+        );
         // More spin than threads run: the others are parked, once they have begun.
         let all = gs::read_goroutines(&memory, &layouts, &globals, bias).expect("it lives");
         let resting_now = all.iter().find(|g| {

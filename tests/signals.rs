@@ -94,12 +94,15 @@ fn real_time_signals_arrive_once() {
 #[test]
 fn the_profiler_keeps_sampling() {
     let (mut target, gotap, before) = traced(&[TICK], 2);
-    for _ in 0..3 {
+    // Samples come with processor time, which others may want too.
+    let mut samples = 0;
+    let sampled = poll(LATER, || {
         target.tell("profile 500ms");
-        let profile = target.answer("profile", LATER);
-        assert!(number(&profile, "samples") > 20, "{profile}");
-        must_tick(&mut target, "profile");
-    }
+        samples += number(&target.answer("profile", LATER), "samples");
+        samples > 60
+    });
+    assert!(sampled, "{samples}");
+    must_tick(&mut target, "profile");
     leave(target, gotap, &before, "after profiles");
 }
 

@@ -37,6 +37,7 @@ fn site(path: &Path) -> (SiteBytes, (LiveAddr, LiveAddr)) {
         at: LiveAddr(at.0),
         code: bytes,
         insn_len: 1,
+        doubtful: false,
     };
     let module = image.module();
     (
@@ -141,7 +142,7 @@ fn a_hundred_copies_under_load() {
 
     let mut tracer = Tracer::attach(pid).expect("attach");
     tracer
-        .install(&[site.clone()], text, true)
+        .install(std::slice::from_ref(&site), text, true)
         .expect("install");
     let index = tracer.site_index(site.at).expect("it is installed");
     tracer.arm(index).expect("arm");

@@ -99,7 +99,7 @@ impl Child {
         child.map(own, STACK, AREA, rw);
         child.map(own, HEAP, AREA, rw);
         child.map(own, RING, ring.len(), rw);
-        child.write(TEXT, &[0xcc; AREA as usize]);
+        child.write(TEXT, &vec![0xcc; AREA as usize]);
         child
     }
 

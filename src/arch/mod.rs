@@ -5,11 +5,14 @@
 //! machine code; `region`: the injected page, built and read back; `unit`: what a
 //! jump replaces; `jump`: trampolines and their ring; `snapshot`: the code that
 //! forks a target from outside;
-//! `abi`: a signature's registers. Anybody below may come in.
+//! `abi`: a signature's registers; `calls`: the calls in a stretch of code;
+//! `numbers`: registers as DWARF numbers them. Anybody below may come in.
 
 pub mod abi;
+pub mod calls;
 pub mod handler;
 pub mod jump;
+pub mod numbers;
 pub mod prologue;
 pub mod region;
 pub mod scan;

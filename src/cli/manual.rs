@@ -31,8 +31,20 @@ pub(super) const TRACE: &str = r#"Examples:
       a program that is started, from its first instruction
   gotap trace 'tls.*Handshake' --list -p 4242
       what matches and how it would be armed; nothing is touched
+  gotap trace --preset conn --fire auto -q --summary -p 4242
+      every call of a busy server, at its full speed
   gotap trace --preset conn --plan -p 4242
       site by site: the bytes that a jump can replace, or why it has to trap
+
+Firing (--fire):
+  trap: an int3 a site; the thread that hits waits until gotap has looked at it.
+  jump: a site jumps into generated code in the program itself, which writes a
+  record into memory that gotap reads; no thread waits, and nobody traces the
+  program meanwhile. Functions of which some site cannot jump are left out and
+  named. auto: jump when all that is traced can, else trap, with the reason.
+  By jumps there is no --stack, no --max-rate and no --payload of what is read;
+  addresses and error texts are read some milliseconds after the call. A ring
+  that is full drops records: how many is said.
 
 Patterns:
   Tried as an exact name first, so that net.(*conn).Read needs no escapes; else
@@ -134,6 +146,29 @@ What the figures are:
   world for that; gotap stops nothing, so that of a program that runs they are
   approximate, which is said on standard error (JSON: approximate). What the
   runtime keeps twice is compared, and told when it differs (JSON: torn).";
+
+/// Below the options of `gotap stack --help`.
+pub(super) fn stack() -> String {
+    let grammar = crate::value::GRAMMAR
+        .replace("```text\n", "")
+        .replace("```\n", "");
+    format!(
+        "\
+Examples:
+  gotap stack 34 -p 4242
+  gotap stack 34 -p 4242 --full
+      with the variables of each frame: parameters, results, locals, what a
+      closure captured. A name in parentheses is shadowed by a later one.
+  gotap stack 34 --full --core core.4242 ./server
+
+Variables need the debug information that `go build` writes by default. What the
+optimiser kept nowhere is (optimised away); -gcflags='all=-N -l' keeps everything.
+A goroutine that runs has no stack to be read.
+
+How values are written:
+{grammar}"
+    )
+}
 
 /// Below the options of `gotap attach --help`.
 pub(super) const ATTACH: &str = r"Examples:

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use crate::process::{ProcessError, procfs};
 use crate::session::look::{Source, Stoppable, Wanted, look};
 use crate::sink::format::Nanos;
 use crate::survey::Survey;
@@ -56,9 +57,16 @@ impl Viewed {
 
     /// Looks once.
     pub fn look(&mut self, wanted: &Wanted) -> anyhow::Result<Survey> {
-        Ok(match self {
-            Viewed::Source(source) => look(source, wanted)?,
-            Viewed::Stoppable(stoppable) => stoppable.look(wanted)?,
+        let found = match self {
+            Viewed::Source(source) => look(source, wanted),
+            Viewed::Stoppable(stoppable) => stoppable.look(wanted),
+        };
+        found.map_err(|error| match self.source().pid {
+            // What a dying process says is no news.
+            Some(pid) if procfs::status(pid).is_ok_and(|s| "ZX".contains(s.state)) => {
+                ProcessError::Gone(pid).into()
+            }
+            _ => error.into(),
         })
     }
 }

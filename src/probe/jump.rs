@@ -209,31 +209,28 @@ impl JumpPlan {
         let mut out = String::new();
         for (own, function) in plan.functions.iter().enumerate() {
             let _ = write!(out, "{}  {}", function.name, function.entry);
-            match &function.trap {
-                Err(why) => {
-                    let _ = writeln!(out, "  not armed: {why}");
-                }
-                Ok(_) => {
-                    out.push('\n');
-                    let own = |role: &Role| matches!(role, Role::Entry(f) | Role::Return(Some(f)) if *f == own);
-                    self.explain_sites(&mut out, plan, own);
-                }
+            if let Err(why) = &function.trap {
+                let _ = writeln!(out, "  not armed: {why}");
+                continue;
             }
+            out.push('\n');
+            self.explain_sites(&mut out, plan, |role| match role {
+                Role::Entry(f) | Role::Return(Some(f)) => *f == own,
+                Role::Return(None) | Role::Event(_) => false,
+            });
         }
-        let rest: [(&str, fn(&Role) -> bool); 2] = [
-            ("returns of functions that these end in", |role| {
-                matches!(role, Role::Return(None))
-            }),
-            ("how calls end, told by the runtime", |role| {
-                matches!(role, Role::Event(_))
-            }),
-        ];
-        for (what, has) in rest {
+        let mut rest = |what: &str, has: fn(&Role) -> bool| {
             if plan.sites.iter().any(|site| site.roles.iter().any(has)) {
                 let _ = writeln!(out, "{what}");
                 self.explain_sites(&mut out, plan, has);
             }
-        }
+        };
+        rest("returns of functions that these end in", |role| {
+            matches!(role, Role::Return(None))
+        });
+        rest("how calls end, told by the runtime", |role| {
+            matches!(role, Role::Event(_))
+        });
         let (all, jumps) = (self.sites.len(), self.jumps());
         let traps = all.saturating_sub(jumps);
         let _ = writeln!(

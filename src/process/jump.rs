@@ -19,7 +19,7 @@ use super::die;
 use super::leave::{PATIENCE, Settled};
 use super::memory::ProcessMemory;
 use super::procfs;
-use super::quiet::{ThreadAt, busy_threads};
+use super::quiet::{ThreadAt, busy_threads, returns_into};
 use super::region::PAGE;
 use super::remote::Remote;
 use super::room::room_near;
@@ -398,6 +398,7 @@ impl Tracer {
                     }
                     Settled::Stuck if procfs::sleeping_at(self.pid, tid).is_none() => {}
                     settled => {
+                        self.standing.insert(tid);
                         stopped.insert(tid, settled);
                     }
                 }
@@ -406,6 +407,7 @@ impl Tracer {
     }
 
     fn all_go_on(&mut self, stopped: HashMap<i32, Settled>) {
+        self.standing.clear();
         for (tid, settled) in stopped {
             self.go_on(tid, settled);
         }
@@ -413,6 +415,7 @@ impl Tracer {
 
     fn all_go_for_good(&mut self, stopped: HashMap<i32, Settled>) {
         let mut slow = Vec::new();
+        self.standing.clear();
         for (tid, settled) in stopped {
             if settled == Settled::Stuck {
                 slow.push(tid);
@@ -481,7 +484,7 @@ impl Tracer {
 
     /// Sees every thread once outside the pages: nobody gets in any more.
     fn wait_until_outside(&mut self, place: &Place) -> Result<(), ProcessError> {
-        let pages = Interiors::whole([place.base..place.base + place.len]);
+        let pages = Interiors::whole(std::iter::once(place.base..place.base + place.len));
         let deadline = Instant::now() + PATIENCE;
         let mut seen: Vec<i32> = Vec::new();
         loop {
@@ -502,8 +505,11 @@ impl Tracer {
                 }
                 let asleep =
                     settled != Settled::Stuck || procfs::sleeping_at(self.pid, tid).is_some();
-                let at: Vec<ThreadAt> = self.at(tid).into_iter().collect();
-                if asleep && !self.any_in(&at, &pages) {
+                let inside = self.at(tid).is_some_and(|at| {
+                    // What cannot be read is gone.
+                    returns_into(&self.memory, at, &pages).unwrap_or(false)
+                });
+                if asleep && !inside {
                     seen.push(tid);
                 }
                 self.go_on(tid, settled);

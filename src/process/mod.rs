@@ -17,6 +17,7 @@ mod leave;
 mod leftover;
 pub mod list;
 pub mod memory;
+pub mod obstacle;
 pub mod procfs;
 pub mod quiet;
 pub mod region;

@@ -1,5 +1,6 @@
 //! What /proc tells of a process (proc(5)): nothing here needs ptrace.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -112,6 +113,16 @@ pub fn sleeping_at(pid: i32, tid: i32) -> Option<(u64, u64)> {
     Some((number()?, pc))
 }
 
+/// What of the processor's protections a thread has switched on
+/// (`x86_Thread_features` of its status); empty where the kernel does not tell.
+pub fn thread_features(pid: i32, tid: i32) -> String {
+    let status = read(pid, &format!("task/{tid}/status")).unwrap_or_default();
+    let line = status
+        .lines()
+        .find_map(|l| l.strip_prefix("x86_Thread_features:"));
+    line.map_or("", str::trim).to_owned()
+}
+
 /// When the process started, in clock ticks since boot (field 22 of stat):
 /// with the pid it names a process uniquely.
 pub fn start_time(pid: i32) -> Option<u64> {
@@ -133,6 +144,17 @@ pub fn own_thread_id(tid: i32) -> Option<i32> {
     let text = read(tid, "status").ok()?;
     let line = text.lines().find_map(|l| l.strip_prefix("NSpid:"))?;
     line.split_whitespace().last()?.parse().ok()
+}
+
+/// The threads of a process in another pid namespace, by the ids that they have
+/// there; empty for one in ours.
+pub fn foreign_thread_ids(pid: i32) -> HashMap<i32, i32> {
+    if pid_namespace(pid) == pid_namespace(std::process::id().cast_signed()) {
+        return HashMap::new();
+    }
+    let tids = threads(pid).unwrap_or_default().into_iter();
+    tids.filter_map(|tid| Some((own_thread_id(tid)?, tid)))
+        .collect()
 }
 
 /// The command name of a process, for messages.
@@ -193,10 +215,15 @@ pub struct Mapping {
 
 /// The mappings of a process, in order.
 pub fn mappings(pid: i32) -> Result<Vec<Mapping>, ProcessError> {
-    Ok(read(pid, "maps")?
+    let all: Vec<Mapping> = read(pid, "maps")?
         .lines()
         .filter_map(parse_mapping)
-        .collect())
+        .collect();
+    // One that has ended and not been waited for has none.
+    if all.is_empty() {
+        return Err(ProcessError::Gone(pid));
+    }
+    Ok(all)
 }
 
 fn parse_mapping(line: &str) -> Option<Mapping> {

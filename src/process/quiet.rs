@@ -81,6 +81,38 @@ pub fn busy_threads(
     Ok(busy.into_iter().collect())
 }
 
+/// A thread is in one of these pieces, or returns there from a signal handler.
+/// For pieces that nobody has an address of but by being in them: old words of
+/// stacks do not count, nor old signal frames. Those are told by the signal
+/// stack that they name (`uc_stack`, 144 bytes before the stack pointer in
+/// `struct ucontext`): a thread that is in the handler is on it.
+pub fn returns_into(
+    memory: &dyn Memory,
+    thread: ThreadAt,
+    pieces: &Interiors,
+) -> Result<bool, MemoryError> {
+    if pieces.find(thread.pc).is_some() {
+        return Ok(true);
+    }
+    let mut found = false;
+    each_stack(memory, vec![(thread.sp, HANDLER_STACK)], &mut |words| {
+        for (i, w) in words.windows(4).enumerate() {
+            let [_, pc, _, segments] = w else { continue };
+            if !is_user_segments(*segments) || pieces.find(*pc).is_none() {
+                continue;
+            }
+            let word = |back: usize| words.get(i.checked_sub(back)?).copied();
+            found |= match (word(18), word(16)) {
+                (Some(_), Some(0)) => true,
+                (Some(low), Some(size)) => thread.sp >= low && thread.sp < low.saturating_add(size),
+                // The frame begins before the stack pointer: it is in use.
+                _ => true,
+            };
+        }
+    })?;
+    Ok(found)
+}
+
 /// The pieces that words of a stack lead into.
 pub fn among<'a>(
     words: &'a [u64],
@@ -219,7 +251,7 @@ mod tests {
         assert!(at(0x40_1008).is_empty());
         assert_eq!(at(0x40_2005), [1]);
         // A region that is to be unmapped has no byte where one may be.
-        let region = Interiors::whole([0x40_1000..0x40_1008]);
+        let region = Interiors::whole(std::iter::once(0x40_1000..0x40_1008));
         let at_first = [thread(0x40_1000, STACK)];
         assert_eq!(busy_threads(&nothing, &at_first, &region), Ok(vec![0]));
     }
@@ -259,7 +291,7 @@ mod tests {
         assert_eq!(frame(0x002b_0000_0001_0033), None);
         assert_eq!(frame(0x002b_0000_0000_0023), None);
         // A stack full of them is looked at all the same, not for ever.
-        let many = [0x33; 4096];
+        let many = vec![0x33; 4096];
         assert_eq!(signal_frames(&many).count(), MAX_FRAMES);
     }
 

@@ -403,7 +403,7 @@ impl Making<'_> {
     fn done(&self) -> bool {
         let failed = self.failed.is_some();
         let all_gone = self.intermediate.is_none() || self.gone;
-        (self.waited || failed) && (self.closed || failed) && all_gone
+        (failed || self.waited && self.closed) && all_gone
     }
 
     fn look_at_thread(&mut self) -> bool {

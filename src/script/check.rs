@@ -237,13 +237,13 @@ impl Checker<'_> {
         {
             return match self.names.member(space, &field.name) {
                 Some(Known::Fact { key, ty, words }) => Ok(self.ask(key, ty, words)),
-                Some(Known::Space) | None => Err(match self.names.refused(&field.name) {
-                    Some(why) => ExprError::new(field.span, why),
-                    None => {
-                        let known = self.names.names(Some(space));
-                        unknown(&field.name, field.span, &known, "name")
+                Some(Known::Space) | None => {
+                    if let Some(why) = self.names.refused(&field.name) {
+                        return Err(ExprError::new(field.span, why));
                     }
-                }),
+                    let known = self.names.names(Some(space));
+                    Err(unknown(&field.name, field.span, &known, "name"))
+                }
             };
         }
         let value = self.expr(base)?;

@@ -526,12 +526,16 @@ enum Step {
     Deref(TypeId),
 }
 
+/// Embedded fields on the way to a struct: offset, type, whether that is a
+/// pointer.
+type Path = Vec<(u64, TypeId, bool)>;
+
 /// The way to a field, through embedded structs; the shallowest one wins (The
 /// Go Programming Language Specification, "Selectors").
 fn find_field(types: &dyn TypeTable, ty: TypeId, name: &str) -> Option<Vec<Step>> {
     /// Structs looked at.
     const MAX_STRUCTS: usize = 256;
-    let mut level: Vec<(TypeId, Vec<(u64, TypeId, bool)>)> = vec![(ty, Vec::new())];
+    let mut level: Vec<(TypeId, Path)> = vec![(ty, Vec::new())];
     let mut budget = MAX_STRUCTS;
     for _ in 0..MAX_EMBEDDED {
         let mut next = Vec::new();

@@ -39,7 +39,7 @@ impl<'a> DwarfScope<'a> {
         ) else {
             return scope;
         };
-        scope.package = package_of(&source.function).to_owned();
+        package_of(&source.function).clone_into(&mut scope.package);
         let frames = dwarf.scope_at(&function.name(), function.entry(), pc);
         let own = frames.get(depth).filter(|f| f.inlined == source.inlined);
         for (local, _) in own.map(|f| f.visible(source.line)).unwrap_or_default() {

@@ -69,7 +69,7 @@ pub struct Stats {
     pub unattributed: u64,
 }
 
-/// One function's counter for `--max-rate`.
+/// One function's counter for `--max-rate`, and whether it is watched at all.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Rate {
     pub entries: u64,

@@ -104,6 +104,7 @@ impl Engine {
                 at: target.bias.live(s.at),
                 code: s.code,
                 insn_len: s.insn_len,
+                doubtful: s.doubtful,
             })
             .collect();
         let outcomes = tracer.install(&bytes, target.text(), start == Start::Attached)?;
@@ -275,6 +276,7 @@ impl Engine {
                     self.calls.stats.held_ns += held;
                     self.calls.emit_ended();
                 }
+                Event::Blocked(hit) => self.never_again(&hit),
                 Event::ThreadGone(_) | Event::Nudged => {}
                 Event::Ended(ending) => return Outcome::Ended(ending),
                 Event::Exec => return Outcome::Exec,

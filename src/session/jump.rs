@@ -83,7 +83,7 @@ pub fn unfit(plan: &Plan, options: &Options, minor: Option<u32>) -> Option<NoJum
         let family = family_of(&f.name, minor);
         family.is_some_and(|f| f.buffer.is_some() && f.flow != Flow::Out)
     };
-    if options.stack > 0 {
+    if options.stack > 0 || options.stacks.iter().any(|s| *s > 0) {
         return Some(NoJumps::Needs("--stack"));
     }
     if options.max_rate.is_some() {

@@ -1,7 +1,9 @@
-//! `--max-rate`: functions that are called too often are let alone.
+//! Functions that are let alone from some moment on: called too often
+//! (`--max-rate`), or found to run where a trap would harm the target.
 
 use super::engine::Engine;
 use crate::probe::plan::Role;
+use crate::process::tracer::Hit;
 
 impl Engine {
     pub(super) fn check_rates(&mut self, now: u64) {
@@ -17,14 +19,31 @@ impl Engine {
                 && per_second > max as f64
                 && !rate.disarmed
             {
-                rate.disarmed = true;
-                self.disarm_function(func, per_second, max);
+                let why = format!(
+                    "was called {per_second:.0} times a second, more than --max-rate {max}"
+                );
+                self.disarm_function(func, &why);
             }
         }
     }
 
-    fn disarm_function(&mut self, func: usize, per_second: f64, max: u64) {
+    /// A function that would harm the target were it watched further.
+    pub(super) fn never_again(&mut self, hit: &Hit) {
         let plan = self.plan.clone();
+        let site = self.sites.get(hit.site).and_then(|i| plan.sites.get(*i));
+        for role in site.map_or(&[][..], |s| &s.roles) {
+            if let Role::Entry(func) | Role::Return(Some(func)) = *role {
+                self.disarm_function(func, "runs with signals blocked");
+            }
+        }
+        self.tracer.pass(hit);
+    }
+
+    fn disarm_function(&mut self, func: usize, why: &str) {
+        let plan = self.plan.clone();
+        if let Some(rate) = self.calls.rates.get_mut(func) {
+            rate.disarmed = true;
+        }
         for (slot, site) in self.sites.clone().into_iter().enumerate() {
             let Some(site) = plan.sites.get(site) else {
                 continue;
@@ -51,13 +70,11 @@ impl Engine {
             }
         }
         // Nobody will see how they end, nor may they be mistaken for unwound.
-        let open = self.calls.join.take_function(func, self.calls.clock.now());
+        let now = self.calls.clock.now();
+        let open = self.calls.join.take_function(func, now);
         self.calls.emit(open);
         if let Some(f) = plan.functions.get(func) {
-            self.messages.push(format!(
-                "{} was called {per_second:.0} times a second, more than --max-rate {max}: disarmed",
-                f.name
-            ));
+            self.messages.push(format!("{} {why}: disarmed", f.name));
         }
     }
 }

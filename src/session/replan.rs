@@ -71,6 +71,7 @@ impl Engine {
                 at: target.bias.live(s.at),
                 code: s.code,
                 insn_len: s.insn_len,
+                doubtful: s.doubtful,
             })
             .collect();
         let outcomes = self.tracer.extend(&bytes, target.text())?;

@@ -139,7 +139,8 @@ impl TextSink {
         self.line.push_str("  ");
         let start = self.line.len();
         match (conn.note, conn.fd) {
-            (Some(note), _) => drop(write!(self.line, "({note})")),
+            (Some(note), None) => drop(write!(self.line, "({note})")),
+            (Some(note), Some(fd)) => drop(write!(self.line, "fd={fd} ({note})")),
             (None, Some(fd)) => drop(write!(self.line, "fd={fd}")),
             (None, None) => self.line.push_str("fd=?"),
         }

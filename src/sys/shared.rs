@@ -16,6 +16,7 @@ impl Deref for Shared {
     type Target = [AtomicU64];
 
     fn deref(&self) -> &[AtomicU64] {
+        #[allow(clippy::cast_ptr_alignment, reason = "mappings begin at a page")]
         let at = self.map.as_mut_ptr().cast::<AtomicU64>();
         // SAFETY: the mapping lives as long as self, is page aligned and holds
         // len bytes; AtomicU64 is as large as a word, any bits are valid for it,

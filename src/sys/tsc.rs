@@ -2,6 +2,11 @@
 
 use std::time::Instant;
 
+/// Readings that are timed.
+const READINGS: u32 = 1000;
+/// One that takes longer is not the processor's own, nanoseconds.
+const SLOW_NS: u128 = 300;
+
 /// Its value now, ticks.
 pub fn now() -> u64 {
     // SAFETY: every amd64 processor has RDTSC; where a process has forbidden it
@@ -33,8 +38,6 @@ pub fn unfit() -> Option<String> {
         ));
     }
     // A hypervisor may take each reading for itself.
-    const READINGS: u32 = 1000;
-    const SLOW_NS: u128 = 300;
     let begin = Instant::now();
     for _ in 0..READINGS {
         let _ = now();

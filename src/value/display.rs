@@ -1,28 +1,6 @@
 //! A value on one line, as Go people read it: `%#v`, shortened.
 //!
-//! ```text
-//! value     = "nil" | "true" | "false" | integer | float | "(" re im "i)"
-//!           | quoted [ more ]                         string
-//!           | "[]uint8 len " n [ " " quoted [ more ]] byte slice
-//!           | type "{" [ value { ", " value } ] [ more ] "}"          slice, array
-//!           | type "{" [ name ":" value { ", " … } ] [ more ] "}"     struct
-//!           | "&" value                               pointer, followed
-//!           | "(" type ")(0x" hex ")"                 pointer, not followed
-//!           | "map[" … "{" [ value ":" value { ", " … } ] [ more ] "}"
-//!           | "(" chan type ")(0x" hex ")" [ " len " n "/" cap ]
-//!           | function name | "func(0x" hex ")"
-//!           | duration | text                         1.5s, 10.0.0.1:80
-//!           | error text                              in a struct: error("…")
-//!           | "raw(0x" hex ")"                        a word of unknown type
-//!           | "(optimised away)" | "(unreadable: " why ")" | "..."
-//! more      = "...+" n " more"      after ", " inside braces
-//! ```
-//!
-//! Integers are decimal whatever their type. What an interface holds is shown
-//! as itself where its text says the type or the type is the default one
-//! (`int`, `string`, `bool`, `float64`, `complex128`), else as `type(value)`.
-//! Strings have Go's escapes; no other text that came from the target is
-//! printed unescaped either ([`super::escape`]).
+#![doc = include_str!("grammar.md")]
 
 use std::fmt::{self, Write as _};
 

@@ -32,6 +32,9 @@ pub use program::Program;
 
 use std::sync::Arc;
 
+/// How values are written, for manuals: the grammar of `Display`.
+pub const GRAMMAR: &str = include_str!("grammar.md");
+
 /// A value of the target, loaded: it holds no address that must be read again.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Value {

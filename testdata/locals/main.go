@@ -238,12 +238,59 @@ func deferred(label string) (result int, err error) {
 	panic("on purpose")
 }
 
+func twice(n int) int {
+	m := n * 2
+	if m > 100 {
+		m = 100
+	}
+	return m
+}
+
+func largest[T int | float64](list []T) T {
+	best := list[0]
+	for _, v := range list {
+		if v > best {
+			best = v
+		}
+	}
+	return best
+}
+
+// steps is what a debugger steps through.
+//
+//go:noinline
+func steps(n int) (sum int) {
+	defer func() { sum++ }()
+	for i := 0; i < n; i++ {
+		switch {
+		case i == 0:
+			sum += twice(i)
+		case i == 1:
+			sum += twice(i + 1)
+		default:
+			sum -= i
+		}
+	}
+	list := []int{sum, n, 3}
+	add := func(k int) {
+		sum += k
+		list[0] = k
+	}
+	add(twice(4))
+	add(largest(list))
+	if sum > 3 {
+		return sum
+	}
+	return -sum
+}
+
 func start(f func()) {
 	count++
 	go f()
 }
 
 func main() {
+	use(steps(3))
 	start(func() { scalars(true, -42, 200, 2.5, "héllo\n") })
 	start(func() {
 		composites([]int{1, 2, 3}, []string{"a", "b"}, point{3, 4}, wide{1, 2, 3, 4, 5, 6, "w"})

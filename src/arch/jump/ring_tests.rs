@@ -134,7 +134,7 @@ fn a_ring_has_room_to_spare_whatever_is_asked() {
     for (bytes, longest) in [(0, 0), (1 << 20, 100), (64 << 20, 64), (1 << 40, 4096)] {
         let layout = RingLayout::new(0x1000, bytes, longest);
         assert!(layout.count.is_power_of_two() && u64::from(layout.count) >= 2 * SPARE);
-        assert!(layout.record as usize >= longest && layout.record as usize % LINE == 0);
+        assert!(layout.record as usize >= longest && (layout.record as usize).is_multiple_of(LINE));
         assert!(layout.limit() > 0);
     }
 }

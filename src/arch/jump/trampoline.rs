@@ -271,13 +271,12 @@ impl Writer<'_> {
     /// or it is the only one, and the bus is locked.
     fn rip(&mut self, code: Code, register: Option<Register>, address: u64) -> Result<(), Wrong> {
         let memory = MemoryOperand::with_base_displ(Register::RIP, address.cast_signed());
-        let insn = match register {
-            Some(register) => Instruction::with2(code, register, memory)?,
-            None => {
-                let mut insn = Instruction::with1(code, memory)?;
-                insn.set_has_lock_prefix(true);
-                insn
-            }
+        let insn = if let Some(register) = register {
+            Instruction::with2(code, register, memory)?
+        } else {
+            let mut insn = Instruction::with1(code, memory)?;
+            insn.set_has_lock_prefix(true);
+            insn
         };
         self.a.add_instruction(insn)?;
         Ok(())
@@ -301,7 +300,7 @@ impl Writer<'_> {
                 let first = first
                     .checked_add(to_return)
                     .and_then(|o| o.checked_add(8))
-                    .ok_or_else(|| Wrong::Capture)?;
+                    .ok_or(Wrong::Capture)?;
                 for word in 0..i32::try_from(*words).map_err(|_| Wrong::Capture)? {
                     self.a.mov(r12, qword_ptr(rsp + first + word * 8))?;
                     self.a.mov(qword_ptr(r13 + at + word * 8), r12)?;
@@ -405,7 +404,7 @@ fn int(register: u8) -> Result<AsmRegister64, Wrong> {
     [rax, rbx, rcx, rdi, rsi, r8, r9, r10, r11]
         .get(usize::from(register))
         .copied()
-        .ok_or_else(|| Wrong::Capture)
+        .ok_or(Wrong::Capture)
 }
 
 fn float(register: u8) -> Result<AsmRegisterXmm, Wrong> {
@@ -415,5 +414,5 @@ fn float(register: u8) -> Result<AsmRegisterXmm, Wrong> {
     ]
     .get(usize::from(register))
     .copied()
-    .ok_or_else(|| Wrong::Capture)
+    .ok_or(Wrong::Capture)
 }

@@ -2,6 +2,10 @@ use super::*;
 use crate::arch::scan::Disassembler;
 use crate::arch::testing::go_functions;
 use proptest::prelude::*;
+use std::iter::once;
+
+/// An instruction, and why it stays where it is.
+type Stays = (&'static [u8], fn(u64) -> CannotJump);
 
 const AT: u64 = 0x40_1000;
 
@@ -52,7 +56,7 @@ fn the_usual_function() {
     assert_eq!(entry.inner_starts().collect::<Vec<_>>(), [AT + 7, AT + 10]);
     let (ret, unit) = &found.returns[0];
     let unit = unit.as_ref().unwrap();
-    assert_eq!(unit.instructions(), "add rsp,byte +40h; pop rbp; ret");
+    assert_eq!(unit.instructions(), "add rsp,40h; pop rbp; ret");
     assert_eq!((unit.end(), unit.to_return), (ret + 1, 0x48));
     assert_eq!(unit.kind, UnitKind::Return);
 }
@@ -73,7 +77,7 @@ fn short_ends_take_what_stands_before_them() {
     assert_eq!(unit.instructions(), "mov rax,[rsp+18h]; pop rbp; ret");
     assert_eq!(unit.to_return, 8);
     // mov rax, [rcx] may fault; a call stays; div may fault.
-    let stays: [(&[u8], fn(u64) -> CannotJump); 4] = [
+    let stays: [Stays; 4] = [
         (&[0x48, 0x8b, 0x01], CannotJump::MayFault),
         (&[0xe8, 0, 0, 0, 0], CannotJump::Flow),
         (&[0x48, 0xf7, 0xf1], CannotJump::MayFault),
@@ -173,8 +177,8 @@ fn interiors_are_what_is_strictly_inside() {
         found,
         [None, None, one, one, None, None, two, two, None, None]
     );
-    assert_eq!(Interiors::whole([7..9]).find(7), Some(0));
-    assert!(Interiors::strictly([7..8]).is_empty());
+    assert_eq!(Interiors::whole(once(7..9)).find(7), Some(0));
+    assert!(Interiors::strictly(once(7..8)).is_empty());
 }
 
 #[test]

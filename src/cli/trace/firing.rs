@@ -1,6 +1,7 @@
 //! Which way a trace's sites fire, and the engine for it.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::TraceArgs;
@@ -8,6 +9,7 @@ use crate::arch::scan::Disassembler;
 use crate::probe::jump::{JumpPlan, plan_jumps};
 use crate::probe::plan::{Plan, Role};
 use crate::process::ProcessError;
+use crate::process::obstacle::{Obstacle, find as find_obstacle};
 use crate::process::tracer::{Ending, Tracer};
 use crate::session::jump::{first_trap, unfit};
 use crate::session::{
@@ -15,6 +17,27 @@ use crate::session::{
     Target,
 };
 use crate::sink::queue::Sender;
+
+/// What jumps lead to, and the memory that they write to, have more than enough
+/// room in so many bytes.
+const JUMP_ROOM: u64 = 64 << 20;
+
+/// What `--plan` prints.
+pub(super) fn explain(args: &TraceArgs, target: &Target, plan: &Plan) -> anyhow::Result<String> {
+    let jumps = plan_jumps(&target.image, &Disassembler::new()?, plan);
+    let mut text = jumps.explain(plan);
+    if let Some(why) = obstacle(args, target)? {
+        let _ = writeln!(text, "in this process all of them would trap: {why}");
+    }
+    Ok(text)
+}
+
+/// What keeps a process that runs already from being jumped in.
+fn obstacle(args: &TraceArgs, target: &Target) -> Result<Option<Obstacle>, ProcessError> {
+    let (lo, hi) = target.text();
+    args.pid
+        .map_or(Ok(None), |pid| find_obstacle(pid, (lo.0, hi.0), JUMP_ROOM))
+}
 
 /// How sites fire.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,7 +91,11 @@ impl Firing {
         }
         let jumps = plan_jumps(&target.image, &disassembler, &firing.plan);
         let options = super::options(args);
-        let why = unfit(&firing.plan, &options, minor).or_else(|| first_trap(&firing.plan, &jumps));
+        let mut why =
+            unfit(&firing.plan, &options, minor).or_else(|| first_trap(&firing.plan, &jumps));
+        if why.is_none() {
+            why = obstacle(args, target)?.map(|o| NoJumps::Machine(o.to_string()));
+        }
         match why {
             None => firing.jumps = Some(Arc::new(jumps)),
             Some(why) if firing.only => return Err(why.into()),
@@ -109,7 +136,11 @@ impl Firing {
             self.notes
                 .push(format!("{more} more are left out; --plan says why"));
         }
-        self.plan = Arc::new(replan(&out)?);
+        let plan = replan(&out).map_err(|error| match error {
+            SessionError::NothingArmed(_) => SessionError::NothingArmed(self.notes.join("\n")),
+            other => other,
+        })?;
+        self.plan = Arc::new(plan);
         Ok(())
     }
 

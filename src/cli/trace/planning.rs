@@ -11,7 +11,6 @@ use super::{TraceArgs, find_program};
 use crate::arch::scan::Disassembler;
 use crate::golang::family::{preset_conn, preset_inner};
 use crate::image::pattern::{self, Limits};
-use crate::probe::jump::plan_jumps;
 use crate::probe::plan::{Event, Plan, Wanted, plan};
 use crate::session::{SessionError, Start, Target};
 
@@ -97,7 +96,7 @@ pub(super) fn list(args: &TraceArgs) -> anyhow::Result<()> {
     let target = target.with_symbols(args.symbols.as_deref())?;
     let plan = make_plan(args, &target, Start::Attached, &BTreeSet::new())?;
     let text = if args.plan {
-        plan_jumps(&target.image, &Disassembler::new()?, &plan).explain(&plan)
+        super::firing::explain(args, &target, &plan)?
     } else {
         plan.explain()
     };

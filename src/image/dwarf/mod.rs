@@ -2,7 +2,7 @@
 //!
 //! Who lives here: the list of compilation units ([`units`]), signatures of
 //! functions ([`signature`]), variables in scope at a pc ([`scope`]) and where
-//! they are ([`locate`]), package variables and constants ([`package`]), types by
+//! they are ([`locate`]), line tables ([`lines`]), package variables and constants ([`package`]), types by
 //! DIE offset ([`types`]), Go's spelling of names ([`names`]). Allowed in: image, golang, value, probe, session, and tests
 //! that want an oracle. Nobody here knows processes; every address is the file's.
 //!
@@ -15,6 +15,7 @@
 //! Go writes DWARF 4 up to 1.24 and DWARF 5 from 1.25 (cmd/link
 //! internal/ld/dwarf.go); both are read the same way here.
 
+mod lines;
 mod locate;
 mod names;
 mod package;
@@ -35,6 +36,7 @@ use gimli::{Abbreviations, DebugAbbrev, EndianSlice, LittleEndian};
 use crate::addr::ImageAddr;
 use crate::image::types::{MapKind, Type, TypeId};
 
+pub use lines::{FunctionLines, LinePlaces, LineRow};
 pub use locate::{LocateError, MachineFrame, Part, Source};
 pub use names::{package_of, short_type_name};
 pub use package::{Constant, PackageName};
@@ -115,6 +117,7 @@ pub struct Dwarf {
     addr: Bytes,
     str: OnceLock<Bytes>,
     lists: OnceLock<Lists>,
+    line: OnceLock<Bytes>,
     abbreviations: Mutex<HashMap<usize, Arc<Abbreviations>>>,
     units: units::Units,
     index: OnceLock<types::Index>,
@@ -153,6 +156,7 @@ impl Dwarf {
             addr,
             str: OnceLock::new(),
             lists: OnceLock::new(),
+            line: OnceLock::new(),
             abbreviations: Mutex::default(),
             units: units::Units::default(),
             index: OnceLock::new(),

@@ -11,9 +11,11 @@ use std::sync::Arc;
 
 use gimli::{AttributeValue, DebugInfoOffset, UnitOffset};
 
+use super::lines::Inlined;
 use super::units::Unit;
 use super::{Dwarf, Slice};
 use crate::addr::ImageAddr;
+use crate::image::Function;
 use crate::image::types::{TypeId, TypeKind, TypeTable as _};
 
 /// More entries than any function has.
@@ -374,6 +376,16 @@ impl Dwarf {
         attributes: &[gimli::Attribute<Slice<'_>>],
         pc: ImageAddr,
     ) -> bool {
+        let ranges = self.ranges_of(unit, attributes);
+        ranges.iter().any(|(from, to)| (*from..*to).contains(&pc.0))
+    }
+
+    /// Where a block or an inlined body has its code.
+    fn ranges_of(
+        &self,
+        unit: &Unit,
+        attributes: &[gimli::Attribute<Slice<'_>>],
+    ) -> Vec<(u64, u64)> {
         let mut low = None;
         let mut high = None;
         for attribute in attributes {
@@ -381,21 +393,21 @@ impl Dwarf {
                 (gimli::DW_AT_low_pc, value) => low = self.address(unit, &value),
                 (gimli::DW_AT_high_pc, value) => high = Some(value),
                 (gimli::DW_AT_ranges, AttributeValue::RangeListsRef(at)) => {
-                    return self.ranges_hold(unit, at.0, pc);
+                    return self.listed_ranges(unit, at.0);
                 }
                 _ => {}
             }
         }
         let (Some(low), Some(high)) = (low, high) else {
-            return false;
+            return Vec::new();
         };
         let high = self
             .address(unit, &high)
             .or_else(|| low.checked_add(high.udata_value()?));
-        high.is_some_and(|high| (low..high).contains(&pc.0))
+        high.map(|high| (low, high)).into_iter().collect()
     }
 
-    fn ranges_hold(&self, unit: &Unit, at: usize, pc: ImageAddr) -> bool {
+    fn listed_ranges(&self, unit: &Unit, at: usize) -> Vec<(u64, u64)> {
         let ranges = self.range_lists().ranges(
             gimli::RangeListsOffset(at),
             unit.encoding,
@@ -403,17 +415,73 @@ impl Dwarf {
             &self.addr(),
             unit.addr_base,
         );
+        let mut found = Vec::new();
         let Ok(mut ranges) = ranges else {
-            return false;
+            return found;
         };
-        for _ in 0..MAX_LIST {
-            match ranges.next() {
-                Ok(Some(range)) if (range.begin..range.end).contains(&pc.0) => return true,
-                Ok(Some(_)) => {}
-                _ => return false,
-            }
+        while let Ok(Some(range)) = ranges.next()
+            && found.len() < MAX_LIST
+        {
+            found.push((range.begin, range.end));
         }
-        false
+        found
+    }
+
+    /// The bodies that are inlined in a function, the deepest first.
+    pub(super) fn inlined_in(&self, function: &Function<'_>) -> Vec<Inlined> {
+        let mut found = Vec::new();
+        let name = function.name();
+        if let Some(at) = self.find_function(&name, function.entry()) {
+            // What was read before a broken entry is still good.
+            let _ = self.walk_inlined(at as usize, &mut found);
+        }
+        found.sort_by_key(|body: &Inlined| std::cmp::Reverse(body.depth));
+        found
+    }
+
+    fn walk_inlined(&self, at: usize, found: &mut Vec<Inlined>) -> Option<()> {
+        let unit = self.units.holding(at)?;
+        let header = self
+            .info()
+            .header_from_offset(DebugInfoOffset(unit.start))
+            .ok()?;
+        let abbreviations = self.abbreviations(&header).ok()?;
+        let offset = UnitOffset(at.checked_sub(unit.start)?);
+        let mut entries = header.entries_raw(&abbreviations, Some(offset)).ok()?;
+        let mut attributes = Vec::new();
+        for _ in 0..MAX_ENTRIES {
+            if entries.is_empty() {
+                break;
+            }
+            let depth = entries.next_depth();
+            let here = unit.start.saturating_add(entries.next_offset().0);
+            let Some(abbreviation) = entries.read_abbreviation().ok()? else {
+                if entries.next_depth() <= 0 {
+                    break;
+                }
+                continue;
+            };
+            if depth == 0 && here != at {
+                break;
+            }
+            if abbreviation.tag() != gimli::DW_TAG_inlined_subroutine {
+                entries.skip_attributes(abbreviation.attributes()).ok()?;
+                if depth == 0 && !abbreviation.has_children() {
+                    break;
+                }
+                continue;
+            }
+            attributes.clear();
+            entries
+                .read_attributes(abbreviation.attributes(), &mut attributes)
+                .ok()?;
+            found.push(Inlined {
+                at: here,
+                depth,
+                ranges: self.ranges_of(unit, &attributes),
+            });
+        }
+        Some(())
     }
 
     /// The expression that holds at `pc`.

@@ -26,6 +26,8 @@ pub(super) struct Unit {
     /// What range and location lists count from.
     pub(super) low_pc: u64,
     ranges: Option<usize>,
+    /// Offset of its table in `.debug_line`.
+    pub(super) lines: Option<usize>,
     pub(super) addr_base: DebugAddrBase,
     pub(super) encoding: Encoding,
     functions: OnceLock<Functions>,
@@ -129,6 +131,7 @@ impl Dwarf {
             go: false,
             low_pc: 0,
             ranges: None,
+            lines: None,
             addr_base: DebugAddrBase(0),
             encoding: header.encoding(),
             functions: OnceLock::new(),
@@ -150,6 +153,9 @@ impl Dwarf {
                 (gimli::DW_AT_low_pc, value) => low_pc = Some(value),
                 (gimli::DW_AT_ranges, AttributeValue::RangeListsRef(at)) => {
                     unit.ranges = Some(at.0);
+                }
+                (gimli::DW_AT_stmt_list, AttributeValue::DebugLineRef(at)) => {
+                    unit.lines = Some(at.0);
                 }
                 (gimli::DW_AT_addr_base, AttributeValue::DebugAddrBase(base)) => {
                     unit.addr_base = base;

@@ -6,7 +6,7 @@ use crate::arch::jump::capture::G;
 use crate::arch::jump::{Capture, Shape};
 use crate::golang::family::{Flow, Receiver};
 use crate::golang::layout::Layouts;
-use crate::probe::decode::Needs;
+use crate::probe::decode::{Decoder, Needs};
 use crate::probe::plan::{Event, Plan, Role};
 use crate::session::report::Reporter;
 
@@ -65,7 +65,7 @@ pub fn of_site(
                 needs = needs.and(
                     reporter
                         .decoder(func)
-                        .map_or(Needs::REGISTERS, |d| d.args_need()),
+                        .map_or(Needs::REGISTERS, Decoder::args_need),
                 );
                 if let Some(family) = reporter.family(func) {
                     if let Some((register, kind)) = family.receiver {
@@ -163,7 +163,7 @@ fn ends_here(plan: &Plan, own: Option<usize>) -> Vec<usize> {
 fn results(reporter: &Reporter, func: usize) -> Needs {
     let mut needs = reporter
         .decoder(func)
-        .map_or(Needs::REGISTERS, |d| d.results_need());
+        .map_or(Needs::REGISTERS, Decoder::results_need);
     if let Some(family) = reporter.family(func) {
         let err = [family.err, family.err_data()];
         for register in err.into_iter().chain([family.n]).flatten() {

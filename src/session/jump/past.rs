@@ -1,8 +1,6 @@
 //! A record as if its thread still stood at the site: registers, and memory as
 //! it was then where that was written down.
 
-use std::cell::Cell;
-
 use super::captures::SiteRecord;
 use crate::addr::LiveAddr;
 use crate::arch::jump::Capture;
@@ -51,8 +49,6 @@ pub struct Past<'a> {
     pub floats: [[u8; 16]; 16],
     /// The connection is another by now, or gone.
     pub conn_changed: bool,
-    /// Something was read that the record does not have.
-    pub late: Cell<bool>,
     known: Vec<Known<'a>>,
     /// The stack above the call: it has changed since.
     gone: std::ops::Range<u64>,
@@ -88,7 +84,6 @@ impl<'a> Past<'a> {
             tid: 0,
             floats: [[0; 16]; 16],
             conn_changed: false,
-            late: Cell::new(false),
             known: Vec::with_capacity(16),
             gone: if sound { sp..hi } else { 0..0 },
             beyond,
@@ -249,7 +244,6 @@ impl Past<'_> {
 
     /// Puts what is known over what was read now.
     fn correct(&self, at: LiveAddr, into: &mut [u8]) {
-        self.late.set(true);
         for known in &self.known {
             let apart = known.at.abs_diff(at.0);
             if apart > (known.len + into.len()) as u64 {

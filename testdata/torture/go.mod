@@ -1,0 +1,3 @@
+module gotap.test/torture
+
+go 1.18
