@@ -1,4 +1,6 @@
+//! ```text
 //! args
+//! ```
 //!
 //! In the block of a trace, prints the call's arguments, as they were when it
 //! began, and its results. At the prompt, prints the parameters and results of

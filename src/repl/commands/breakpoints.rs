@@ -1,4 +1,6 @@
+//! ```text
 //! breakpoints [-save FILE]                                        alias: bp
+//! ```
 //!
 //! Lists the tracepoints: number or name, functions, hits, condition, actions.
 //! With -save, writes them to a file, conditions and actions included, which

@@ -1,4 +1,6 @@
+//! ```text
 //! clear ID
+//! ```
 //!
 //! Takes a tracepoint out, by number or name. Its calls that are still running
 //! are told as open: nobody will see how they end.

@@ -1,4 +1,6 @@
+//! ```text
 //! clearall [LOCATION]
+//! ```
 //!
 //! Takes all tracepoints out, or those on the functions of a location.
 

@@ -1,14 +1,18 @@
+//! ```text
 //! condition ID EXPR                                               alias: cond
 //! condition -hitcount ID OP N
 //! condition -per-g-hitcount ID OP N
 //! condition -clear ID
+//! ```
 //!
 //! Sets what a call must meet to be recorded by a tracepoint, in the place of
 //! what was set before. The counts are of calls that meet the expression; OP is
 //! one of == != < <= > >= and %, which takes every N-th.
 //!
+//! ```text
 //!     condition 1 dur > 5ms && err != nil
 //!     condition -hitcount 1 % 100
+//! ```
 
 use crate::repl::compile::compile_condition;
 use crate::repl::points::Tracepoint;

@@ -1,12 +1,16 @@
+//! ```text
 //! config [-list]
 //! config NAME VALUE
+//! ```
 //!
 //! Shows or changes settings:
 //!
+//! ```text
 //!     substitute-path FROM TO   where sources are on this machine
 //!     max-goroutines N          goroutines that are listed at most
 //!     max-lines N               lines of funcs, types, sources at most
 //!     source-lines N            lines of `list` above and below
+//! ```
 
 use crate::repl::shell::{Call, Shell};
 use crate::script::ExprError;

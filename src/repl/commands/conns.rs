@@ -1,4 +1,6 @@
+//! ```text
 //! conns [REGEX]
+//! ```
 //!
 //! Lists the process's sockets: descriptor, network, both ends, TCP's state,
 //! and which goroutines wait to read or write.

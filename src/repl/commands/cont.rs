@@ -1,4 +1,6 @@
+//! ```text
 //! continue                                                          alias: c
+//! ```
 //!
 //! Lets a stopped target run. This gotap stops none, so in a script, and at the
 //! prompt, it waits: until Ctrl-C, the end of the target, or the time that `for`

@@ -1,4 +1,6 @@
+//! ```text
 //! disassemble LOCATION                                        alias: disass
+//! ```
 //!
 //! Shows a function's instructions, as the file has them, with their lines.
 

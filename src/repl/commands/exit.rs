@@ -1,4 +1,6 @@
+//! ```text
 //! exit                                                      aliases: quit, q
+//! ```
 //!
 //! Takes everything out of the target, lets it run, and ends gotap. Ctrl-D does
 //! the same.

@@ -1,4 +1,6 @@
+//! ```text
 //! fds [REGEX]
+//! ```
 //!
 //! Lists the process's open descriptors: what each is, and which goroutines
 //! wait to read or write it.

@@ -1,12 +1,16 @@
+//! ```text
 //! frame N [COMMAND]
 //! up [N]
 //! down [N]
+//! ```
 //!
 //! Chooses a frame of the chosen goroutine, 0 being the innermost, for `args`,
 //! `locals` and `print`. With a command behind the number, runs that there, and
 //! chooses none.
 //!
+//! ```text
 //!     goroutine 34 frame 2 locals
+//! ```
 
 use crate::repl::frames;
 use crate::repl::shell::{Call, Shell};

@@ -1,4 +1,6 @@
+//! ```text
 //! funcs [REGEX]
+//! ```
 //!
 //! Lists the program's functions, those that the compiler made left out.
 

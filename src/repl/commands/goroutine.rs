@@ -1,10 +1,14 @@
+//! ```text
 //! goroutine [ID [COMMAND]]                                         alias: gr
+//! ```
 //!
 //! Without an ID, shows the goroutine that was chosen. With one, chooses it:
 //! `stack`, `args`, `locals` and `print` are then about it. With a command behind the ID, runs that for the
 //! goroutine, and chooses none.
 //!
+//! ```text
 //!     goroutine 34 stack
+//! ```
 
 use crate::repl::shell::{Call, Shell};
 use crate::script::ExprError;

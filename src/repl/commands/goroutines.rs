@@ -1,5 +1,7 @@
+//! ```text
 //! goroutines [-with WHAT TEXT] [-without WHAT TEXT] [-group WHAT] [-t] [-exec COMMAND]
 //!                                                                  alias: grs
+//! ```
 //!
 //! Lists the program's goroutines without stopping it: what each does, since
 //! when at least, on which descriptor or lock, where, and what made it.
@@ -7,6 +9,7 @@
 //! -with and -without choose by a piece of text, -group puts together what has
 //! the same; the words for WHAT are
 //!
+//! ```text
 //!     user    the innermost frame of the program's own code
 //!     curr    the innermost frame outside of package runtime
 //!     go      the `go` statement that made it
@@ -16,11 +19,14 @@
 //!     label   a pprof label, as key=value
 //!     stack   the whole stack (for -group only)
 //!     running, with no text: those that run
+//! ```
 //!
 //! -t shows each one's stack, -exec runs `stack` or `goroutine` for each.
 //!
+//! ```text
 //!     goroutines -group reason
 //!     goroutines -with user main.serve -t
+//! ```
 
 use super::stack;
 use crate::repl::output::Form;

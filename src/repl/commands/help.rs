@@ -1,4 +1,6 @@
+//! ```text
 //! help [COMMAND]                                                    alias: h
+//! ```
 //!
 //! Lists the commands, or prints the manual of one.
 
@@ -44,6 +46,7 @@ fn overview() -> String {
 pub fn manual(verb: Verb) -> String {
     if let Some(source) = header(verb) {
         let lines = source.lines().map_while(|line| line.strip_prefix("//!"));
+        let lines = lines.filter(|line| !line.trim_start().starts_with("```"));
         return lines.fold(String::new(), |text, line| {
             text + line.strip_prefix(' ').unwrap_or(line) + "\n"
         });

@@ -1,4 +1,6 @@
+//! ```text
 //! libraries
+//! ```
 //!
 //! Lists the files whose code is mapped into the process.
 

@@ -1,4 +1,6 @@
+//! ```text
 //! list LOCATION                                                aliases: ls, l
+//! ```
 //!
 //! Shows the source around a function or a line, where the file is on this
 //! machine; `config substitute-path FROM TO` says where.

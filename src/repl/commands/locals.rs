@@ -1,11 +1,15 @@
+//! ```text
 //! locals
+//! ```
 //!
 //! Prints the local variables of the chosen frame of the chosen goroutine
 //! (`goroutine ID`, `frame N`), from the debug information. The goroutine is not
 //! stopped: it must be parked, and what its variables point to may change while
 //! it is read.
 //!
+//! ```text
 //!     goroutine 34 frame 2 locals
+//! ```
 
 use crate::repl::frames::{current, show};
 use crate::repl::shell::{Call, Shell};

@@ -1,13 +1,17 @@
+//! ```text
 //! on ID ACTION
 //! on ID { ACTIONS }
 //! on exit { COMMANDS }
+//! ```
 //!
 //! Sets what is done for each call that a tracepoint records, in the place of
 //! what was set before: `print EXPR, …`, `args`, `stack N`. `on exit` says what
 //! is done when the session has detached; several are done in order.
 //!
+//! ```text
 //!     on 1 print fd, remote, n
 //!     on exit { summary }
+//! ```
 
 use super::condition::known;
 use crate::repl::compile::actions;

@@ -1,4 +1,6 @@
+//! ```text
 //! packages [REGEX]
+//! ```
 //!
 //! Lists the packages that the program's functions belong to.
 

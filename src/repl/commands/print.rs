@@ -1,11 +1,15 @@
+//! ```text
 //! print EXPR, EXPR …                                                alias: p
+//! ```
 //!
 //! In the block of a trace, prints facts and values of the call: `goid`, `fd`,
 //! `n`, `err`, `args.NAME` … At the prompt, prints expressions over the variables
 //! of the chosen frame of the chosen goroutine, which must be parked.
 //!
+//! ```text
 //!     on 1 print fd, remote, n, err
 //!     goroutine 34 frame 2 print s.addr
+//! ```
 
 use std::fmt::Write as _;
 

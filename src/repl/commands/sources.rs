@@ -1,4 +1,6 @@
+//! ```text
 //! sources [REGEX]
+//! ```
 //!
 //! Lists the source files that the program's functions begin in.
 

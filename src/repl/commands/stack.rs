@@ -1,4 +1,6 @@
+//! ```text
 //! stack [GOID] [DEPTH]                                             alias: bt
+//! ```
 //!
 //! Prints a goroutine's stack, with arguments as a traceback shows them, without
 //! stopping it. A goroutine that runs has none that could be read. Where a

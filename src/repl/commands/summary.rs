@@ -1,4 +1,6 @@
+//! ```text
 //! summary
+//! ```
 //!
 //! Counts, errors, bytes and latencies of the recorded calls so far, a line a
 //! function.

@@ -1,4 +1,6 @@
+//! ```text
 //! threads
+//! ```
 //!
 //! Lists the process's threads, and which goroutine each has.
 

@@ -1,4 +1,6 @@
+//! ```text
 //! toggle ID
+//! ```
 //!
 //! Switches a tracepoint off, or on again, by number or name.
 

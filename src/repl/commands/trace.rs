@@ -1,4 +1,6 @@
+//! ```text
 //! trace [NAME] LOCATION [if CONDITION] [{ ACTIONS }]
+//! ```
 //!
 //! Records every call of a function, when it ends; nothing is stopped. The
 //! location is a function (`net.(*conn).Read`, `(*conn).Read`), a file and the
@@ -11,8 +13,10 @@
 //! fact. The actions are run once for each call that meets it, when it ends:
 //! `print EXPR, …`, `args`, `stack N`.
 //!
+//! ```text
 //!     trace net.(*conn).Read if n == 0 || err != nil
 //!     trace slow /net\.\(\*conn\)\./ if dur > 10ms { print fd, remote; stack 8 }
+//! ```
 
 use std::fmt::Write as _;
 

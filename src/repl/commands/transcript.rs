@@ -1,5 +1,7 @@
+//! ```text
 //! transcript [-t] [-x] FILE
 //! transcript -off
+//! ```
 //!
 //! Copies what is typed and printed to a file, at its end; -t empties the file
 //! first, -x prints to the file alone. -off ends it.

@@ -1,4 +1,6 @@
+//! ```text
 //! types [REGEX]
+//! ```
 //!
 //! Lists the program's types, as the runtime's own descriptors have them:
 //! stripped binaries too.

@@ -1,4 +1,6 @@
+//! ```text
 //! whatis NAME
+//! ```
 //!
 //! Prints the type of a variable of the chosen frame of the chosen goroutine,
 //! as Go writes it.
