@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
 use support::dlv;
-use support::live::{Fixture, LATER, Target, Toolchain, Variant, gotap};
+use support::live::{Fixture, LATER, Target, Toolchain, gotap};
 use support::meter::{AnonWatch, median_and_max, status_bytes};
 use support::table::{goal, print};
 
@@ -87,7 +87,7 @@ fn machine() -> String {
 
 /// A program with that many goroutines; its build is kept as long as it runs.
 fn crowd(number: usize) -> (Target, Fixture) {
-    let fixture = Fixture::build("crowd", &[Variant::Stripped]);
+    let fixture = Fixture::build("crowd", &[]);
     let mut target = Target::start(&fixture, &[&number.to_string()]);
     let kinds = target.answer("ready", LATER);
     let rss = status_bytes(target.pid(), "VmRSS:").unwrap_or(0);
@@ -300,6 +300,8 @@ fn dlv_row(target: &mut Target, number: usize) {
     late(target);
     let cpu = children_cpu();
     let (took, bytes) = dlv::goroutines(target.pid());
+    // A line for each.
+    assert!(bytes > number as u64, "dlv told of fewer goroutines");
     let theirs = Looks {
         wall: vec![took.as_secs_f64() * 1e3],
         cpu: vec![(children_cpu() - cpu) * 1e3],

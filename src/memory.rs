@@ -5,8 +5,10 @@
 //! it, and treat an unreadable address as an answer, not as a failure.
 
 mod kept;
+mod paged;
 
 pub use kept::Keeping;
+pub use paged::Paged;
 
 use crate::addr::LiveAddr;
 

@@ -141,3 +141,49 @@ fn a_pid_namespace() {
     assert!(oracle::code_differences(pid).is_empty());
     assert!(load.ask("trips").as_i64() > Some(0));
 }
+
+/// Threads have other numbers inside; what they are in is told all the same.
+#[test]
+fn goroutines_in_a_pid_namespace() {
+    let states = Fixture::build("states", &[]);
+    let args = ["--pid", "--fork", "--kill-child", "--mount-proc"];
+    let mut command = Command::new("unshare");
+    command
+        .args(args)
+        .args(["sh", "-c", "exec \"$0\" spin 3"])
+        .arg(&states.path);
+    let mut target = Target::spawn(command, "a pid namespace");
+    target.answer("ready", LATER);
+    let outer = target.pid();
+    let children = format!("/proc/{outer}/task/{outer}/children");
+    let text = std::fs::read_to_string(&children).expect("its children");
+    let pid: i32 = text.trim().parse().expect("one child");
+    let name = pid.to_string();
+    for how in [&[][..], &["--consistent"]] {
+        let mut args = vec!["goroutines", "-p", &name, "--list", "-o", "json"];
+        args.extend(how);
+        let outcome = gotap::run(&args);
+        let look = outcome.must_succeed().records().remove(0);
+        let all = look["goroutines"].as_array().expect("a list");
+        // Threads of a Go program stay.
+        let threads = oracle::threads(pid);
+        let func = |g: &serde_json::Value, name: &str| {
+            let stack = g["stack"].as_array().expect("a stack");
+            stack.iter().any(|f| f["func"] == name)
+        };
+        let parked: Vec<_> = all.iter().filter(|g| func(g, "main.parkSyscall")).collect();
+        assert_eq!(parked.len(), 3, "{how:?}");
+        for one in parked {
+            assert_eq!(one["blocked_on"]["syscall"], 0, "read(2), {how:?}: {one}");
+            assert_eq!(one["network"], "pipe");
+            let tid = one["tid"].as_i64().expect("a thread");
+            assert!(
+                threads.iter().any(|t| i64::from(*t) == tid),
+                "{how:?}: {tid}"
+            );
+        }
+        let spins = all.iter().filter(|g| func(g, "main.spinLoop"));
+        assert!(how.is_empty() || spins.count() > 0, "{how:?}: {look}");
+    }
+    assert!(target.answers());
+}

@@ -37,6 +37,7 @@ fn site(path: &Path) -> (SiteBytes, (LiveAddr, LiveAddr)) {
         at: LiveAddr(at.0),
         code: bytes,
         insn_len: 1,
+        doubtful: false,
     };
     let module = image.module();
     (

@@ -126,4 +126,16 @@ fn a_file_of_another_build_is_refused() {
     assert!(outcome.must_succeed().text().contains("main.main("));
     let args = ["goroutines", "-p", &pid, "--symbols", text(&fixture.path)];
     gotap::run(&args).must_succeed();
+    // The variables of its frames.
+    let args = ["stack", "1", "-p", &pid, "--full"];
+    let outcome = gotap::run(&args);
+    let said = outcome.must_succeed().errors();
+    assert!(
+        said.contains("no debug information") && said.contains("--symbols"),
+        "{said}"
+    );
+    let named = [&args[..], &["--symbols", text(&fixture.path)]].concat();
+    let outcome = gotap::run(&named);
+    let shown = outcome.must_succeed().text();
+    assert!(shown.contains("\n        number = "), "{shown}");
 }

@@ -2,9 +2,9 @@
 //!
 //! `prologue`: Go's stack checks; `scan`: a whole function disassembled;
 //! `slot`: one instruction moved elsewhere; `handler`: the SIGTRAP handler's
-//! machine code; `region`: the injected page, built and read back; `jump`:
-//! trampolines and their ring; `unit`: what a jump replaces; `snapshot`: the code
-//! that forks a target from outside;
+//! machine code; `region`: the injected page, built and read back; `unit`: what a
+//! jump replaces; `jump`: trampolines and their ring; `snapshot`: the code that
+//! forks a target from outside;
 //! `abi`: a signature's registers. Anybody below may come in.
 
 pub mod abi;

@@ -292,7 +292,9 @@ impl GoroutinesArgs {
     }
 
     fn wanted(&self) -> Wanted {
-        let whole = matches!(self.output, Output::Text2 | Output::Pprof);
+        // A filter on stacks is about all of them.
+        let asked = self.filter.as_deref().is_some_and(|f| f.contains("stack"));
+        let whole = asked || matches!(self.output, Output::Text2 | Output::Pprof);
         Wanted {
             all_stacks: self.all_stacks || whole || self.by == Grouping::Stack,
             args: self.output == Output::Text2,

@@ -57,14 +57,14 @@ enum Command {
     Stats(gops::GopsArgs),
     /// Print the Go version that built a process's or a core's program
     Version(gops::GopsArgs),
-    /// Take out what a gotap that was killed has left in a process
-    Clean(clean::CleanArgs),
     /// Ask and trace at a prompt, while the process runs on
     Attach(attach::AttachArgs),
     /// Run a script of commands on a live process
     Run(run::RunArgs),
     /// Find what is wrong with a script, without touching a process
     Check(check::CheckArgs),
+    /// Take out what a gotap that was killed has left in a process
+    Clean(clean::CleanArgs),
     /// Build and run a small Go server and client, and trace their connections
     Demo(demo::DemoArgs),
     /// Print a completion script for a shell
@@ -115,10 +115,10 @@ pub fn run() -> ExitCode {
         Command::Goroutines(args) => goroutines::run(args, &mut buffered()),
         Command::Stack(args) => goroutines::stack(args, &mut buffered()),
         Command::Ps(args) => ps::run(args, &mut std::io::stdout().lock()),
-        Command::Clean(args) => clean::run(args, &mut std::io::stdout().lock()),
         Command::Attach(args) => attach::run(args),
         Command::Run(args) => run::run(args),
         Command::Check(args) => check::run(args, &mut std::io::stdout().lock()),
+        Command::Clean(args) => clean::run(args, &mut std::io::stdout().lock()),
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => extras::completions(args),
         Command::Man(args) => extras::man(args),

@@ -13,9 +13,10 @@
 
 mod args;
 mod firing;
+mod planning;
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,20 +28,18 @@ use nix::sys::signal::Signal;
 
 pub use args::{Output, Preset, Style, TraceArgs};
 use firing::{AnyEngine, Firing};
+use planning::{list, make_plan, refusals, unseen_calls};
 
 use super::messages::{self, Messages};
-use crate::arch::scan::Disassembler;
-use crate::golang::family::preset_conn;
-use crate::image::pattern::{self, Limits};
-use crate::probe::jump::plan_jumps;
-use crate::probe::plan::{Event, Plan, Wanted, plan};
+use crate::probe::plan::Plan;
 use crate::process::ProcessError;
 use crate::process::tracer::{Ending, Tracer};
 use crate::script::{
     BadExpression, CALL_FACTS, CallNames, Checked, compile_condition, parse_condition,
 };
 use crate::session::{
-    Control, Options, Outcome, SessionError, Start, Stats, StopReason, Target, value_names,
+    Control, Options, Outcome, Prepared, SessionError, Start, Stats, StopReason, Target,
+    value_names,
 };
 use crate::sink::queue::{Sender, queue};
 use crate::sink::run::{Counters, Selection, Stop, run_sink};
@@ -49,11 +48,6 @@ use crate::sys::{is_terminal, signals};
 
 /// Records between the tracer and the writer; more than fit are counted as lost.
 const QUEUE: usize = 1 << 16;
-
-/// So many functions that are not armed are named, per reason, and so many
-/// reasons told.
-const NAMES_TOLD: usize = 3;
-const REASONS_TOLD: usize = 6;
 
 /// How long a stalled reader is waited for at the end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -68,13 +62,15 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<()> {
     if args.list || args.plan {
         return list(args);
     }
-    signals::prepare().context("cannot set up signal handling")?;
     match args.pid {
         Some(pid) => {
             let target = Target::of_process(pid)?.with_symbols(args.symbols.as_deref())?;
             let firing = make_firing(args, &target, Start::Attached)?;
             let filter = compile_filter(args, &target, &firing.plan)?;
-            let tracing = Tracing::begin(args, filter, open_output(args)?, began);
+            let to = open_output(args)?;
+            // Until here Ctrl-C just ends gotap: nothing has been touched.
+            signals::prepare().context("cannot set up signal handling")?;
+            let tracing = Tracing::begin(args, filter, to, began);
             tracing.attached(pid, &target, firing)
         }
         None => launched(args, began),
@@ -132,6 +128,7 @@ fn launched(args: &TraceArgs, began: Instant) -> anyhow::Result<()> {
         filter = compile_filter(args, &target, &firing.plan)?;
     }
     let to = open_output(args)?;
+    signals::prepare().context("cannot set up signal handling")?;
     let mut tracer = Tracer::launch(&args.program, args.out.is_none())?;
     let prepared = Target::of_process(tracer.pid()).and_then(|target| {
         let target = target.with_symbols(args.symbols.as_deref())?;
@@ -164,7 +161,9 @@ fn find_program(args: &TraceArgs) -> Option<PathBuf> {
 fn make_firing(args: &TraceArgs, target: &Target, start: Start) -> Result<Firing, SessionError> {
     let plan = make_plan(args, target, start, &BTreeSet::new())?;
     let without = |out: &BTreeSet<u32>| make_plan(args, target, start, out);
-    Firing::choose(args, target, plan, &without)
+    let mut firing = Firing::choose(args, target, plan, &without)?;
+    firing.note(unseen_calls(args, target));
+    Ok(firing)
 }
 
 /// What is wanted of each call.
@@ -178,111 +177,6 @@ fn options(args: &TraceArgs) -> Options {
         max_rate: args.max_rate,
         ids_given: 0,
     }
-}
-
-/// The plan, without the functions `out` (indexes in the program's table).
-fn make_plan(
-    args: &TraceArgs,
-    target: &Target,
-    start: Start,
-    out: &BTreeSet<u32>,
-) -> Result<Plan, SessionError> {
-    let image = &*target.image;
-    let limits = Limits {
-        max_matches: args.max_matches,
-    };
-    let mut wanted: Vec<Wanted<'_>> = Vec::new();
-    if !args.patterns.is_empty() {
-        let found = pattern::resolve(image, &args.patterns, &limits)?;
-        wanted.extend(found.iter().map(|m| Wanted {
-            function: m.function,
-            exact: m.exact,
-        }));
-    }
-    if args.preset == Some(Preset::Conn) {
-        let named = image.functions().by_names(preset_conn());
-        let functions = named.into_iter().filter_map(|found| found.first().copied());
-        wanted.extend(functions.map(|function| Wanted {
-            function,
-            exact: true,
-        }));
-    }
-    wanted.retain(|w| !out.contains(&w.function.index()));
-    let events: &[Event] = match start {
-        Start::Launched => &[
-            Event::Panic,
-            Event::Goexit,
-            Event::GoexitDone,
-            Event::Recovery,
-            Event::Main,
-        ],
-        Start::Attached => &[
-            Event::Panic,
-            Event::Goexit,
-            Event::GoexitDone,
-            Event::Recovery,
-        ],
-    };
-    let disassembler = Disassembler::new()?;
-    let plan = plan(image, &disassembler, &wanted, events);
-    if plan.armed() == 0 && !args.list && !args.plan {
-        let what = if plan.functions.is_empty() {
-            "the program has none of the functions of that preset".to_owned()
-        } else {
-            plan.explain()
-        };
-        return Err(SessionError::NothingArmed(what));
-    }
-    Ok(plan)
-}
-
-/// `--list` and `--plan`.
-fn list(args: &TraceArgs) -> anyhow::Result<()> {
-    let target = if let Some(pid) = args.pid {
-        Target::of_process(pid)?
-    } else {
-        let path = find_program(args).with_context(|| {
-            let name = args.program.first().cloned().unwrap_or_default();
-            format!("no program {} in PATH", name.display())
-        })?;
-        Target::of_file(&path)?
-    };
-    let target = target.with_symbols(args.symbols.as_deref())?;
-    let plan = make_plan(args, &target, Start::Attached, &BTreeSet::new())?;
-    let text = if args.plan {
-        plan_jumps(&target.image, &Disassembler::new()?, &plan).explain(&plan)
-    } else {
-        plan.explain()
-    };
-    std::io::stdout().write_all(text.as_bytes())?;
-    Ok(())
-}
-
-/// What was asked for and is not armed, a line a reason: patterns match many.
-fn refusals(plan: &Plan) -> Vec<String> {
-    let mut reasons = BTreeMap::<String, Vec<&str>>::new();
-    for function in plan.functions.iter().filter(|f| f.trap.is_err()) {
-        let names = reasons.entry(function.explain()).or_default();
-        names.push(&function.name);
-    }
-    let mut reasons: Vec<_> = reasons.into_iter().collect();
-    reasons.sort_by_key(|(_, names)| std::cmp::Reverse(names.len()));
-    let rest = reasons.split_off(reasons.len().min(REASONS_TOLD));
-    let line = |(reason, names): (String, Vec<&str>)| {
-        let first = names.get(..NAMES_TOLD).unwrap_or(&names).join(", ");
-        match names.len().saturating_sub(NAMES_TOLD) {
-            0 => format!("{first}: {reason}"),
-            more => format!("{first} and {more} more: {reason}"),
-        }
-    };
-    let mut lines: Vec<String> = reasons.into_iter().map(line).collect();
-    match rest.iter().map(|(_, names)| names.len()).sum::<usize>() {
-        0 => {}
-        more => lines.push(format!(
-            "{more} more functions are not armed; --list says which and why"
-        )),
-    }
-    lines
 }
 
 /// One `gotap trace`, from the armed line to the last.
@@ -351,12 +245,16 @@ impl<'a> Tracing<'a> {
     }
 
     fn attached(self, pid: i32, target: &Target, firing: Firing) -> anyhow::Result<()> {
-        let (outcome, _) = self.sessions(Tracer::attach(pid)?, target, firing, Start::Attached)?;
+        let options = options(self.args);
+        let prepared = firing.prepare(target, &options, &self.sender, Some(pid));
+        let tracer = Tracer::attach(pid)?;
+        let (outcome, _) = self.sessions(tracer, prepared, target, firing, Start::Attached)?;
         self.finish(outcome, None)
     }
 
     fn started(self, tracer: Tracer, target: &Target, firing: Firing) -> anyhow::Result<()> {
-        let (outcome, ending) = self.sessions(tracer, target, firing, Start::Launched)?;
+        let prepared = firing.prepare(target, &options(self.args), &self.sender, None);
+        let (outcome, ending) = self.sessions(tracer, prepared, target, firing, Start::Launched)?;
         self.finish(outcome, ending)
     }
 
@@ -365,6 +263,7 @@ impl<'a> Tracing<'a> {
     fn sessions(
         &self,
         tracer: Tracer,
+        mut prepared: Option<Prepared>,
         target: &Target,
         mut firing: Firing,
         start: Start,
@@ -374,8 +273,14 @@ impl<'a> Tracing<'a> {
         let first = Instant::now();
         let (mut tracer, mut start, mut began) = (tracer, start, self.began);
         loop {
-            let (outcome, engine) =
-                self.session(tracer, target, &mut firing, &options, start, began)?;
+            let (outcome, engine) = self.session(
+                (tracer, prepared),
+                target,
+                &mut firing,
+                &options,
+                start,
+                began,
+            )?;
             if outcome != Outcome::Suspended {
                 return Ok((outcome, engine.try_reap()));
             }
@@ -385,6 +290,7 @@ impl<'a> Tracing<'a> {
             began = Instant::now();
             options.limit = self.args.time.map(left);
             start = Start::Attached;
+            prepared = firing.prepare(target, &options, &self.sender, Some(pid));
             tracer = match Tracer::attach(pid) {
                 Ok(tracer) => tracer,
                 Err(
@@ -402,7 +308,7 @@ impl<'a> Tracing<'a> {
 
     fn session(
         &self,
-        tracer: Tracer,
+        (tracer, prepared): (Tracer, Option<Prepared>),
         target: &Target,
         firing: &mut Firing,
         options: &Options,
@@ -410,7 +316,15 @@ impl<'a> Tracing<'a> {
         began: Instant,
     ) -> anyhow::Result<(Outcome, AnyEngine)> {
         let pid = tracer.pid();
-        let mut engine = firing.arm(tracer, target, options, start, &self.sender, &self.control)?;
+        let mut engine = firing.arm(
+            tracer,
+            prepared,
+            target,
+            options,
+            start,
+            &self.sender,
+            &self.control,
+        )?;
         for note in target.notes() {
             let version = target.image.go_version().text();
             self.messages.say(format!("{version}: {note}"));

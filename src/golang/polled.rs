@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use crate::addr::LiveAddr;
 use crate::golang::gs::{Goroutine, word_at};
 use crate::golang::layout::Layouts;
-use crate::memory::{Memory, MemoryError, Piece};
+use crate::memory::{Memory, MemoryError, Paged, Piece};
 
 /// Where netpollblock keeps the address, in bytes above the stack pointer.
 const USUAL: usize = 64;
@@ -48,11 +48,13 @@ pub fn poll_waits(
 ) -> Result<Vec<Option<PollWait>>, MemoryError> {
     let mut finder = Finder {
         memory,
+        near: Paged::new(memory),
         layouts,
         places: Vec::new(),
     };
     let mut found = Vec::with_capacity(waiting.len());
     for batch in waiting.chunks(BATCH) {
+        finder.near = Paged::new(memory);
         finder.batch(batch, &mut found)?;
     }
     Ok(found)
@@ -60,6 +62,8 @@ pub fn poll_waits(
 
 struct Finder<'a> {
     memory: &'a dyn Memory,
+    /// The same by the page: connections lie beside each other.
+    near: Paged<'a>,
     layouts: &'a Layouts,
     /// Offsets in the window where owners were found.
     places: Vec<usize>,
@@ -218,7 +222,7 @@ impl Finder<'_> {
     fn is_owner(&self, at: LiveAddr, wait: &PollWait) -> Result<bool, MemoryError> {
         let l = &self.layouts.poll_fd;
         let len = usize::try_from(l.size.clamp(8, 256)).unwrap_or(56);
-        match self.memory.read_vec(at, len) {
+        match self.near.read_vec(at, len) {
             Ok(bytes) => Ok(word_at(&bytes, l.runtime_ctx) == wait.desc.0
                 && word_at(&bytes, l.sysfd) as i64 == wait.fd),
             Err(MemoryError::Unmapped { .. }) => Ok(false),

@@ -1,7 +1,7 @@
 //! What was inlined where: the frames of a pc, and the callers of functions
 //! that exist only inside others.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::Image;
 use super::function::{Function, PCDATA_INL_TREE_INDEX, decode_name};
@@ -103,6 +103,31 @@ pub(crate) fn find_inlined(
         }
     }
     (places, total)
+}
+
+/// The functions whose name `matches` and that were inlined: how often, and the
+/// first place, in order of address.
+pub(crate) fn count_inlined(
+    image: &Image,
+    matches: &dyn Fn(&[u8]) -> bool,
+) -> Vec<(InlinedAt, usize)> {
+    let names = matching_names(image, matches);
+    let mut found: Vec<(InlinedAt, usize)> = Vec::new();
+    if names.is_empty() {
+        return found;
+    }
+    let mut index: HashMap<i32, usize> = HashMap::new();
+    for function in image.functions().iter() {
+        for body in function.inlined().filter(|b| names.contains(&b.name)) {
+            let next = found.len();
+            let at = *index.entry(body.name).or_insert(next);
+            match found.get_mut(at) {
+                Some((_, count)) => *count += 1,
+                None => found.push((place(&function, body.name, body.parent_pc), 1)),
+            }
+        }
+    }
+    found
 }
 
 fn place(function: &Function<'_>, name: i32, parent_pc: i32) -> InlinedAt {

@@ -4,6 +4,8 @@
 //! Functions that the compiler made (wrappers, `type..eq…`, `.abi0` twins) and
 //! C functions answer only to their exact names.
 
+use std::collections::HashSet;
+
 use regex::bytes::Regex;
 
 use super::Image;
@@ -147,13 +149,25 @@ pub fn resolve<'a, S: AsRef<str>>(
     let names: Vec<&str> = patterns.iter().map(AsRef::as_ref).collect();
     let named = image.functions().by_names(&names);
     let mut matches = Vec::new();
+    let mut inlined = None;
     for (n, (pattern, exact)) in names.iter().zip(named).enumerate() {
-        let (functions, exact) = resolve_one(image, pattern, exact)?;
+        let (functions, exact) = match resolve_one(image, pattern, exact) {
+            Ok(found) => found,
+            // The others are traced all the same; [`inlined`] tells of this one.
+            Err(error @ PatternError::InlinedOnly { .. }) => {
+                inlined.get_or_insert(error);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         matches.extend(functions.into_iter().map(|function| Match {
             function,
             exact,
             pattern: n,
         }));
+    }
+    if let (Some(error), true) = (inlined, matches.is_empty()) {
+        return Err(error);
     }
     // A function may fit several patterns: it is exact if one of them is.
     matches.sort_by_key(|m| (m.function.index(), !m.exact, m.pattern));
@@ -165,6 +179,74 @@ pub fn resolve<'a, S: AsRef<str>>(
         });
     }
     Ok(matches)
+}
+
+/// A function that was asked for and has calls that no site sees.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Inlined {
+    /// Its body is in others, too; else it has none of its own.
+    pub too: bool,
+    /// In how many places.
+    pub places: usize,
+    /// The first of them.
+    pub first: InlinedAt,
+}
+
+impl std::fmt::Display for Inlined {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let file = self.first.file.rsplit('/').next().unwrap_or_default();
+        let more = match self.places.saturating_sub(1) {
+            0 => String::new(),
+            more => format!(" and {more} more places"),
+        };
+        write!(
+            f,
+            "{} is {} in {} ({file}:{}){more}: those calls are not seen",
+            self.first.function,
+            if self.too {
+                "inlined, too,"
+            } else {
+                "only inlined,"
+            },
+            self.first.caller,
+            self.first.line,
+        )
+    }
+}
+
+/// Of the functions that the patterns name, and of `names`, those that were
+/// inlined somewhere, whether they have a body of their own as well or not.
+pub fn inlined<S: AsRef<str>>(image: &Image, patterns: &[S], names: &[&str]) -> Vec<Inlined> {
+    let mut exact: HashSet<&str> = names.iter().copied().collect();
+    let mut expressions = Vec::new();
+    for pattern in patterns.iter().map(AsRef::as_ref) {
+        let is_name = !image.functions().by_name(pattern).is_empty();
+        exact.insert(pattern);
+        if !is_name && let Ok(expression) = Regex::new(pattern) {
+            expressions.push(expression);
+        }
+    }
+    let wanted = |name: &[u8]| {
+        let decoded;
+        let text = if name.contains(&b'%') {
+            decoded = decode_name(name).into_owned();
+            Some(&*decoded)
+        } else {
+            std::str::from_utf8(name).ok()
+        };
+        text.is_some_and(|t| exact.contains(t)) || expressions.iter().any(|e| fits(e, name))
+    };
+    let found = inline::count_inlined(image, &wanted);
+    let of: Vec<&str> = found.iter().map(|(at, _)| &*at.function).collect();
+    let bodies: Vec<bool> = image
+        .functions()
+        .by_names(&of)
+        .iter()
+        .map(|bodies| !bodies.is_empty())
+        .collect();
+    let all = found.into_iter().zip(bodies);
+    all.map(|((first, places), too)| Inlined { too, places, first })
+        .collect()
 }
 
 /// The functions of one pattern, and whether they were named exactly.

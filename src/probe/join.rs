@@ -38,6 +38,8 @@ pub struct OpenCall<T> {
     pub depth: u64,
     /// Clock at entry; `None` when it was already running at attach.
     pub began_ns: Option<u64>,
+    /// Clock when it was first known: at its entry, or when it was found running.
+    pub since_ns: u64,
     /// Set once it was reported as slow.
     pub reported: bool,
     /// Found running by a look that may have been out of date: when it proves
@@ -165,6 +167,7 @@ impl<T> Join<T> {
             func: site.func,
             depth,
             began_ns: Some(now_ns),
+            since_ns: now_ns,
             reported: false,
             doubtful: false,
             data: data(),
@@ -214,7 +217,7 @@ impl<T> Join<T> {
         stack: Stack,
         func: usize,
         depth: u64,
-        doubtful: bool,
+        (now_ns, doubtful): (u64, bool),
         data: T,
     ) {
         let calls = self.stacks.entry(stack).or_default();
@@ -233,6 +236,7 @@ impl<T> Join<T> {
                 func,
                 depth,
                 began_ns: None,
+                since_ns: now_ns,
                 reported: false,
                 doubtful,
                 data,
@@ -326,12 +330,12 @@ impl<T> Join<T> {
         taken
     }
 
-    /// Open calls that began before `before_ns` and were not reported yet; they
-    /// are marked as reported.
+    /// Open calls that were known before `before_ns` and were not reported yet;
+    /// they are marked as reported.
     pub fn take_slow(&mut self, before_ns: u64, mut each: impl FnMut(&OpenCall<T>, Stack)) {
         for (stack, calls) in &mut self.stacks {
             for call in calls {
-                if !call.reported && call.began_ns.is_some_and(|b| b <= before_ns) {
+                if !call.reported && call.since_ns <= before_ns {
                     call.reported = true;
                     each(call, *stack);
                 }
@@ -510,9 +514,9 @@ mod tests {
     fn a_ret_without_an_entry_began_before_we_looked() {
         let mut r = Run::new();
         assert!(!r.leave(100));
-        r.join.found_running(G, 0, 200, false, ());
-        r.join.found_running(G, 0, 100, false, ());
-        r.join.found_running(G, 0, 100, false, ());
+        r.join.found_running(G, 0, 200, (0, false), ());
+        r.join.found_running(G, 0, 100, (0, false), ());
+        r.join.found_running(G, 0, 100, (0, false), ());
         assert_eq!(r.join.open_count(), 2);
         assert!(r.leave(200));
         assert_eq!(r.ended[0].call.began_ns, None);

@@ -144,6 +144,8 @@ const ROOTS: &[(&str, &str)] = &[
     ("runtime.allocm", THREAD),
     ("runtime.mcommoninit", THREAD),
     ("runtime.mspinning", THREAD),
+    // Called by fixalloc.alloc through a field.
+    ("runtime.recordspan", THREAD),
     // What handoffp may do for a collection, by way of `sched.safePointFn`.
     ("runtime.wbBufFlush1", THREAD),
     ("runtime.(*gcWork).dispose", THREAD),
@@ -217,7 +219,7 @@ const NOT_FOLLOWED_PREFIXES: &[&str] = &[
 
 /// Which package paths code that signal handlers reach can be in: the runtime
 /// and what it imports.
-fn may_be_reached(name: &str) -> bool {
+pub(super) fn may_be_reached(name: &str) -> bool {
     if name.starts_with("internal/poll.") {
         return false;
     }

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::rc::Rc;
 
 use super::hot::is_hot;
-use super::never::{Avoid, Never};
+use super::never::{Avoid, Never, may_be_reached};
 use crate::addr::{ImageAddr, LiveAddr};
 use crate::arch::abi::Abi;
 use crate::arch::scan::{Disassembler, Problem, Scan};
@@ -119,6 +119,9 @@ pub struct Site {
     /// runtime/signal_unix.go, Go 1.19 to 1.27). Such a site stands before any
     /// frame, so that address is the caller's.
     pub can_fault: bool,
+    /// It is the runtime's, or of what that imports: only such code can run with
+    /// signals blocked, by a way that the list of the never armed does not know.
+    pub doubtful: bool,
     /// Entries first: a RET that is all of a function begins and ends a call.
     pub roles: Vec<Role>,
 }
@@ -363,6 +366,7 @@ impl Planner<'_> {
                 code,
                 insn_len: slot.insn_len,
                 can_fault: slot.can_fault,
+                doubtful: may_be_reached(&function.name()),
                 roles: vec![role],
             },
         );

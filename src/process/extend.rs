@@ -60,12 +60,15 @@ impl Tracer {
             });
         }
         all.sort_by_key(|s| s.site);
+        let mut doubtful = installed.doubtful.clone();
+        doubtful.extend(sites.iter().filter(|s| s.doubtful).map(|s| s.at.0));
         let done = self.second_region(all, text);
         self.give_back();
         done?;
-        let Some(installed) = &self.installed else {
+        let Some(installed) = &mut self.installed else {
             return Err(ProcessError::Gone(self.pid));
         };
+        installed.doubtful = doubtful;
         for (site, outcome) in sites.iter().zip(&mut outcome) {
             let refused = installed.refused().find(|(at, _)| *at == site.at.0);
             if let Some((_, why)) = refused {

@@ -14,7 +14,7 @@ use crate::arch::slot::Place;
 use crate::sys::wait::{Stop, Wait, Whom};
 use crate::sys::{ptrace, vm, wait};
 
-/// How long threads may take to stop before gotap gives up on them.
+/// How long a thread may take to stop before gotap gives up on them.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long one thread may keep the others waiting.
@@ -69,8 +69,7 @@ impl Tracer {
             note(self.disarm(index));
         }
         die::here("leave:after-restore");
-        let deadline = Instant::now() + PATIENCE;
-        let stuck = self.visit_all(deadline);
+        let stuck = self.visit_all();
         let mut clear = stuck.iter().all(|tid| self.is_outside(*tid));
         if !stuck.is_empty() {
             note(Err(ProcessError::Stuck(self.pid)));
@@ -98,7 +97,7 @@ impl Tracer {
 
     /// Settles every thread once, and lets it go on, traced. Gives back those
     /// that did not stop.
-    pub(super) fn visit_all(&mut self, deadline: Instant) -> Vec<i32> {
+    pub(super) fn visit_all(&mut self) -> Vec<i32> {
         let mut stuck = Vec::new();
         if self.held {
             return stuck;
@@ -108,26 +107,28 @@ impl Tracer {
         loop {
             // Threads may have started meanwhile. None waits for one that sleeps
             // in the kernel: that one is asked again, and again.
-            let mut ask = std::mem::take(&mut slow);
+            let mut ask: Vec<(i32, Option<Instant>)> = std::mem::take(&mut slow);
             let new: Vec<i32> = self.threads.difference(&seen).copied().collect();
             seen.extend(&new);
-            ask.extend(new);
+            ask.extend(new.into_iter().map(|tid| (tid, None)));
             if ask.is_empty() {
                 return stuck;
             }
-            let late = Instant::now() > deadline;
-            for (i, tid) in ask.into_iter().enumerate() {
+            for (i, (tid, asked)) in ask.into_iter().enumerate() {
                 if i % VISITS == VISITS - 1 {
                     self.serve_others(tid);
                 }
-                if self.visit(tid, Instant::now() + BRIEFLY) != Settled::Stuck {
+                let now = Instant::now();
+                if self.visit(tid, now + BRIEFLY) != Settled::Stuck {
                     continue;
                 }
-                if late {
+                // Patience is each thread's own: there may be thousands.
+                let asked = asked.unwrap_or(now);
+                if now > asked + PATIENCE {
                     self.threads.remove(&tid);
                     stuck.push(tid);
                 } else {
-                    slow.push(tid);
+                    slow.push((tid, Some(asked)));
                 }
             }
         }
@@ -146,9 +147,8 @@ impl Tracer {
     }
 
     fn let_threads_go(&mut self) {
-        let deadline = Instant::now() + PATIENCE;
         while let Some(tid) = self.threads.iter().next().copied() {
-            let settled = self.settle(tid, deadline);
+            let settled = self.settle(tid, Instant::now() + PATIENCE);
             self.let_go(tid, settled);
             self.threads.remove(&tid);
         }
@@ -185,14 +185,15 @@ impl Tracer {
         Ok(())
     }
 
-    /// True unless the program has set another SIGTRAP action since.
+    /// True unless the program has set another SIGTRAP action since. The default
+    /// is the kernel's doing, see [`super::Event::Blocked`].
     fn still_handling(&mut self, scratch: u64) -> Result<bool, ProcessError> {
         let now = self.with_scratch(scratch, |t| t.current_action(scratch));
         match now {
             Ok(now) => Ok(self
                 .installed
                 .as_ref()
-                .is_some_and(|i| i.region.contains(now.handler))),
+                .is_some_and(|i| now.handler == 0 || i.region.contains(now.handler))),
             // No page to be had for asking: it hardly ever changes.
             Err(ProcessError::Remote { .. }) => Ok(true),
             Err(error) => Err(error),

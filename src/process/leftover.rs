@@ -1,11 +1,8 @@
 //! What a gotap that was killed left in a target, and taking it out.
 
-use std::time::Instant;
-
 use super::ProcessError;
 use super::die;
 use super::jump::Place;
-use super::leave::PATIENCE;
 use super::procfs::{self, Mapping};
 use super::region::{INT3, Installed, PAGE};
 use super::remote::Remote;
@@ -67,8 +64,7 @@ impl Tracer {
         }
         die::here("clean:disarmed");
         // Every thread passes through a stop on clean ground before the region goes.
-        let deadline = Instant::now() + PATIENCE;
-        let stuck = self.visit_all(deadline);
+        let stuck = self.visit_all();
         if !stuck.is_empty() {
             return Err(ProcessError::Stuck(self.pid));
         }

@@ -1,5 +1,6 @@
 //! What /proc tells of a process (proc(5)): nothing here needs ptrace.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -135,6 +136,17 @@ pub fn own_thread_id(tid: i32) -> Option<i32> {
     line.split_whitespace().last()?.parse().ok()
 }
 
+/// The threads of a process in another pid namespace, by the ids that they have
+/// there; empty for one in ours.
+pub fn foreign_thread_ids(pid: i32) -> HashMap<i32, i32> {
+    if pid_namespace(pid) == pid_namespace(std::process::id().cast_signed()) {
+        return HashMap::new();
+    }
+    let tids = threads(pid).unwrap_or_default().into_iter();
+    tids.filter_map(|tid| Some((own_thread_id(tid)?, tid)))
+        .collect()
+}
+
 /// The command name of a process, for messages.
 pub fn name(pid: i32) -> String {
     status(pid).map_or_else(|_| "?".to_owned(), |s| s.name)
@@ -193,10 +205,15 @@ pub struct Mapping {
 
 /// The mappings of a process, in order.
 pub fn mappings(pid: i32) -> Result<Vec<Mapping>, ProcessError> {
-    Ok(read(pid, "maps")?
+    let all: Vec<Mapping> = read(pid, "maps")?
         .lines()
         .filter_map(parse_mapping)
-        .collect())
+        .collect();
+    // One that has ended and not been waited for has none.
+    if all.is_empty() {
+        return Err(ProcessError::Gone(pid));
+    }
+    Ok(all)
 }
 
 fn parse_mapping(line: &str) -> Option<Mapping> {

@@ -6,7 +6,7 @@
 //! step needs the target stopped as a whole: an int3 is one byte, written at
 //! once while others run past it, and only one thread is borrowed for calls.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::ProcessError;
 use super::die;
@@ -37,6 +37,9 @@ pub struct SiteBytes {
     /// How many of them belong to the displaced instruction: those must be what
     /// the target has. Behind them other sites may be armed already.
     pub insn_len: usize,
+    /// Threads that hit it are looked at: should their signals be blocked, that
+    /// is [`super::Event::Blocked`].
+    pub doubtful: bool,
 }
 
 /// What is in the target now. Sites are counted as the region has them:
@@ -50,6 +53,7 @@ pub struct Installed {
     owner: Owner,
     old: KernelSigaction,
     by_addr: HashMap<u64, usize>,
+    pub(super) doubtful: HashSet<u64>,
     pub(super) armed: Vec<bool>,
     /// Our action is the SIGTRAP action.
     pub(super) handling: bool,
@@ -69,6 +73,11 @@ impl Installed {
     pub fn site_at(&self, at: u64) -> Option<(usize, bool)> {
         let index = *self.by_addr.get(&at)?;
         Some((index, self.armed.get(index).copied().unwrap_or(false)))
+    }
+
+    /// A site whose hits are looked at twice.
+    pub(super) fn is_doubtful(&self, at: u64) -> bool {
+        self.doubtful.contains(&at)
     }
 
     /// Where a site's slot begins.
@@ -142,6 +151,7 @@ impl Installed {
                 .enumerate()
                 .map(|(i, s)| (s.site, i))
                 .collect(),
+            doubtful: HashSet::new(),
             region,
             mapped_len,
             sites,
@@ -193,7 +203,9 @@ impl Tracer {
         let result = self.inject(accepted, text, handler);
         die::here("arm:before-cont");
         self.give_back();
-        let installed = result?;
+        let mut installed = result?;
+        let doubtful = sites.iter().filter(|s| s.doubtful);
+        installed.doubtful = doubtful.map(|s| s.at.0).collect();
         if self.replaced {
             return Err(ProcessError::Replaced(self.pid));
         }
@@ -320,6 +332,23 @@ impl Tracer {
             installed.handling = true;
         }
         Ok(())
+    }
+
+    /// The kernel has set SIGTRAP's action to its default, because an int3 was hit
+    /// with SIGTRAP blocked: ours again, and the site is disarmed.
+    pub(super) fn handle_again(&mut self, index: usize) -> Result<(), ProcessError> {
+        self.disarm(index)?;
+        let Some(installed) = self.installed.as_ref().filter(|i| i.handling) else {
+            return Ok(());
+        };
+        let action = installed.region.action.to_bytes();
+        let scratch = installed.region.base + installed.mapped_len;
+        let done = self.with_scratch(scratch, |t| {
+            t.memory.write(scratch, &action)?;
+            t.trap_action(scratch, 0)
+        });
+        self.give_back();
+        done
     }
 
     /// Arms a site: its first byte becomes int3, while the target runs.

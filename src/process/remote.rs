@@ -173,16 +173,16 @@ impl Borrowed {
                     self.restore()?;
                     return Ok(Called::Signal(signal));
                 }
-                // These registers are another program's: hands off.
+                // After an exec these registers are another program's: hands off.
                 Wait::Stopped {
                     stop: Stop::Exec, ..
-                } => return Ok(Called::Gone),
-                Wait::Stopped { .. } => return Err(Errno::EBUSY),
-                Wait::Exited { .. }
+                }
+                | Wait::Exited { .. }
                 | Wait::Killed { .. }
                 | Wait::NoTracees
                 | Wait::Nothing
                 | Wait::Interrupted => return Ok(Called::Gone),
+                Wait::Stopped { .. } => return Err(Errno::EBUSY),
             }
         }
     }

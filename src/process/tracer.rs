@@ -24,11 +24,18 @@ use crate::memory::Memory;
 use crate::sys::wait::{Stop, Wait};
 use crate::sys::{Regs, ptrace, wait};
 
+/// Every so many hits, whatever the site, the thread's blocked signals are looked at.
+const NOW_AND_THEN: u64 = 64;
+
 /// What the session is told.
 #[derive(Debug)]
 pub enum Event {
     /// A thread waits at a site; [`Tracer::pass`] lets it go on.
     Hit(Box<Hit>),
+    /// The same, and the thread's signals are blocked: what the site belongs to
+    /// must never have been armed. The site is disarmed, and what the kernel did
+    /// about it is undone; [`Tracer::pass`] as for a hit.
+    Blocked(Box<Hit>),
     /// A thread is gone.
     ThreadGone(i32),
     /// The process ended.
@@ -96,6 +103,7 @@ pub struct Tracer {
     pub(super) held: bool,
     /// Launched, and not started: without us it would never run.
     pub(super) never_ran: bool,
+    hits: u64,
     /// It has run another program since it was seized.
     pub(super) replaced: bool,
     ended: Option<Ending>,
@@ -125,6 +133,7 @@ impl Tracer {
             watch: Watch::new(),
             held: false,
             never_ran: false,
+            hits: 0,
             replaced: false,
             ended: None,
         }
@@ -373,7 +382,26 @@ impl Tracer {
             return None;
         }
         self.watch.saw(tid);
+        self.hits = self.hits.wrapping_add(1);
+        if self.ran_blocked(tid, at) {
+            if let Err(error) = self.handle_again(index) {
+                tracing::warn!(pid = self.pid, %error, "SIGTRAP's action stays the default");
+            }
+            return Some(Event::Blocked(Box::new(hit)));
+        }
         Some(Event::Hit(Box::new(hit)))
+    }
+
+    /// The kernel unblocks SIGTRAP itself when it forces one
+    /// (force_sig_info_to_task in kernel/signal.c). SIGSEGV is one that Go code
+    /// never has blocked otherwise (`blockableSig` in runtime/signal_unix.go).
+    /// Other code than the runtime's may have it by the program's own doing, for
+    /// as long as its thread lives: a look now and then finds that.
+    fn ran_blocked(&self, tid: i32, at: u64) -> bool {
+        const SEGV: u64 = 1 << (libc::SIGSEGV - 1);
+        let doubtful = self.installed.as_ref().is_some_and(|i| i.is_doubtful(at));
+        (doubtful || self.hits.is_multiple_of(NOW_AND_THEN))
+            && ptrace::signal_mask(tid).is_ok_and(|mask| mask & SEGV != 0)
     }
 
     /// Lets a thread that hit go on, through the displaced instruction in its slot.

@@ -4,8 +4,11 @@
 //! waitid(2) for any one of a thousand tracees looks at all of them, once before
 //! it sleeps and once after (kernel/exit.c, do_wait). So threads that hit lately
 //! are asked by name first, and the sleep is in sigtimedwait(2): SIGCHLD names
-//! the thread. It is not queued twice, so a name may be missing; a look at all
-//! comes soon after each SIGCHLD, and now and then in any case.
+//! the thread. It is not queued twice, so a name may be missing: that of a thread
+//! which stopped before the SIGCHLD of another was taken. One look at all, right
+//! then, would find it, but it costs more than a hit does, and nothing cheaper is
+//! known (a pidfd tells of ends alone). So a look at all comes soon after a
+//! SIGCHLD, and now and then in any case.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};

@@ -1,5 +1,6 @@
 //! From what was seen at sites to records: whichever way a site fires.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,45 @@ use crate::process::ProcessMemory;
 use crate::record::{Call, End, Record};
 use crate::session::target::Target;
 use crate::sink::queue::Sender;
+
+/// With more goroutines than this, those that are parked in traced functions
+/// are looked for before anything is attached: threads that hit a site would
+/// wait for it. One that returns in between is taken for running until its next
+/// call shows that it is not.
+const MANY: u64 = 256;
+/// How long records wait for a slow reader once the target has been let go.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
+
+/// All that is worked out of a program and a plan before a process is touched:
+/// threads of the target that meet a signal wait from the moment it is attached.
+pub struct Prepared {
+    pub(super) calls: Calls,
+    /// Who is inside has been looked for.
+    pub(super) looked: bool,
+}
+
+impl Prepared {
+    /// For a session on `target`, by `plan`. `running`: a process that runs, whose
+    /// calls that are open already are looked for, if looking takes long.
+    pub fn new(
+        target: &Target,
+        plan: Arc<Plan>,
+        options: &Options,
+        sender: Arc<Sender>,
+        running: Option<i32>,
+    ) -> Prepared {
+        let mut calls = Calls::new(target, plan, options, sender);
+        let mut looked = false;
+        if let Some(pid) = running {
+            let memory = ProcessMemory::read_only(pid);
+            if calls.reporter.goroutines(target, &memory) > MANY {
+                calls.find_running(target, &memory, true, &|_| true);
+                looked = true;
+            }
+        }
+        Prepared { calls, looked }
+    }
+}
 
 /// What is kept with an open call.
 pub(super) type Begun = Box<Call>;
@@ -44,6 +84,8 @@ pub(super) struct Calls {
     pub join: Join<Begun>,
     pub rates: Vec<Rate>,
     pub stats: Stats,
+    /// Goroutines with open calls that end themselves.
+    pub goexits: HashSet<Stack>,
     ended: Vec<Ended<Begun>>,
     sender: Arc<Sender>,
 }
@@ -56,6 +98,7 @@ impl Calls {
             plan,
             clock: Clock::new(),
             join: Join::counting_from(options.ids_given),
+            goexits: HashSet::new(),
             ended: Vec::new(),
             stats: Stats::default(),
             sender,
@@ -70,7 +113,8 @@ impl Calls {
         doubtful: bool,
         of: &dyn Fn(usize) -> bool,
     ) {
-        let wall = self.clock.wall(self.clock.now());
+        let now = self.clock.now();
+        let wall = self.clock.wall(now);
         let plan = self.plan.clone();
         let running = self.reporter.running(target, &plan, memory);
         for found in running.into_iter().filter(|found| of(found.func)) {
@@ -80,8 +124,13 @@ impl Calls {
             call.since_attach = true;
             call.conn = found.conn;
             let stack = Stack::Goroutine(found.goid);
-            self.join
-                .found_running(stack, found.func, found.depth, doubtful, Box::new(call));
+            self.join.found_running(
+                stack,
+                found.func,
+                found.depth,
+                (now, doubtful),
+                Box::new(call),
+            );
         }
     }
 
@@ -98,6 +147,7 @@ impl Calls {
             rate.entries += 1;
         }
         let Some((g, mut call)) = self.reporter.entered(func, seen) else {
+            self.stats.unattributed += 1;
             return;
         };
         let site = EntrySite {
@@ -150,36 +200,34 @@ impl Calls {
         }
     }
 
-    /// The runtime tells how calls end. True when a goroutine with open calls
-    /// begins or ends a Goexit.
-    pub fn on_event(&mut self, event: RuntimeEvent, seen: &Seen<'_>, arrived: u64) -> bool {
+    /// The runtime tells how calls end.
+    pub fn on_event(&mut self, event: RuntimeEvent, seen: &Seen<'_>, arrived: u64) {
         match event {
             RuntimeEvent::Panic | RuntimeEvent::Goexit => {
                 let Some(g) = self.reporter.g(seen) else {
-                    return false;
+                    return;
                 };
                 let goexit = event == RuntimeEvent::Goexit;
                 self.join
                     .unwinding(g.stack, if goexit { End::Exit } else { End::Panic });
-                goexit && !self.join.open_on(g.stack).is_empty()
+                // One that ends itself may do so again in a deferred function.
+                if goexit && !self.join.open_on(g.stack).is_empty() {
+                    self.goexits.insert(g.stack);
+                }
             }
             RuntimeEvent::GoexitDone => {
                 let Some(g) = self.reporter.g(seen) else {
-                    return false;
+                    return;
                 };
-                let open = !self.join.open_on(g.stack).is_empty();
-                if open {
-                    self.join.stack_gone(g.stack, arrived, &mut self.ended);
-                }
-                open
+                self.goexits.remove(&g.stack);
+                self.join.stack_gone(g.stack, arrived, &mut self.ended);
             }
             RuntimeEvent::Recovery => {
                 if let Some((stack, below)) = self.reporter.recovered(seen.regs, seen.memory) {
                     self.join.recovered(stack, below, arrived, &mut self.ended);
                 }
-                false
             }
-            RuntimeEvent::Main => false,
+            RuntimeEvent::Main => {}
         }
     }
 
@@ -196,20 +244,33 @@ impl Calls {
     /// Sends calls that ended.
     pub fn emit(&mut self, ended: impl IntoIterator<Item = Ended<Begun>>) {
         for one in ended {
-            // What `--slow` has told of is still as it was told.
-            if one.end == End::Open && one.call.reported {
-                continue;
-            }
-            let mut call = *one.call.data;
-            call.id = one.call.id;
-            call.parent = one.call.parent;
-            call.dur_ns = one.call.began_ns.map(|b| one.at_ns.saturating_sub(b));
-            if call.since_attach {
-                call.time_ns = self.clock.wall(one.at_ns);
-            }
-            call.end = one.end;
-            self.send(unfinished(call));
+            let call = self.told(one);
+            self.send(call);
         }
+    }
+
+    /// [`Calls::emit`] at the end of a session: nobody of the target waits any
+    /// more, so a slow reader is waited for, a stalled one not for long.
+    pub fn emit_last(&mut self, ended: impl IntoIterator<Item = Ended<Begun>>) {
+        for one in ended {
+            let call = self.told(one);
+            let record = Record::Call(Box::new(call));
+            let _ = self.sender.send_within(record, LAST_PATIENCE);
+        }
+    }
+
+    /// The record of a call that ended. What `--slow` has told of and is still
+    /// open goes again, to readers that have not wanted it then.
+    fn told(&self, one: Ended<Begun>) -> Call {
+        let mut call = *one.call.data;
+        call.id = one.call.id;
+        call.parent = one.call.parent;
+        call.dur_ns = one.call.began_ns.map(|b| one.at_ns.saturating_sub(b));
+        if call.since_attach {
+            call.time_ns = self.clock.wall(one.at_ns);
+        }
+        call.end = one.end;
+        unfinished(call)
     }
 
     fn send(&self, call: Call) {

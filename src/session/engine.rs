@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::SessionError;
-use super::calls::Calls;
 pub use super::calls::Stats;
+use super::calls::{Calls, Prepared};
 use super::control::{Control, StopReason};
 use super::replan::Changes;
 use super::report::Seen;
@@ -19,12 +19,6 @@ use crate::process::ProcessError;
 use crate::process::region::{Installation, SiteBytes};
 use crate::process::tracer::{Ending, Event, Hit, Tracer};
 use crate::record::End;
-use crate::sink::queue::Sender;
-
-/// With more goroutines than this, those that are parked in traced functions
-/// are looked for before the traps are there; one that returns in between is
-/// taken for running until its next call shows that it is not.
-pub(super) const MANY: u64 = 20_000;
 
 /// What the user wants of each call.
 #[derive(Debug, Clone, Default)]
@@ -75,10 +69,11 @@ pub struct Engine {
     pub(super) options: Options,
     /// By the region's numbering: index into [`Plan::sites`].
     pub(super) sites: Vec<usize>,
-    /// Goexits under way: while there are any, `runtime.goexit1` is armed.
-    pub(super) goexits: usize,
+    /// Armed while there are Goexits under way.
     pub(super) goexit_done: Option<usize>,
     pub(super) second_began: u64,
+    /// When all was armed, by the session's clock.
+    armed_ns: u64,
     control: Control,
     pub(super) messages: Vec<String>,
     /// Changes of the plan that another thread asks for.
@@ -90,12 +85,13 @@ impl Engine {
     pub fn arm(
         mut tracer: Tracer,
         target: &Target,
-        plan: Arc<Plan>,
+        prepared: Prepared,
         options: Options,
         start: Start,
-        sender: Arc<Sender>,
         control: Control,
     ) -> Result<Engine, SessionError> {
+        let Prepared { calls, looked } = prepared;
+        let plan = calls.plan.clone();
         let mut messages = Vec::new();
         if tracer.clean_leftover(target.text())? {
             messages
@@ -108,16 +104,16 @@ impl Engine {
                 at: target.bias.live(s.at),
                 code: s.code,
                 insn_len: s.insn_len,
+                doubtful: s.doubtful,
             })
             .collect();
-        let calls = Calls::new(target, plan.clone(), &options, sender);
         let outcomes = tracer.install(&bytes, target.text(), start == Start::Attached)?;
         let mut engine = Engine {
             calls,
             sites: Vec::new(),
-            goexits: 0,
             goexit_done: None,
             second_began: 0,
+            armed_ns: 0,
             tracer,
             plan,
             options,
@@ -126,19 +122,12 @@ impl Engine {
             changes: None,
         };
         // Once the traps are there, threads that enter wait until they are
-        // attended to: whoever is found inside began before. But looking at very
-        // many goroutines takes longer than those threads may wait.
-        let many = engine
-            .calls
-            .reporter
-            .goroutines(target, engine.tracer.memory())
-            > MANY;
-        if start == Start::Attached && many {
-            engine.find_running(target, true, &|_| true);
-        }
+        // attended to: whoever is found inside began before.
         engine.arm_sites(target, &outcomes)?;
-        if start == Start::Attached && !many {
-            engine.find_running(target, false, &|_| true);
+        if start == Start::Attached && !looked {
+            engine
+                .calls
+                .find_running(target, engine.tracer.memory(), false, &|_| true);
         }
         Ok(engine)
     }
@@ -209,17 +198,6 @@ impl Engine {
         names.join(", ")
     }
 
-    /// Calls that were running before the traps were there.
-    pub(super) fn find_running(
-        &mut self,
-        target: &Target,
-        doubtful: bool,
-        of: &dyn Fn(usize) -> bool,
-    ) {
-        let memory = self.tracer.memory();
-        self.calls.find_running(target, memory, doubtful, of);
-    }
-
     /// How many sites are armed.
     pub fn armed_sites(&self) -> usize {
         self.tracer
@@ -256,6 +234,7 @@ impl Engine {
     /// `tell` is given messages for the user as they come.
     /// The second answer is what went wrong in leaving.
     pub fn run(&mut self, tell: &mut dyn FnMut(String)) -> (Outcome, Result<(), ProcessError>) {
+        self.armed_ns = self.calls.clock.now();
         let outcome = self.trace(tell);
         let (end, leave) = match outcome {
             Outcome::Stopped(_) | Outcome::Suspended => (End::Open, true),
@@ -264,7 +243,7 @@ impl Engine {
         let now = self.calls.clock.now();
         let left = if leave { self.tracer.leave() } else { Ok(()) };
         let open = self.calls.join.drain(end, now);
-        self.calls.emit(open);
+        self.calls.emit_last(open);
         self.calls
             .gap(self.calls.stats.unattributed, "no goroutine");
         (outcome, left)
@@ -297,6 +276,7 @@ impl Engine {
                     self.calls.stats.held_ns += held;
                     self.calls.emit_ended();
                 }
+                Event::Blocked(hit) => self.never_again(&hit),
                 Event::ThreadGone(_) | Event::Nudged => {}
                 Event::Ended(ending) => return Outcome::Ended(ending),
                 Event::Exec => return Outcome::Exec,
@@ -321,22 +301,11 @@ impl Engine {
 
     fn on_event(&mut self, event: RuntimeEvent, hit: &Hit, arrived: u64) {
         let seen = Seen::stopped(&hit.regs, hit.tid, self.tracer.memory());
-        let told = self.calls.on_event(event, &seen, arrived);
+        self.calls.on_event(event, &seen, arrived);
         match event {
             RuntimeEvent::Panic | RuntimeEvent::Recovery => {}
-            RuntimeEvent::Goexit => {
-                if told {
-                    self.goexits += 1;
-                    self.arm_goexit(true);
-                }
-            }
-            RuntimeEvent::GoexitDone => {
-                if told {
-                    self.goexits = self.goexits.saturating_sub(1);
-                    if self.goexits == 0 {
-                        self.arm_goexit(false);
-                    }
-                }
+            RuntimeEvent::Goexit | RuntimeEvent::GoexitDone => {
+                self.arm_goexit(!self.calls.goexits.is_empty());
             }
             RuntimeEvent::Main => {
                 if let Err(error) = self.tracer.install_handler(hit) {
@@ -369,7 +338,7 @@ impl Engine {
         if self
             .options
             .limit
-            .is_some_and(|limit| now >= limit.as_nanos() as u64)
+            .is_some_and(|limit| now.saturating_sub(self.armed_ns) >= limit.as_nanos() as u64)
         {
             self.control.stop(StopReason::Time);
         }

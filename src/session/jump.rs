@@ -421,7 +421,7 @@ impl JumpEngine {
             match *role {
                 Role::Entry(func) => self.calls.on_entry(func, &seen, Some(at_ns)),
                 Role::Return(func) => self.calls.on_return(func, &seen, at_ns),
-                Role::Event(event) => drop(self.calls.on_event(event, &seen, at_ns)),
+                Role::Event(event) => self.calls.on_event(event, &seen, at_ns),
             }
         }
         self.calls.emit_ended();

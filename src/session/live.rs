@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::SessionError;
+use super::calls::Prepared;
 use super::control::{Control, StopReason};
 use super::engine::{Engine, Options, Outcome, Start, Stats};
 use super::replan::{Armed, Change, Changes};
@@ -180,16 +181,9 @@ fn begin(
     control: &Control,
 ) -> Result<Engine, SessionError> {
     control.adopt();
+    let prepared = Prepared::new(target, plan, &options, sender, Some(pid));
     let tracer = Tracer::attach(pid)?;
     control.start_ticker();
     let control = control.clone();
-    Engine::arm(
-        tracer,
-        target,
-        plan,
-        options,
-        Start::Attached,
-        sender,
-        control,
-    )
+    Engine::arm(tracer, target, prepared, options, Start::Attached, control)
 }

@@ -2,10 +2,11 @@
 //!
 //! Who lives here: [`target`] (what is known of a process before it is touched),
 //! [`engine`] (the loop from hit to record), [`jump`] (the same by jumps into
-//! generated code), [`control`] (how other threads ask it to stop), an engine on
-//! a thread of its own ([`live`]) and changes of its plan while it runs
-//! (`replan`), the clock, and looks at goroutines without a tracer ([`look`]).
-//! Nobody here knows terminals. Allowed in: repl, cli.
+//! generated code), `calls` (from what was seen to records), [`control`] (how
+//! other threads ask it to stop), an engine on a thread of its own ([`live`]) and
+//! changes of its plan while it runs (`replan`), the clock, and looks at
+//! goroutines without a tracer ([`look`]). Nobody here knows terminals. Allowed
+//! in: repl, cli.
 
 mod adapters;
 mod calls;
@@ -23,6 +24,7 @@ mod spill;
 pub mod target;
 mod values;
 
+pub use calls::Prepared;
 pub use control::{Control, StopReason};
 pub use engine::{Engine, Options, Outcome, Start, Stats};
 pub use jump::{JumpEngine, NoJumps};

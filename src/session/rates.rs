@@ -1,7 +1,9 @@
-//! `--max-rate`: functions that are called too often are let alone.
+//! Functions that are let alone from some moment on: called too often
+//! (`--max-rate`), or found to run where a trap would harm the target.
 
 use super::engine::Engine;
 use crate::probe::plan::Role;
+use crate::process::tracer::Hit;
 
 impl Engine {
     pub(super) fn check_rates(&mut self, now: u64) {
@@ -17,18 +19,48 @@ impl Engine {
                 && per_second > max as f64
                 && !rate.disarmed
             {
-                rate.disarmed = true;
-                self.disarm_function(func, per_second, max);
+                let why = format!(
+                    "was called {per_second:.0} times a second, more than --max-rate {max}"
+                );
+                self.disarm_function(func, &why);
             }
         }
     }
 
-    fn disarm_function(&mut self, func: usize, per_second: f64, max: u64) {
+    /// A function that would harm the target were it watched further.
+    pub(super) fn never_again(&mut self, hit: &Hit) {
         let plan = self.plan.clone();
+        let site = self.sites.get(hit.site).and_then(|i| plan.sites.get(*i));
+        for role in site.map_or(&[][..], |s| &s.roles) {
+            if let Role::Entry(func) | Role::Return(Some(func)) = *role {
+                self.disarm_function(func, "runs with signals blocked");
+            }
+        }
+        self.tracer.pass(hit);
+    }
+
+    fn disarm_function(&mut self, func: usize, why: &str) {
+        let plan = self.plan.clone();
+        if let Some(rate) = self.calls.rates.get_mut(func) {
+            rate.disarmed = true;
+        }
         for (slot, site) in self.sites.clone().into_iter().enumerate() {
             let Some(site) = plan.sites.get(site) else {
                 continue;
             };
+            // Where a call of another function ends that jumped to this one, its
+            // RETs are still looked at.
+            let ends_others = plan.functions.get(func).is_some_and(|f| {
+                let callers = f.trap.as_ref().map(|t| &*t.tail_callers);
+                callers
+                    .unwrap_or_default()
+                    .iter()
+                    .any(|caller| self.calls.rates.get(*caller).is_some_and(|r| !r.disarmed))
+            });
+            let is_entry = site.roles.iter().any(|r| matches!(r, Role::Entry(_)));
+            if ends_others && !is_entry {
+                continue;
+            }
             let only_this = site
                 .roles
                 .iter()
@@ -38,14 +70,10 @@ impl Engine {
             }
         }
         // Nobody will see how they end, nor may they be mistaken for unwound.
-        let now = self.calls.clock.now();
-        let open = self.calls.join.take_function(func, now);
+        let open = self.calls.join.take_function(func, self.calls.clock.now());
         self.calls.emit(open);
         if let Some(f) = plan.functions.get(func) {
-            self.messages.push(format!(
-                "{} was called {per_second:.0} times a second, more than --max-rate {max}: disarmed",
-                f.name
-            ));
+            self.messages.push(format!("{} {why}: disarmed", f.name));
         }
     }
 }

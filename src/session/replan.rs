@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use super::SessionError;
-use super::engine::{Engine, MANY, Options};
+use super::engine::{Engine, Options};
 use super::report::Reporter;
 use super::target::Target;
 use crate::probe::plan::{Event, Plan, Role};
@@ -67,6 +67,7 @@ impl Engine {
                 at: target.bias.live(s.at),
                 code: s.code,
                 insn_len: s.insn_len,
+                doubtful: s.doubtful,
             })
             .collect();
         let outcomes = self.tracer.extend(&bytes, target.text())?;
@@ -76,8 +77,8 @@ impl Engine {
             .enumerate()
             .map(|(func, on)| *on && self.calls.rates.get(func).is_none_or(|r| r.disarmed))
             .collect();
-        self.plan = change.plan;
-        self.calls.plan = self.plan.clone();
+        self.plan = change.plan.clone();
+        self.calls.plan = change.plan;
         self.calls.reporter = change.reporter;
         let ids_given = self.options.ids_given;
         self.options = Options {
@@ -89,15 +90,11 @@ impl Engine {
             .resize_with(self.plan.functions.len(), Default::default);
         self.renumber(target);
         self.give_up(&change.on);
-        let many = self.calls.reporter.goroutines(target, self.tracer.memory()) > MANY;
         let is_fresh = |func: usize| fresh.get(func).copied().unwrap_or(false);
-        if many {
-            self.find_running(target, true, &is_fresh);
-        }
+        // Looking before arming takes nobody's time but ours.
+        self.calls
+            .find_running(target, self.tracer.memory(), true, &is_fresh);
         self.arm_wanted(&change.on)?;
-        if !many {
-            self.find_running(target, false, &is_fresh);
-        }
         let refused = outcomes
             .iter()
             .enumerate()
@@ -147,8 +144,7 @@ impl Engine {
             let was_on = !rate.disarmed;
             rate.disarmed = !on;
             if was_on && !on {
-                let now = self.calls.clock.now();
-                let open = self.calls.join.take_function(func, now);
+                let open = self.calls.join.take_function(func, self.calls.clock.now());
                 self.calls.emit(open);
             }
         }
@@ -166,7 +162,7 @@ impl Engine {
                 continue;
             };
             if Some(slot) == self.goexit_done {
-                if self.goexits > 0 {
+                if !self.calls.goexits.is_empty() {
                     self.tracer.arm(slot)?;
                 }
                 continue;

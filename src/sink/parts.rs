@@ -87,7 +87,9 @@ pub(super) fn push_error(out: &mut String, error: &ErrorValue) {
     match error {
         ErrorValue::Nil => out.push_str("nil"),
         ErrorValue::Text { text, structural } => {
-            let word = !text.is_empty() && !text.contains([' ', '"']);
+            // Unquoted is what cannot be taken for anything else.
+            let plain = |c: char| c.is_ascii_graphic() && !"\"\\`".contains(c);
+            let word = !text.is_empty() && &**text != "nil" && text.chars().all(plain);
             if word || *structural {
                 push_escaped(out, text);
             } else {

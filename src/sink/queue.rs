@@ -118,6 +118,26 @@ impl Sender {
         true
     }
 
+    /// [`Sender::send`] that waits for room as long as the receiver makes some
+    /// within `patience`. For when nobody of the target waits any more.
+    pub fn send_within(&self, record: Record, patience: Duration) -> bool {
+        let mut least = usize::MAX;
+        let mut since = Instant::now();
+        loop {
+            let (waiting, gone) = {
+                let state = self.shared.lock();
+                (state.records.len(), state.receiver_gone)
+            };
+            if gone || waiting < self.shared.capacity || since.elapsed() > patience {
+                return self.send(record);
+            }
+            if waiting < least {
+                (least, since) = (waiting, Instant::now());
+            }
+            std::thread::sleep(LINGER);
+        }
+    }
+
     /// How many records wait for the receiver; none when it is gone.
     pub fn waiting(&self) -> usize {
         self.shared.lock().records.len()

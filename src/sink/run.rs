@@ -134,18 +134,25 @@ pub fn run_sink(
     counters: &Counters,
     on_stop: &mut dyn FnMut(Stop),
 ) -> io::Result<Stop> {
-    match write_all(receiver, selection, sink, counters) {
+    let mut receiver = receiver;
+    let mut known = Known::default();
+    let written = write_all(&mut receiver, selection, sink, counters, &mut known);
+    match written {
         Ok(Stop::Limit) => {
             on_stop(Stop::Limit);
-            ended(sink.finish(), Stop::Limit)
+            let finished = ended(sink.finish(), Stop::Limit);
+            count_rest(&mut receiver, counters, known);
+            finished
         }
         Ok(stop) => ended(sink.finish(), stop),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
             on_stop(Stop::BrokenPipe);
+            count_rest(&mut receiver, counters, known);
             Ok(Stop::BrokenPipe)
         }
         Err(error) => {
             on_stop(Stop::Failed);
+            count_rest(&mut receiver, counters, known);
             Err(error)
         }
     }
@@ -159,58 +166,130 @@ fn ended(result: io::Result<()>, stop: Stop) -> io::Result<Stop> {
     }
 }
 
+/// Calls told of while they ran: their end is no further call.
+#[derive(Default)]
+struct Known {
+    open: HashMap<u64, Verdict>,
+    /// What was received and is not counted yet.
+    rest: Vec<Record>,
+}
+
+/// What comes after the last that is written is counted all the same, to the end
+/// of tracing: the last line tells of all calls that were seen.
+fn count_rest(receiver: &mut Receiver, counters: &Counters, known: Known) {
+    let Known { mut open, rest } = known;
+    let mut batch = rest;
+    loop {
+        for record in &batch {
+            match record {
+                Record::Gap { lost, .. } => Counters::add(&counters.lost, *lost),
+                Record::Call(call) => {
+                    match open.remove(&call.id) {
+                        None => Counters::add(&counters.seen, 1),
+                        Some(_) => Counters::take_back(&counters.open),
+                    }
+                    if call.end == End::Open {
+                        Counters::add(&counters.open, 1);
+                        open.insert(call.id, Verdict::Filtered);
+                    }
+                }
+            }
+        }
+        if !receiver.receive(&mut batch) {
+            return;
+        }
+    }
+}
+
 fn write_all(
-    mut receiver: Receiver,
+    receiver: &mut Receiver,
     selection: &Selection,
     sink: &mut dyn Sink,
     counters: &Counters,
+    known: &mut Known,
 ) -> io::Result<Stop> {
     let mut batch = Vec::new();
-    // Calls told of while they ran: their end is no further call.
-    let mut open: HashMap<u64, Verdict> = HashMap::new();
     while receiver.receive(&mut batch) {
-        // Calls of this batch that the filter could not tell about.
-        let mut undecided = 0;
-        for record in &batch {
-            let call = match record {
-                Record::Gap { lost, .. } => {
-                    Counters::add(&counters.lost, *lost);
-                    sink.record(record)?;
-                    continue;
-                }
-                Record::Call(call) => call,
-            };
-            let before = open.remove(&call.id);
-            let verdict = judge(call, selection, counters);
-            if before.is_none() {
-                Counters::add(&counters.seen, 1);
-            } else {
-                Counters::take_back(&counters.open);
+        let mut done = 0;
+        let written = write_batch(
+            &batch,
+            &mut done,
+            selection,
+            sink,
+            counters,
+            &mut known.open,
+        );
+        match written {
+            Ok(None) => {}
+            Ok(Some(stop)) => {
+                known.rest = batch.split_off(done.min(batch.len()));
+                return Ok(stop);
             }
-            if call.end == End::Open {
-                Counters::add(&counters.open, 1);
-                open.insert(call.id, verdict);
-            }
-            counters.passed(verdict, before);
-            match verdict {
-                Verdict::Printed => sink.record(record)?,
-                Verdict::Filtered => {}
-                Verdict::Undecided => undecided += 1,
-            }
-            let enough = |most| counters.printed() >= most;
-            if verdict == Verdict::Printed && selection.limit.is_some_and(enough) {
-                return Ok(Stop::Limit);
+            Err(error) => {
+                known.rest = batch.split_off(done.min(batch.len()));
+                return Err(error);
             }
         }
-        if undecided > 0 {
-            sink.record(&Record::Gap {
-                lost: undecided,
-                why: "filter error",
-            })?;
-        }
-        sink.flush()?;
     }
     Ok(Stop::Finished)
+}
+
+/// `done` counts the records that were counted.
+fn write_batch(
+    batch: &[Record],
+    done: &mut usize,
+    selection: &Selection,
+    sink: &mut dyn Sink,
+    counters: &Counters,
+    open: &mut HashMap<u64, Verdict>,
+) -> io::Result<Option<Stop>> {
+    // Calls of this batch that the filter could not tell about.
+    let mut undecided = 0;
+    for record in batch {
+        *done += 1;
+        let call = match record {
+            Record::Gap { lost, .. } => {
+                Counters::add(&counters.lost, *lost);
+                sink.record(record)?;
+                continue;
+            }
+            Record::Call(call) => call,
+        };
+        let before = open.remove(&call.id);
+        if call.end == End::Open && before == Some(Verdict::Printed) {
+            // It is still as it was told.
+            open.insert(call.id, Verdict::Printed);
+            continue;
+        }
+        let verdict = judge(call, selection, counters);
+        if before.is_none() {
+            Counters::add(&counters.seen, 1);
+        } else {
+            Counters::take_back(&counters.open);
+        }
+        if call.end == End::Open {
+            Counters::add(&counters.open, 1);
+            open.insert(call.id, verdict);
+        }
+        counters.passed(verdict, before);
+        match verdict {
+            Verdict::Printed => sink.record(record)?,
+            Verdict::Filtered => {}
+            Verdict::Undecided => undecided += 1,
+        }
+        let enough = |most| counters.printed() >= most;
+        if verdict == Verdict::Printed && selection.limit.is_some_and(enough) {
+            return Ok(Some(Stop::Limit));
+        }
+    }
+    if undecided > 0 {
+        sink.record(&Record::Gap {
+            lost: undecided,
+            why: "filter error",
+        })?;
+    }
+    sink.flush()?;
+    Ok(None)
 }
 
 fn judge(call: &Call, selection: &Selection, counters: &Counters) -> Verdict {

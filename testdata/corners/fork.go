@@ -2,7 +2,9 @@ package main
 
 import (
 	"os"
+	"runtime"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
@@ -121,4 +123,17 @@ func filter() string {
 		return "the filter does not work"
 	}
 	return ""
+}
+
+// blocked calls a function of the standard library as only the runtime would
+// run code: with every signal blocked (rt_sigprocmask(2)).
+func blocked() string {
+	const block, set = 0, 2
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	all, old := ^uint64(0), uint64(0)
+	syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, block, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), 8, 0, 0)
+	length, _ := time.ParseDuration("90s")
+	syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, set, uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
+	return length.String()
 }

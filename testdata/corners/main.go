@@ -21,6 +21,7 @@
 //	again       this program again, by execve
 //	execwhen F  (cgo) the same, once the file F is there: by a thread of C, which
 //	            needs nothing of Go's scheduler, whose threads a tracer may hold
+//	blocked     a call of time.ParseDuration with all signals blocked: its result
 //	filter      mmap with PROT_EXEC fails from now on (seccomp)
 package main
 
@@ -123,6 +124,8 @@ func run(word, rest string) {
 		say("again", err.Error())
 	case "execwhen":
 		say("execwhen", execWhen(rest))
+	case "blocked":
+		say("blocked", blocked())
 	case "filter":
 		say("filter", filter())
 	case "ping":

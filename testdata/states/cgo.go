@@ -3,7 +3,7 @@
 package main
 
 // #include <unistd.h>
-// static void wait_in_c(void) { pause(); }
+// static void wait_in_c(void) { for (;;) pause(); }
 import "C"
 
 const hasC = true

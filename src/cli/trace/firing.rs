@@ -11,7 +11,8 @@ use crate::process::ProcessError;
 use crate::process::tracer::{Ending, Tracer};
 use crate::session::jump::{first_trap, unfit};
 use crate::session::{
-    Control, Engine, JumpEngine, NoJumps, Options, Outcome, SessionError, Start, Stats, Target,
+    Control, Engine, JumpEngine, NoJumps, Options, Outcome, Prepared, SessionError, Start, Stats,
+    Target,
 };
 use crate::sink::queue::Sender;
 
@@ -121,15 +122,40 @@ impl Firing {
         self.notes.push(format!("firing by traps: {why}"));
     }
 
+    /// Something more to tell.
+    pub fn note(&mut self, notes: Vec<String>) {
+        self.notes.extend(notes);
+    }
+
     /// What the user should be told, once.
     pub fn take_notes(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notes)
     }
 
+    /// What traps need to know of the program, before it is touched. `running`:
+    /// the process, when it runs.
+    pub fn prepare(
+        &self,
+        target: &Target,
+        options: &Options,
+        sender: &Arc<Sender>,
+        running: Option<i32>,
+    ) -> Option<Prepared> {
+        let plan = || self.plan.clone();
+        self.jumps
+            .is_none()
+            .then(|| Prepared::new(target, plan(), options, sender.clone(), running))
+    }
+
     /// Arms the target.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a session's parts, each known to the caller alone"
+    )]
     pub fn arm(
         &mut self,
         tracer: Tracer,
+        prepared: Option<Prepared>,
         target: &Target,
         options: &Options,
         start: Start,
@@ -161,15 +187,12 @@ impl Firing {
                 }
             }
         }
-        let engine = Engine::arm(
-            tracer,
-            target,
-            self.plan.clone(),
-            options.clone(),
-            start,
-            sender.clone(),
-            control.clone(),
-        )?;
+        let prepared = prepared.unwrap_or_else(|| {
+            let plan = self.plan.clone();
+            Prepared::new(target, plan, options, sender.clone(), None)
+        });
+        let (options, control) = (options.clone(), control.clone());
+        let engine = Engine::arm(tracer, target, prepared, options, start, control)?;
         Ok(AnyEngine::Trap(Box::new(engine)))
     }
 }

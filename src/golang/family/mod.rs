@@ -114,6 +114,13 @@ pub fn family_of(name: &str, minor: Option<u32>) -> Option<Family> {
     index.get(name).copied()
 }
 
+/// The function that does the work of one of [`preset_conn`] that compilers
+/// inline everywhere: where that has no code, this is what can be seen.
+pub fn preset_inner(name: &str) -> Option<&'static str> {
+    let found = table::PRESET_INNER.iter().find(|(outer, _)| *outer == name);
+    found.map(|(_, inner)| *inner)
+}
+
 /// All that a `net.Conn`, a listener and a dialer do, at the level of
 /// `net.(*conn)` (not of TLS above it nor of poll.FD below it, so that no byte
 /// is counted on two levels but where one function calls another of the list).

@@ -214,6 +214,10 @@ pub(super) const TABLE: &[(&str, Family)] = &[
     ("net.DialUDP", dials(Conn)),
     ("net.DialUnix", dials(Conn)),
     ("net.DialIP", dials(Conn)),
+    ("net.dialTCP", dials(Conn)),
+    ("net.dialUDP", dials(Conn)),
+    ("net.dialUnix", dials(Conn)),
+    ("net.dialIP", dials(Conn)),
     ("net.(*Dialer).Dial", dials(Interface)),
     ("net.(*Dialer).DialContext", dials(Interface)),
     ("net.(*Dialer).DialTCP", dials(Conn)),
@@ -471,4 +475,13 @@ pub(super) const PRESET_CONN: &[&str] = &[
     "net.(*Dialer).DialUDP",
     "net.(*Dialer).DialUnix",
     "net.(*Dialer).DialIP",
+];
+
+/// Thin functions of the list above, and what they call with their own arguments.
+pub(super) const PRESET_INNER: &[(&str, &str)] = &[
+    ("net.(*UDPConn).ReadFromUDP", "net.(*UDPConn).readFromUDP"),
+    ("net.DialTCP", "net.dialTCP"),
+    ("net.DialUDP", "net.dialUDP"),
+    ("net.DialUnix", "net.dialUnix"),
+    ("net.DialIP", "net.dialIP"),
 ];

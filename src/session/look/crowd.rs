@@ -331,7 +331,12 @@ impl<'a> Crowd<'a> {
     fn choose(&self) -> Vec<(usize, Sample)> {
         let mut order: Vec<usize> = (0..self.cells.len()).collect();
         let held = |i: &usize| self.cells.get(*i);
-        order.sort_by_key(|i| std::cmp::Reverse(held(i).map_or(0, |c| c.count)));
+        // Those on threads first, then the largest.
+        order.sort_by_key(|i| {
+            let cell = held(i);
+            let parked = cell.is_some_and(|c| c.spot.pc != 0);
+            (parked, std::cmp::Reverse(cell.map_or(0, |c| c.count)))
+        });
         let each = (SAMPLE / order.len().max(1)).clamp(1, PER_SPOT);
         let mut chosen = Vec::new();
         for index in order {

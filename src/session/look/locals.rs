@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Source;
 use crate::addr::LiveAddr;
-use crate::golang::census;
+use crate::golang::census::{self, Resident};
 use crate::golang::errors::ErrorReader;
 use crate::golang::parked::{Outcome, Parked, read_stacks};
 use crate::golang::stack::{Ended, StackCopy, Unwinder};
@@ -85,7 +85,7 @@ impl Source {
             &[resident],
             &mut |_, outcome| {
                 state = match outcome {
-                    Outcome::Parked(parked) => self.show_frames(dwarf, &parked, limits, see),
+                    Outcome::Parked(parked) => self.show_frames(dwarf, &parked, false, limits, see),
                     Outcome::Running => Ok(StackState::Running),
                     Outcome::Unstable => Ok(StackState::Unstable),
                     Outcome::Unreadable => Ok(StackState::Unreadable),
@@ -93,13 +93,41 @@ impl Source {
                 }
             },
         )?;
-        Ok(Some(state?))
+        let state = state?;
+        if state == StackState::Running && !self.threads.is_empty() {
+            return Ok(Some(self.show_standing(dwarf, &resident, limits, see)?));
+        }
+        Ok(Some(state))
+    }
+
+    /// The frames of one on a thread that stood still.
+    fn show_standing(
+        &self,
+        dwarf: &Dwarf,
+        resident: &Resident,
+        limits: &Limits,
+        see: &mut dyn FnMut(&Variables<'_>, &[FrameVariables]),
+    ) -> Result<StackState, SessionError> {
+        let threads = self.runtime_threads()?;
+        let found = self.standing(&mut Unwinder::new(), resident, &threads)?;
+        let Some((at, bytes)) = found else {
+            return Ok(StackState::Running);
+        };
+        let parked = Parked {
+            now: *resident,
+            pc: at.pc,
+            sp: at.sp,
+            bytes: &bytes,
+            cut: false,
+        };
+        Ok(self.show_frames(dwarf, &parked, at.exact, limits, see)?)
     }
 
     fn show_frames(
         &self,
         dwarf: &Dwarf,
         parked: &Parked<'_>,
+        exact: bool,
         limits: &Limits,
         see: &mut dyn FnMut(&Variables<'_>, &[FrameVariables]),
     ) -> Result<StackState, MemoryError> {
@@ -114,7 +142,7 @@ impl Source {
         if let Some(frame) = stack.frames.first_mut() {
             // What a parked goroutine saved is a return address, unless it has
             // not run yet (runtime/traceback.go: symPC).
-            frame.exact = bias.image(frame.pc) == frame.entry;
+            frame.exact = exact || bias.image(frame.pc) == frame.entry;
         }
         let types = self.target.live_types();
         let layouts = self.target.layouts.clone();

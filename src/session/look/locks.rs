@@ -54,6 +54,10 @@ impl Waiters {
         source: &Source,
         cells: &[Cell],
     ) -> Result<Vec<Option<(Lock, u64)>>, MemoryError> {
+        if source.moment.is_some() {
+            // It runs again: these words would be of another moment.
+            return Ok(vec![None; self.0.len()]);
+        }
         let said = |index: usize| cells.get(index).and_then(Cell::said);
         let mut locks: Vec<Option<(Lock, u64)>> = Vec::with_capacity(self.0.len());
         let mut bytes = vec![[0; 8]; BATCH];

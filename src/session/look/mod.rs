@@ -2,7 +2,7 @@
 //!
 //! Who lives here: where the bytes come from ([`Source`]), the look itself
 //! ([`look`]), who is kept, folded and sampled of many (`crowd`), what structs
-//! tell (`entries`), stacks and the frames in them (`stacks`), what is waited
+//! tell (`entries`), stacks and the frames in them (`stacks`, `standing`), what is waited
 //! for (`waits`, and of many `locks`), the variables of a goroutine's frames
 //! (`locals`). Nothing is written, and nothing is stopped but for a [`Stoppable`]
 //! (`still`). Allowed in: cli.
@@ -12,6 +12,7 @@ mod entries;
 mod locals;
 mod locks;
 mod stacks;
+mod standing;
 mod still;
 mod waits;
 
@@ -29,8 +30,8 @@ use crate::golang::census::{self, Resident};
 use crate::golang::globals::Globals;
 use crate::golang::gs::{self, GsError, Status, Thread};
 use crate::memory::{Memory, MemoryError};
-use crate::process::ProcessMemory;
 use crate::process::core::Core;
+use crate::process::{ProcessMemory, procfs};
 use crate::survey::Survey;
 use crowd::Crowd;
 
@@ -62,6 +63,8 @@ pub struct Source {
 pub struct Registers {
     /// Thread id.
     pub tid: u64,
+    /// The same as its own pid namespace has it.
+    pub own_tid: u64,
     /// RIP
     pub pc: LiveAddr,
     /// RSP
@@ -87,6 +90,7 @@ impl Source {
             .iter()
             .map(|t| Registers {
                 tid: u64::try_from(t.tid).unwrap_or(0),
+                own_tid: u64::try_from(t.tid).unwrap_or(0),
                 pc: LiveAddr(t.regs.rip),
                 sp: LiveAddr(t.regs.rsp),
                 syscall: i64::try_from(t.regs.orig_rax)
@@ -139,11 +143,14 @@ impl Source {
         let target = &self.target;
         let memory = &*self.memory;
         match gs::read_threads(memory, &target.layouts, &self.globals, target.bias) {
-            Ok(threads) => Ok(threads
-                .into_iter()
-                .filter(|t| t.tid != 0)
-                .map(|t| (t.addr, t))
-                .collect()),
+            Ok(threads) => {
+                let ours = self.our_thread_ids();
+                let known = threads.into_iter().filter(|t| t.tid != 0).map(|mut t| {
+                    t.tid = ours.get(&t.tid).copied().unwrap_or(t.tid);
+                    (t.addr, t)
+                });
+                Ok(known.collect())
+            }
             Err(GsError::Memory(MemoryError::Gone)) => Err(MemoryError::Gone.into()),
             Err(error) => {
                 tracing::warn!(%error, "threads cannot be told");
@@ -152,17 +159,30 @@ impl Source {
         }
     }
 
+    /// Of threads in another pid namespace, the ids that they have in ours: the
+    /// runtime notes its own (`m.procid`).
+    fn our_thread_ids(&self) -> HashMap<u64, u64> {
+        let Some(pid) = self.pid else {
+            return HashMap::new();
+        };
+        if self.threads.is_empty() {
+            let ids = procfs::foreign_thread_ids(pid).into_iter();
+            return ids
+                .filter_map(|(a, b)| Some((u64::try_from(a).ok()?, u64::try_from(b).ok()?)))
+                .collect();
+        }
+        self.threads.iter().map(|t| (t.own_tid, t.tid)).collect()
+    }
+
     /// It is parked in the network poller.
     fn waits_for_descriptor(&self, r: &Resident) -> bool {
         self.waits(r, |reason| reason == "IO wait")
     }
 
-    /// It is parked as those are that wait for a mutex.
+    /// It is parked as those are that wait for one of sync's types.
     fn may_wait_for_lock(&self, r: &Resident) -> bool {
         self.waits(r, |reason| {
-            reason == "semacquire"
-                || reason.starts_with("sync.Mutex")
-                || reason.starts_with("sync.RWMutex")
+            reason == "semacquire" || reason.starts_with("sync.")
         })
     }
 

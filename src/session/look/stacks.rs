@@ -8,7 +8,7 @@ use crate::golang::args;
 use crate::golang::blocked::{Lock, Named, lock_of};
 use crate::golang::census::Resident;
 use crate::golang::gs::{Status, Thread, word_at};
-use crate::golang::onthread::{OnThread, Position};
+use crate::golang::onthread::Position;
 use crate::golang::parked::{Outcome, Parked, read_stacks};
 use crate::golang::stack::{Ended, Frame, Stack, StackCopy, Unwinder};
 use crate::memory::{MemoryError, Patchwork};
@@ -16,7 +16,7 @@ use crate::survey::names::{is_standard, package};
 use crate::survey::{BlockedOn, Line, PlaceId, StackId, StackState, Survey};
 
 /// Bytes of the stack of a goroutine on a thread.
-const MAX_STACK: u64 = 4 << 20;
+pub(super) const MAX_STACK: u64 = 4 << 20;
 /// Shapes of stacks that are remembered, and stacks of each.
 const MAX_SHAPES: usize = 4096;
 const MOLDS: usize = 8;
@@ -123,8 +123,6 @@ pub(super) struct Reader<'a> {
     unwinder: Unwinder,
     modules: Vec<String>,
     args: bool,
-    /// Built with a sanitizer.
-    sanitized: bool,
     /// By pc as it is looked up: its frames, innermost first.
     lines: HashMap<u64, Vec<Line>>,
     /// Of each stack, the frames that people look for.
@@ -143,9 +141,6 @@ impl<'a> Reader<'a> {
             unwinder: Unwinder::new(),
             modules: modules.map(|m| m.path.clone()).collect(),
             args,
-            sanitized: ["-race", "-msan", "-asan"]
-                .iter()
-                .any(|flag| build.setting(flag) == Some("true")),
             lines: HashMap::new(),
             tops: HashMap::new(),
             standard: HashMap::new(),
@@ -216,32 +211,10 @@ impl<'a> Reader<'a> {
         threads: &HashMap<LiveAddr, Thread>,
         survey: &mut Survey,
     ) -> Result<Option<Seen>, MemoryError> {
-        let Some(thread) = threads.get(&r.g.m) else {
-            return Ok(None);
-        };
-        let found = self.source.threads.iter().find(|t| t.tid == thread.tid);
-        let Some(regs) = found else {
-            return Ok(None);
-        };
-        let target = &self.source.target;
-        let on_thread = OnThread {
-            image: &target.image,
-            bias: target.bias,
-            layouts: &target.layouts,
-            memory: &*self.source.memory,
-            sanitized: self.sanitized,
-        };
-        let at = on_thread.find(&mut self.unwinder, r, thread, (regs.pc, regs.sp))?;
-        let Some(Position { pc, sp, exact }) = at else {
-            return Ok(None);
-        };
-        let len = r.g.stack_hi.0.saturating_sub(sp.0).min(MAX_STACK);
-        let bytes = match self
-            .source
-            .memory
-            .read_vec(sp, usize::try_from(len).unwrap_or(0))
-        {
-            Ok(bytes) => bytes,
+        let found = self.source.standing(&mut self.unwinder, r, threads);
+        let (Position { pc, sp, exact }, bytes) = match found {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(None),
             Err(MemoryError::Unmapped { .. }) => {
                 return Ok(Some(Seen {
                     state: StackState::Unreadable,
@@ -256,7 +229,7 @@ impl<'a> Reader<'a> {
             pc,
             sp,
             bytes: &bytes,
-            cut: len == MAX_STACK,
+            cut: bytes.len() as u64 == MAX_STACK,
         };
         Ok(Some(self.unwind(&parked, exact, survey)))
     }

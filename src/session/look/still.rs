@@ -73,7 +73,8 @@ impl Stoppable {
 impl From<&StillThread> for Registers {
     fn from(thread: &StillThread) -> Registers {
         Registers {
-            tid: u64::try_from(thread.own_tid).unwrap_or(0),
+            tid: u64::try_from(thread.tid).unwrap_or(0),
+            own_tid: u64::try_from(thread.own_tid).unwrap_or(0),
             pc: LiveAddr(thread.regs.rip),
             sp: LiveAddr(thread.regs.rsp),
             // -1 when it was in none (linux/arch/x86/entry).

@@ -13,7 +13,7 @@ use crate::golang::family::Receiver;
 use crate::golang::gs::Status;
 use crate::golang::net::{ConnFacts, ConnReader};
 use crate::golang::polled::poll_waits;
-use crate::memory::MemoryError;
+use crate::memory::{Memory, MemoryError, Paged};
 use crate::process::procfs;
 use crate::survey::{BlockedOn, Chan, Class, Entry, Net};
 
@@ -50,23 +50,21 @@ pub(super) fn connections(
     let waits = poll_waits(&*source.memory, &target.layouts, &gs)?;
     let types = target.live_types();
     let mut reader = ConnReader::new(target.layouts.clone());
+    // Connections lie beside connections, addresses beside addresses.
+    let memory = Paged::new(&*source.memory);
     for (&index, wait) in waiting.iter().zip(waits) {
         let (Some(wait), Some(entry)) = (wait, entries.get_mut(index)) else {
             continue;
         };
         let facts = match wait.owner {
-            Some(owner) => reader.facts(
-                &*source.memory,
-                &types,
-                Receiver::PollFd,
-                [owner.0, 0],
-                &mut [],
-            )?,
+            Some(owner) => {
+                reader.facts(&memory, &types, Receiver::PollFd, [owner.0, 0], &mut [])?
+            }
             None => Arc::new(ConnFacts::default()),
         };
         let network = match (&facts.network, wait.owner) {
             (Some(network), _) => Some(network.clone()),
-            (None, Some(owner)) => file_kind(source, owner)?,
+            (None, Some(owner)) => file_kind(source, &memory, owner)?,
             (None, None) => None,
         };
         entry.net = Some(Box::new(Net {
@@ -93,10 +91,13 @@ fn left(deadline: i64, now: Option<i64>) -> Option<i64> {
 
 /// `pipe` or `file` of the os.File that a poll.FD is part of, by its name
 /// (os/pipe2_unix.go: os.Pipe).
-fn file_kind(source: &Source, owner: LiveAddr) -> Result<Option<Arc<str>>, MemoryError> {
+fn file_kind(
+    source: &Source,
+    memory: &dyn Memory,
+    owner: LiveAddr,
+) -> Result<Option<Arc<str>>, MemoryError> {
     let layouts = &source.target.layouts;
     let kind = || -> Result<Option<&str>, MemoryError> {
-        let memory = &*source.memory;
         if memory.read_u8(owner.offset(layouts.poll_fd.is_file))? == 0 {
             return Ok(None);
         }
