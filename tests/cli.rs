@@ -277,10 +277,23 @@ fn a_function_that_is_only_inlined_beside_others() {
     let listed = gotap::run(&["trace", patterns[0], patterns[1], "--list", "-p", &pid]);
     let text = listed.must_succeed().text();
     assert!(text.contains("main.movedOuter  "), "{text}");
-    assert!(text.contains("main.addressOf is only inlined, in main.moved"), "{text}");
-    let traced = gotap::run(&["trace", "main.addressOf|movedOuter", "--for", "50ms", "-p", &pid]);
+    assert!(
+        text.contains("main.addressOf is only inlined, in main.moved"),
+        "{text}"
+    );
+    let traced = gotap::run(&[
+        "trace",
+        "main.addressOf|movedOuter",
+        "--for",
+        "50ms",
+        "-p",
+        &pid,
+    ]);
     let said = traced.must_succeed().errors();
-    assert!(said.contains("main.addressOf is only inlined, in "), "{said}");
+    assert!(
+        said.contains("main.addressOf is only inlined, in "),
+        "{said}"
+    );
     assert!(target.answers());
 }
 

@@ -234,8 +234,17 @@ fn waiting_goroutines_need_no_look() {
     let resting = Resting::prepare(&image, bias);
     let memory = ProcessMemory::read_only(target.pid());
     let units = Interiors::strictly([code_of(&image, "main.never")]);
+    // All 10,000 have come to wait; until then nobody stops them.
+    let running = Stopped {
+        memory: &memory,
+        layouts: &layouts,
+        globals: &globals,
+        bias,
+        stack_pointers: &[],
+    };
+    let few = || resting.count(running).is_ok_and(|count| count < 50);
+    assert!(support::poll(LATER, few), "10,000 goroutines come to wait");
     let mut stopper = Stopper::new(target.pid());
-    // All 10,000 have come to wait.
     let looked_at = support::wait_for("few goroutines to look at", LATER, || {
         let threads = stopper.stop();
         let mut sps: Vec<u64> = threads.iter().map(|t| t.sp).collect();

@@ -265,13 +265,17 @@ fn a_read_that_hangs_since_before() {
     let echo = Fixture::build("echo", &[Variant::Stripped]);
     let (mut server, addr) = Target::echo_server(&echo, &[]);
     let _idle = Target::echo_load(&echo, &addr, &["-conns", "3", "-gate"]);
-    assert!(poll(SOON, || server.ask("goroutines")["io_wait"] == 4) || server.answers());
+    assert!(server.answers());
     let mut gotap = Gotap::trace_json(server.pid(), &[READ], &["--slow", "50ms"]);
     gotap.wait_for_lines(3, SOON);
     let outcome = gotap.stop();
     let calls = outcome.must_succeed().calls();
     assert_eq!(calls.len(), 3, "told once: {calls:#?}");
-    assert!(calls.iter().all(|c| c["end"] == "open" && c["since_attach"] == true));
+    assert!(
+        calls
+            .iter()
+            .all(|c| c["end"] == "open" && c["since_attach"] == true)
+    );
     assert_eq!((outcome.tally().seen, outcome.tally().open), (3, 3));
 }
 

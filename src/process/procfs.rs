@@ -278,6 +278,11 @@ pub fn check_traceable(pid: i32) -> Result<Status, ProcessError> {
             why: "has ended already (a zombie)",
         });
     }
+    // Kernel threads are kthreadd's (pid 2, init/main.c); another process without
+    // memory has just ended.
+    if !status.has_memory && pid != 2 && status.ppid != 2 {
+        return Err(ProcessError::Gone(pid));
+    }
     if !status.has_memory {
         return Err(ProcessError::NotTraceable {
             pid,

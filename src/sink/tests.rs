@@ -392,7 +392,7 @@ fn a_call_told_of_while_it_ran_is_counted_once() {
 /// A call is told of when `--slow` says so, and again at the end of tracing.
 #[test]
 fn a_call_still_open_is_written_once_when_it_is_wanted() {
-    let open = |millis| {
+    let open = |millis: u64| {
         record(Call {
             end: End::Open,
             dur_ns: Some(millis * 1_000_000),
@@ -406,7 +406,9 @@ fn a_call_still_open_is_written_once_when_it_is_wanted() {
             limit: None,
         };
         let records = vec![open(1), open(9)];
-        run(records, &selection, kept.writer(), &counters).0.unwrap();
+        run(records, &selection, kept.writer(), &counters)
+            .0
+            .unwrap();
         let counts = [counters.seen(), counters.filtered(), counters.open()];
         (kept.text().lines().count(), counts)
     };

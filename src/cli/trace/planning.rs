@@ -53,7 +53,11 @@ pub(super) fn make_plan(
             exact: true,
         }));
     }
-    wanted.retain(|w| !out.contains(&w.function.index()));
+    let mut seen = BTreeSet::new();
+    wanted.retain(|w| {
+        let index = w.function.index();
+        seen.insert(index) && !out.contains(&index)
+    });
     let events: &[Event] = match start {
         Start::Launched => &[
             Event::Panic,
@@ -102,8 +106,10 @@ pub(super) fn list(args: &TraceArgs) -> anyhow::Result<()> {
     };
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;
-    for one in inlined_calls(args, &target) {
-        writeln!(out, "{one}")?;
+    if args.list {
+        for one in inlined_calls(args, &target) {
+            writeln!(out, "{one}")?;
+        }
     }
     Ok(())
 }

@@ -477,9 +477,12 @@ pub(super) const PRESET_CONN: &[&str] = &[
     "net.(*Dialer).DialIP",
 ];
 
-/// Thin functions of the list above, and what they call with their own arguments.
+/// Thin functions of the list above, and what does their work.
 pub(super) const PRESET_INNER: &[(&str, &str)] = &[
     ("net.(*UDPConn).ReadFromUDP", "net.(*UDPConn).readFromUDP"),
+    ("net.Dial", "net.(*Dialer).DialContext"),
+    ("net.DialTimeout", "net.(*Dialer).DialContext"),
+    ("net.(*Dialer).Dial", "net.(*Dialer).DialContext"),
     ("net.DialTCP", "net.dialTCP"),
     ("net.DialUDP", "net.dialUDP"),
     ("net.DialUnix", "net.dialUnix"),
