@@ -266,6 +266,19 @@ fn a_function_that_is_only_inlined() {
     assert!(said.contains("main.movedOuter"), "its caller: {said}");
 }
 
+/// A name that is like none: what there is beside it.
+#[test]
+fn a_name_like_no_other_is_answered_with_its_package() {
+    let ends = Fixture::build("ends", &[]);
+    let mut target = Target::start(&ends, &[]);
+    target.expect_line("ready ");
+    let pid = target.pid().to_string();
+    let outcome = gotap::run(&["trace", "main.nosuchthing", "-p", &pid]);
+    assert_eq!(outcome.status.code(), Some(1));
+    let said = outcome.errors();
+    assert!(said.contains("nearest names: main."), "{said}");
+}
+
 /// What can be traced is, and the calls that nobody sees are said.
 #[test]
 fn a_function_that_is_only_inlined_beside_others() {

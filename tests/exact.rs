@@ -137,11 +137,16 @@ fn datagrams() {
     // The socket's first ReadFrom is parked when gotap attaches.
     let gotap = Gotap::trace_json(server.pid(), &["net.(*UDPConn).ReadFrom"], &[]);
     load.tell("go");
-    load.answer("done", LATER);
+    let flows = load.answer("done", LATER);
     let counts = server.ask("counts");
     let outcome = gotap.stop();
     let mut calls = outcome.must_succeed().calls();
     calls.retain(|c| c["end"] != "open");
+    // The socket is connected to nobody; each datagram comes from somebody.
+    for flow in flows.as_array().expect("flows") {
+        let from = calls.iter().filter(|c| c["remote"] == flow["local"]);
+        assert_eq!(from.count(), 200, "{flow}");
+    }
     assert_eq!(calls.len() as u64, number(&counts["total"], "reads"));
     assert_eq!(
         scenario::sum(&calls, "n"),

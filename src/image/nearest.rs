@@ -47,7 +47,36 @@ pub(crate) fn names(image: &Image, wanted: &str, count: usize) -> Vec<String> {
             bound = best.last().map_or(bound, |(d, _)| *d);
         }
     }
+    if best.is_empty() {
+        return of_package(image, wanted, count);
+    }
     best.into_iter().map(|(_, name)| name).collect()
+}
+
+/// Where nothing is near: the functions of the same package, nearest first.
+fn of_package(image: &Image, wanted: &str, count: usize) -> Vec<String> {
+    let Some((package, _)) = wanted.rsplit_once('.').filter(|(p, _)| !p.is_empty()) else {
+        return Vec::new();
+    };
+    let mut found: Vec<(usize, String)> = Vec::new();
+    for function in image.functions().iter() {
+        let name = function.name();
+        let rest = name.strip_prefix(package).and_then(|r| r.strip_prefix('.'));
+        let plain = rest.is_some_and(|r| !r.contains(['.', '[']));
+        if plain && !is_linkers_own(function.name_bytes()) {
+            found.push((
+                strsim::damerau_levenshtein(wanted, &name),
+                name.into_owned(),
+            ));
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
+        .into_iter()
+        .take(count)
+        .map(|(_, name)| name)
+        .collect()
 }
 
 /// The name without its package's directory.

@@ -24,8 +24,9 @@ use crate::probe::decode::Decoder;
 use crate::probe::join::Stack;
 use crate::probe::plan::Plan;
 use crate::process::ProcessMemory;
-use crate::record::{Call, Conn, Direction, End, Payload};
+use crate::record::{Call, Conn, Direction, End, Endpoint, Payload};
 use crate::sys::Regs;
+use crate::value::Value;
 
 /// As much of a g as is read at every hit.
 const G_HEAD: usize = 256;
@@ -359,6 +360,13 @@ impl Reporter {
         if let Some(register) = family.n {
             call.n = Some(int(regs, register) as i64);
         }
+        // A socket that is connected to nobody: who sent it, or whom it was sent to.
+        if family.buffer.is_some()
+            && let Some(conn) = call.conn.as_mut().filter(|c| c.remote.is_none())
+        {
+            let values = call.args.iter().chain(&call.results);
+            conn.remote = values.map(|(_, value)| value).find_map(peer);
+        }
         if call.err.is_none()
             && let (Some(itab), Some(data)) = (family.err, family.err_data())
         {
@@ -506,6 +514,16 @@ impl Reporter {
             .facts(memory, &self.types, kind, [receiver, 0], &mut [])
             .ok()?;
         facts.fd.is_some().then(|| conn(&facts))
+    }
+}
+
+/// The address that a value is.
+fn peer(value: &Value) -> Option<Endpoint> {
+    match value {
+        Value::Text(text) => Some(Endpoint::Inet(text.parse().ok()?, "".into())),
+        Value::Ref(inner) => peer(inner),
+        Value::Interface { value, .. } => peer(value),
+        _ => None,
     }
 }
 
