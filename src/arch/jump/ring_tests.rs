@@ -24,7 +24,9 @@ fn place(layout: &RingLayout, ticket: u64) -> usize {
 
 /// What a trampoline does, in words.
 fn write(layout: &RingLayout, words: &[AtomicU64], value: u64) -> bool {
-    let unread = words[HEAD_WORD].load(Acquire) - words[TAIL_WORD].load(Acquire);
+    // The tail may have passed the head that was read: that counts as full.
+    let head = words[HEAD_WORD].load(Acquire);
+    let unread = head.wrapping_sub(words[TAIL_WORD].load(Acquire));
     if unread >= layout.limit() as u64 {
         words[DROPPED_WORD].fetch_add(1, Release);
         return false;
