@@ -2,8 +2,11 @@
 
 use std::time::Instant;
 
-/// Readings that are timed.
-const READINGS: u32 = 1000;
+/// Rounds of readings that are timed: the best of them is free of other
+/// programs' turns on the processor.
+const ROUNDS: u32 = 20;
+/// Readings of a round.
+const READINGS: u32 = 100;
 /// One that takes longer is not the processor's own, nanoseconds.
 const SLOW_NS: u128 = 300;
 
@@ -38,10 +41,15 @@ pub fn unfit() -> Option<String> {
         ));
     }
     // A hypervisor may take each reading for itself.
-    let begin = Instant::now();
-    for _ in 0..READINGS {
-        let _ = now();
-    }
-    let each = begin.elapsed().as_nanos() / u128::from(READINGS);
+    let each = (0..ROUNDS)
+        .map(|_| {
+            let begin = Instant::now();
+            for _ in 0..READINGS {
+                let _ = now();
+            }
+            begin.elapsed().as_nanos() / u128::from(READINGS)
+        })
+        .min()
+        .unwrap_or_default();
     (each > SLOW_NS).then(|| format!("reading the time stamp counter takes {each} ns here"))
 }
