@@ -186,11 +186,12 @@ impl Tracer {
                 Wait::Stopped {
                     stop: stop @ Stop::Signal(libc::SIGTRAP),
                     ..
-                } => match self.on_stop(tid, stop) {
-                    Some(Event::Hit(hit) | Event::Blocked(hit)) => break Some(hit),
-                    // It was not a site's.
-                    _ => {}
-                },
+                } => {
+                    // Else it was not a site's.
+                    if let Some(Event::Hit(hit) | Event::Blocked(hit)) = self.on_stop(tid, stop) {
+                        break Some(hit);
+                    }
+                }
                 Wait::Nothing | Wait::Interrupted if Instant::now() < end => {
                     self.serve_while_all_stand();
                     std::thread::sleep(GLANCE);
@@ -236,9 +237,7 @@ impl Tracer {
 
     /// Looks after who has ended, and after children, while all stand still.
     pub fn glance_while_halted(&mut self) -> Option<Event> {
-        if self.halted.is_none() {
-            return None;
-        }
+        self.halted.as_ref()?;
         self.serve_while_all_stand();
         if self.replaced && self.held {
             self.halted = None;

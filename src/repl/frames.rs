@@ -195,7 +195,7 @@ pub struct Here<'a> {
 
 impl Names for Here<'_> {
     fn name(&self, name: &str) -> Option<Known> {
-        (name == "goid" && self.goid.is_some()).then(|| Known::Fact {
+        (name == "goid" && self.goid.is_some()).then_some(Known::Fact {
             key: Key::Call(CallFact::Goid),
             ty: Type::Int,
             words: &[],

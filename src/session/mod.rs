@@ -63,6 +63,9 @@ pub enum SessionError {
     /// The disassembler could not be made.
     #[error("cannot disassemble: {0}")]
     Disassembler(#[from] crate::arch::scan::ScanError),
+    /// An instruction at which nobody can be told of.
+    #[error("no breakpoint can be set there: {0}")]
+    Place(#[from] crate::probe::plan::Refusal),
     /// Everything that matched was refused.
     #[error("nothing that matches can be armed:\n{0}")]
     NothingArmed(String),

@@ -6,6 +6,8 @@
 //! information. The target need not be stopped; while it runs, values may change
 //! as they are read.
 
+use std::fmt::Write as _;
+
 use serde_json::{Map, Value as Json};
 
 use crate::repl::frames::NO_DEBUG;
@@ -52,7 +54,7 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
         .map(|(name, value)| escaped(&format!("{name} = {value}")) + "\n")
         .collect();
     if more > 0 {
-        text += &format!("… and {more} more (config max-lines N shows more)\n");
+        let _ = writeln!(text, "… and {more} more (config max-lines N shows more)");
     }
     if text.is_empty() {
         text.push_str("(none)\n");
