@@ -142,7 +142,16 @@ pub fn in_frame(shell: &Shell, call: &Call<'_>, work: &mut InFrame<'_>) -> Resul
                     goid: None,
                 });
             });
-        return done;
+        return done.map_err(|error| match error.message.starts_with("unknown name") {
+            true => ExprError::new(
+                error.span,
+                format!(
+                    "no goroutine is chosen: goroutine ID chooses one; {}",
+                    error.message
+                ),
+            ),
+            false => error,
+        });
     };
     let mut done = None;
     let mut many = 0;
