@@ -294,7 +294,8 @@ fn summary(target: &mut Target) {
 fn list(target: &mut Target) {
     let mut rows = Vec::new();
     for args in [
-        &["goroutines", "--all-stacks"][..],
+        &["goroutines", "--consistent"][..],
+        &["goroutines", "--all-stacks"],
         &["goroutines", "--list"],
         &["goroutines", "--list", "-o", "json"],
         &["goroutines", "--list", "-o", "json", "--all-stacks"],

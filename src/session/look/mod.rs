@@ -33,7 +33,7 @@ use crate::memory::{Memory, MemoryError};
 use crate::process::core::Core;
 use crate::process::{ProcessMemory, procfs};
 use crate::survey::Survey;
-use crowd::Crowd;
+use crowd::{Crowd, Spot};
 
 /// A program to look at: running, or as it was.
 pub struct Source {
@@ -56,6 +56,9 @@ pub struct Source {
     moment: Option<(i64, jiff::Timestamp)>,
     /// What is read now will be looked at later.
     gathering: bool,
+    /// Of a program that is stopped for each look: where on the stacks parked at
+    /// a spot stands which lock they wait for, bytes above their stack pointers.
+    hints: HashMap<Spot, u64>,
 }
 
 /// Where a thread stood.
@@ -130,6 +133,7 @@ impl Source {
             crashed: None,
             moment: None,
             gathering: false,
+            hints: HashMap::new(),
         })
     }
 
@@ -251,6 +255,14 @@ pub struct Wanted {
 
 /// Looks once.
 pub fn look(source: &Source, wanted: &Wanted) -> Result<Survey, SessionError> {
+    Ok(look_and_learn(source, wanted)?.0)
+}
+
+/// The same, and what it learnt of where locks are told.
+fn look_and_learn(
+    source: &Source,
+    wanted: &Wanted,
+) -> Result<(Survey, HashMap<Spot, u64>), SessionError> {
     let now = source.nanotime();
     let time_ns = source.calendar();
     let target = &source.target;
@@ -267,7 +279,7 @@ pub fn look(source: &Source, wanted: &Wanted) -> Result<Survey, SessionError> {
             _ => Ok(()),
         },
     )?;
-    let mut survey = crowd.finish()?;
+    let (mut survey, hints) = crowd.finish()?;
     survey.time_ns = time_ns;
     target
         .image
@@ -279,5 +291,5 @@ pub fn look(source: &Source, wanted: &Wanted) -> Result<Survey, SessionError> {
     survey.dead = others.dead;
     survey.idle = others.idle;
     survey.unreadable += others.unreadable;
-    Ok(survey)
+    Ok((survey, hints))
 }
