@@ -1,0 +1,135 @@
+//! Steps land where Delve's do.
+//!
+//! Each walk is a series of steps, the same for both; every stop of ours is
+//! compared with Delve's, by address.
+
+mod support;
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use gotap::golang::step::Kind;
+use support::stepper::{Landed, Stepper};
+use support::{Fixture, Variant};
+
+const BUILDS: [&[Variant]; 2] = [&[Variant::NoOpt], &[]];
+
+/// Functions that walks begin in.
+const STARTS: [&str; 14] = [
+    "loops", "inlines", "defers", "panics", "nilled", "recursive", "closures", "generics",
+    "ranges", "methods", "goroutines", "crowd", "worker", "pass",
+];
+
+/// What `dlv exec` says to a script.
+fn delve(program: &Path, script: &str) -> String {
+    let dir = tempfile::tempdir().expect("a folder");
+    let init = dir.path().join("init");
+    std::fs::write(&init, script).expect("write the script");
+    let out = Command::new("dlv")
+        .arg("exec")
+        .arg(program)
+        .arg("--init")
+        .arg(&init)
+        .args([
+            "--allow-non-terminal-interactive=true",
+            "--check-go-version=false",
+        ])
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|e| {
+            panic!("cannot run dlv: {e}; go install github.com/go-delve/delve/cmd/dlv@v1.27.2")
+        });
+    String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr)
+}
+
+fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Next => "next",
+        Kind::Into => "step",
+        Kind::Out => "stepout",
+    }
+}
+
+/// Where Delve stops: at the breakpoint, and after each step. `None`: ended.
+fn their_stops(program: &Path, function: &str, walk: &[Kind]) -> (Vec<Option<u64>>, String) {
+    let mut script = format!("break main.{function}\ncontinue\nclearall\n");
+    for kind in walk {
+        writeln!(script, "{}", word(*kind)).expect("a string");
+    }
+    let said = delve(program, &(script + "exit\n"));
+    let stop = regex::Regex::new(r"(?m)^> .*\(PC: 0x([0-9a-f]+)\)$|^Process \d+ has exited");
+    let stop = stop.expect("a pattern");
+    let stops = stop.captures_iter(&said).map(|found| {
+        let pc = found.get(1)?;
+        Some(u64::from_str_radix(pc.as_str(), 16).expect("hex"))
+    });
+    (stops.collect(), said)
+}
+
+/// Walks with both, and compares. How far they went together, and what was
+/// wrong then.
+fn compare(program: &Fixture, function: &str, walk: &[Kind]) -> (usize, Option<String>) {
+    let (theirs, said) = their_stops(&program.path, function, walk);
+    let mut ours = Stepper::start(&program.path, &format!("main.{function}"));
+    let mut trail = vec![format!("{} main.{function}", program.label)];
+    let mut theirs = theirs.into_iter();
+    assert_eq!(theirs.next(), Some(Some(ours.pc())), "{said}");
+    trail.push(ours.line(ours.pc()));
+    for (index, kind) in walk.iter().enumerate() {
+        let landed = ours.step(*kind);
+        let their = theirs.next();
+        let show = |at: Option<u64>| at.map_or("its end".to_owned(), |pc| ours.line(pc));
+        let (same, at) = match landed {
+            Ok(Landed::At(pc, _)) => (their == Some(Some(pc)), show(Some(pc))),
+            Ok(Landed::Exited) => (their == Some(None), show(None)),
+            // Delve says so too, and stops nowhere.
+            Err(ref refused) => (their.is_none(), refused.clone()),
+        };
+        trail.push(format!("{} {at}", word(*kind)));
+        if !same {
+            trail.push(format!("Delve {}", their.map_or("nowhere".to_owned(), show)));
+            return (index, Some(trail.join("\n")));
+        }
+        if !matches!(landed, Ok(Landed::At(..))) {
+            return (index, None);
+        }
+    }
+    (walk.len(), None)
+}
+
+/// Walks with all, and fails with all that went wrong.
+fn compare_all(walks: &[(&str, Vec<Kind>)], least: usize) {
+    let mut wrong = Vec::new();
+    for variants in BUILDS {
+        let program = Fixture::build("steps", variants);
+        let mut steps = 0;
+        for (function, walk) in walks {
+            let (walked, what) = compare(&program, function, walk);
+            steps += walked;
+            wrong.extend(what);
+        }
+        eprintln!("{}: {steps} steps", program.label);
+        assert!(steps >= least || !wrong.is_empty(), "{steps} steps");
+    }
+    assert!(wrong.is_empty(), "{} walks:\n{}", wrong.len(), wrong.join("\n\n"));
+}
+
+#[test]
+fn next_goes_through_every_function_as_delve_does() {
+    let walks = STARTS.map(|start| (start, vec![Kind::Next; 60]));
+    compare_all(&walks, 300);
+}
+
+#[test]
+fn step_goes_into_every_call_as_delve_does() {
+    let walks = STARTS.map(|start| (start, vec![Kind::Into; 80]));
+    compare_all(&walks, 300);
+}
+
+#[test]
+fn stepout_goes_where_delve_goes() {
+    let walks = STARTS.map(|start| (start, vec![Kind::Out; 6]));
+    compare_all(&walks, 20);
+}
