@@ -1,7 +1,7 @@
 //! The smallest debugger that can carry out a planned step: it starts a
 //! program, plants int3s, lifts one to let a thread pass, and asks the planner.
 //! What it lacks for any program but the tests' own is why it is no more than
-//! a proof of the planner: other threads run while a trap is lifted.
+//! a proof of the planner: all threads stand still while one passes a trap.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
@@ -90,6 +90,11 @@ impl Stepper {
         self.regs().rip
     }
 
+    /// What is trapped, for messages.
+    pub fn trapped(&self) -> Vec<String> {
+        self.traps.keys().map(|at| self.line(*at)).collect()
+    }
+
     fn regs(&self) -> Regs {
         ptrace::registers(self.tid).expect("its registers")
     }
@@ -123,11 +128,15 @@ impl Stepper {
         if self.traps.contains_key(&regs.rip) {
             self.pass(self.tid);
         }
-        self.go_on(self.tid);
+        for tid in self.threads.clone() {
+            self.go_on(tid);
+        }
         let mut returned = None;
         let ended = self.run(|stepper, regs| stepper.judge(&mut step, regs, &mut returned));
         if ended {
             self.trap(&[]);
+        } else if std::env::var_os("STEPS_TRAPS").is_some() {
+            eprintln!("ended with traps at {:#?}", self.trapped());
         }
         Ok(if ended {
             Landed::At(self.pc(), returned)
@@ -258,12 +267,44 @@ impl Stepper {
                     self.threads.insert(tid);
                     if self.stopped(tid, stop, &mut ends) {
                         self.tid = tid;
+                        self.halt_others(tid);
                         return true;
                     }
                 }
                 Wait::Interrupted | Wait::Nothing => {}
                 Wait::NoTracees => return false,
             }
+        }
+    }
+
+    /// Stops all threads but one that stands.
+    fn halt_others(&mut self, but: i32) {
+        let mut running = self.threads.clone();
+        running.remove(&but);
+        running.retain(|tid| ptrace::interrupt(*tid).is_ok());
+        while let Some(tid) = running.iter().next().copied() {
+            match wait::await_one(tid) {
+                Wait::Stopped { tid, stop } => {
+                    running.remove(&tid);
+                    self.halted(tid, stop);
+                }
+                _ => {
+                    running.remove(&tid);
+                    self.threads.remove(&tid);
+                }
+            }
+        }
+    }
+
+    fn halted(&mut self, tid: i32, stop: Stop) {
+        let Stop::Signal(signal) = stop else {
+            return;
+        };
+        if signal == libc::SIGTRAP && ptrace::signal_code(tid) == Ok(libc::SI_KERNEL) {
+            let regs = ptrace::registers(tid).expect("its registers");
+            ptrace::set_rip(tid, regs.rip - 1).expect("its registers");
+        } else {
+            self.held.push((tid, signal));
         }
     }
 
@@ -293,7 +334,12 @@ impl Stepper {
                 return true;
             }
             if self.traps.contains_key(&regs.rip) {
+                self.halt_others(tid);
                 self.pass(tid);
+                for other in self.threads.clone() {
+                    self.go_on(other);
+                }
+                return false;
             }
         }
         self.go_on(tid);

@@ -107,10 +107,8 @@ impl Planner {
         if trap.when == When::Anywhere {
             return Ok(true);
         }
-        let own = g.stack_lo.0 <= regs.rsp && regs.rsp < g.stack_hi.0;
-        if !own {
-            return Ok(false);
-        }
+        // On the scheduling stack this is the depth of no frame of the
+        // goroutine's, and tells frames there apart.
         if let When::Frame(depth) = trap.when {
             let delta = program.image.sp_delta(trap.at).unwrap_or(0);
             let slot = regs.rsp.wrapping_add_signed(delta.into());

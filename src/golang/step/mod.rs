@@ -178,7 +178,13 @@ impl Planner {
 
     /// The first instruction behind a function's prologue.
     fn behind_prologue(&mut self, program: &Program<'_>, function: &Function<'_>) -> ImageAddr {
-        let Some(map) = self.map(program, function) else {
+        let map = self.map(program, function);
+        // Where the first row comes later, none tells of the prologue.
+        let known = |map: &Arc<StepMap>| {
+            let first = map.lines.rows.first();
+            first.is_some_and(|row| row.at == function.entry())
+        };
+        let Some(map) = map.filter(known) else {
             return function.entry();
         };
         let statement = || map.lines.rows.iter().find(|r| r.statement).map(|r| r.at);

@@ -57,7 +57,8 @@ impl Planner {
         within: bool,
     ) -> Option<ImageAddr> {
         let Some(function) = program.image.functions().find(target) else {
-            return Some(target);
+            // C, or nothing at all.
+            return program.image.bytes(target, 1).map(|_| target);
         };
         if !within && is_private_runtime(&function) {
             return None;
@@ -117,7 +118,7 @@ impl<'a> Drawing<'_, 'a> {
         let body = |index: Option<usize>| index.and_then(|i| map.bodies.get(i));
         let name = body(own).map_or_else(|| function.name(), |b| (&*b.function).into());
         let name = plain_name(&name);
-        let here = map.lines.at(top.pc);
+        let here = map.line_at(top.pc);
         let loops = self.loop_frames()?;
         let ways = ways_out(&function);
 
@@ -214,7 +215,7 @@ impl<'a> Drawing<'_, 'a> {
     ) {
         let functions = self.program.image.functions();
         let mut starts_goroutine = false;
-        for way in ways.iter().filter(|w| !w.jump && map.lines.at(w.at) == here) {
+        for way in ways.iter().filter(|w| !w.jump && map.line_at(w.at) == here) {
             let Some(to) = way.to else {
                 self.trap(way.at, When::Anywhere, Then::Enter);
                 continue;
@@ -265,7 +266,7 @@ impl<'a> Drawing<'_, 'a> {
         for body in bodies_of(self.program, parent) {
             let at = self.planner.behind_prologue(self.program, &body);
             let map = self.planner.map(self.program, &body);
-            let same = map.is_some_and(|m| m.lines.at(at) == here);
+            let same = map.is_some_and(|m| m.line_at(at) == here);
             let then = if same { Then::Onward } else { Then::Stop };
             self.trap(at, When::Loop(depth), then);
         }

@@ -30,15 +30,24 @@ impl Body {
 }
 
 /// What [`Dwarf::step_map`] finds.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StepMap {
-    /// The function's rows.
+    /// The function's first instruction.
+    pub entry: ImageAddr,
+    /// Its rows.
     pub lines: FunctionLines,
     /// What was inlined in it, deepest first.
     pub bodies: Vec<Body>,
 }
 
 impl StepMap {
+    /// File and line of an instruction, as Delve has them: a function that
+    /// begins with none of its own has those of its beginning throughout.
+    pub fn line_at(&self, pc: ImageAddr) -> Option<(&str, u32)> {
+        let begins = self.lines.rows.first().map_or(self.entry, |r| r.at);
+        self.lines.at(if begins > self.entry { self.entry } else { pc })
+    }
+
     /// The bodies around an instruction, innermost first, as indices.
     pub fn bodies_at(&self, pc: ImageAddr) -> Vec<usize> {
         let held = self.bodies.iter().enumerate();
@@ -104,7 +113,11 @@ impl Dwarf {
             });
         }
         bodies.sort_by_key(|body| std::cmp::Reverse(body.depth));
-        Some(StepMap { lines, bodies })
+        Some(StepMap {
+            entry: function.entry(),
+            lines,
+            bodies,
+        })
     }
 }
 
@@ -135,7 +148,8 @@ mod tests {
                 body("main.f-range1", 1, 60, 70),
                 body("main.outer", 1, 20, 50),
             ],
-            ..StepMap::default()
+            entry: ImageAddr(10),
+            lines: FunctionLines::default(),
         };
         let entered = |own| {
             let all = [10, 25, 35, 65].map(ImageAddr);

@@ -41,6 +41,10 @@ pub struct FunctionLines {
     pub files: Vec<Arc<str>>,
     /// By address.
     pub rows: Vec<LineRow>,
+    /// Of code before the first row: line 1 of the file that a table begins
+    /// with. Go leaves out what says no more than that: wrappers' prologues
+    /// (cmd/internal/obj/dwarf.go: generateDebugLinesSymbol).
+    pub first_file: Option<Arc<str>>,
 }
 
 impl FunctionLines {
@@ -50,6 +54,7 @@ impl FunctionLines {
         let from = self.rows.partition_point(|row| row.at < pc);
         let row = match self.rows.get(from).filter(|row| row.at == pc) {
             Some(exact) => exact,
+            None if from == 0 => return self.first_file.as_deref().map(|file| (file, 1)),
             None => self.rows.get(from.checked_sub(1)?)?,
         };
         Some((self.files.get(row.file)?, row.line))
@@ -140,6 +145,10 @@ impl Dwarf {
                     lines.files.push(files.path(row.file).into());
                     next
                 });
+                if lines.rows.is_empty() {
+                    // File 1 (DWARF 5, 6.2.2: register file).
+                    lines.first_file = Some(files.path(1).into());
+                }
                 lines.rows.push(LineRow {
                     at: ImageAddr(row.at),
                     file,
