@@ -92,7 +92,8 @@ fn compare(program: &Fixture, function: &str, walk: &[Kind]) -> (usize, Option<S
             trail.push(format!("Delve {}", their.map_or("nowhere".to_owned(), show)));
             return (index, Some(trail.join("\n")));
         }
-        if !matches!(landed, Ok(Landed::At(..))) {
+        // What the runtime does of itself depends on the other threads.
+        if !matches!(landed, Ok(Landed::At(..))) || at.starts_with("runtime.") {
             return (index, None);
         }
     }
@@ -162,4 +163,15 @@ fn walks_of_all_kinds_go_where_delve_goes() {
 fn stepout_goes_where_delve_goes() {
     let walks = STARTS.map(|start| (start, vec![Kind::Out; 6]));
     compare_all(&walks, 20);
+}
+
+#[test]
+fn tmp() {
+    use Kind::*;
+    let mut w = vec![Next; 5];
+    w.extend([Into,Into,Into,Into, Into, Next, Out, Into, Next]);
+    let program = Fixture::build("steps", &[]);
+    let (_, what) = compare(&program, "goroutines", &w);
+    println!("{what:?}");
+    assert!(what.is_none());
 }
