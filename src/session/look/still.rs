@@ -7,8 +7,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Registers, Source, Wanted, look, monotonic};
-use crate::addr::LiveAddr;
+use super::{Registers, Source, Wanted, look_and_learn, monotonic};
 use crate::memory::Keeping;
 use crate::process::{ProcessMemory, Still, StillThread};
 use crate::session::{SessionError, Target};
@@ -43,14 +42,15 @@ impl Stoppable {
     /// Looks once. The survey says how long the program was stopped.
     pub fn look(&mut self, wanted: &Wanted) -> Result<Survey, SessionError> {
         if !self.rehearsed {
-            look(&self.source, wanted)?;
+            self.source.hints = look_and_learn(&self.source, wanted)?.1;
             self.rehearsed = true;
         }
         let stopped = self.gather(wanted)?;
         // It stays so until the next look: who asks more of the source is told
         // of the same moment.
         self.memory.replay();
-        let mut survey = look(&self.source, wanted)?;
+        let (mut survey, hints) = look_and_learn(&self.source, wanted)?;
+        self.source.hints.extend(hints);
         survey.stopped_ns = Some(u64::try_from(stopped.as_nanos()).unwrap_or(u64::MAX));
         Ok(survey)
     }
@@ -72,15 +72,6 @@ impl Stoppable {
 
 impl From<&StillThread> for Registers {
     fn from(thread: &StillThread) -> Registers {
-        Registers {
-            tid: u64::try_from(thread.tid).unwrap_or(0),
-            own_tid: u64::try_from(thread.own_tid).unwrap_or(0),
-            pc: LiveAddr(thread.regs.rip),
-            sp: LiveAddr(thread.regs.rsp),
-            // -1 when it was in none (linux/arch/x86/entry).
-            syscall: i64::try_from(thread.regs.orig_rax)
-                .ok()
-                .map(|number| (number, thread.regs.rdi)),
-        }
+        Registers::of(thread.tid, thread.own_tid, &thread.regs)
     }
 }
