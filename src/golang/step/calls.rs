@@ -109,20 +109,44 @@ pub(super) fn behind_wrappers<'a>(
 
 /// Where the call at a thread's next instruction goes.
 pub(super) fn target_now(program: &Program<'_>, regs: &Regs) -> Option<ImageAddr> {
-    let at = program.bias.image(LiveAddr(regs.rip));
-    let code = program.image.bytes(at, 15).or_else(|| {
-        // The last function may end less than 15 bytes before the section does.
-        let function = program.image.functions().find(at)?;
-        let skip = usize::try_from(at.0.checked_sub(function.entry().0)?).ok()?;
-        function.code()?.get(skip..)
-    })?;
-    let insn = Decoder::with_ip(64, code, regs.rip, DecoderOptions::NONE).decode();
+    let insn = instruction_at(program, regs.rip)?;
     let to = match insn.flow_control() {
         FlowControl::Call => insn.near_branch_target(),
         FlowControl::IndirectCall => operand(&insn, regs, program.memory)?,
         _ => return None,
     };
     Some(program.bias.image(LiveAddr(to)))
+}
+
+/// Where a thread may be after its next instruction, and whether that is a
+/// call; `None` where it cannot be told.
+pub fn successors(program: &Program<'_>, regs: &Regs) -> Option<(Vec<ImageAddr>, bool)> {
+    let insn = instruction_at(program, regs.rip)?;
+    let next = insn.next_ip();
+    let live = match insn.flow_control() {
+        FlowControl::Next => vec![next],
+        FlowControl::Call | FlowControl::IndirectCall => {
+            return Some((vec![target_now(program, regs)?], true));
+        }
+        FlowControl::UnconditionalBranch => vec![insn.near_branch_target()],
+        FlowControl::ConditionalBranch => vec![next, insn.near_branch_target()],
+        FlowControl::IndirectBranch => vec![operand(&insn, regs, program.memory)?],
+        FlowControl::Return => vec![program.memory.read_u64(LiveAddr(regs.rsp)).ok()?],
+        FlowControl::Interrupt | FlowControl::Exception | FlowControl::XbeginXabortXend => {
+            return None;
+        }
+    };
+    let image = live.into_iter().map(|at| program.bias.image(LiveAddr(at)));
+    Some((image.collect(), false))
+}
+
+fn instruction_at(program: &Program<'_>, rip: u64) -> Option<Instruction> {
+    let at = program.bias.image(LiveAddr(rip));
+    let function = program.image.functions().find(at)?;
+    let skip = usize::try_from(at.0.checked_sub(function.entry().0)?).ok()?;
+    let code = function.code()?.get(skip..)?;
+    let insn = Decoder::with_ip(64, code, rip, DecoderOptions::NONE).decode();
+    (!insn.is_invalid()).then_some(insn)
 }
 
 fn operand(insn: &Instruction, regs: &Regs, memory: &dyn Memory) -> Option<u64> {

@@ -27,6 +27,8 @@ use crate::image::dwarf::{Dwarf, StepMap};
 use crate::image::{Function, Image};
 use crate::memory::{Memory, MemoryError};
 
+pub use calls::successors;
+pub use defers::{Deferred, deferred};
 pub use judge::{Arrival, Reached, Returned};
 
 /// Functions whose lines are remembered.
@@ -139,6 +141,20 @@ pub struct Step {
 }
 
 impl Step {
+    /// Until a goroutine is at one instruction.
+    pub fn until(goid: u64, at: ImageAddr) -> Step {
+        let trap = Trap {
+            at,
+            goid,
+            when: When::Anywhere,
+            then: Then::Stop,
+        };
+        Step {
+            traps: vec![trap],
+            goid,
+        }
+    }
+
     /// The goroutine that is stepped.
     pub fn goid(&self) -> u64 {
         self.goid
