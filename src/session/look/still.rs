@@ -7,7 +7,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Registers, Source, Wanted, look_and_learn, monotonic};
+use super::{Registers, Source, Wanted, look, look_and_learn, monotonic};
 use crate::memory::Keeping;
 use crate::process::{ProcessMemory, Still, StillThread};
 use crate::session::{SessionError, Target};
