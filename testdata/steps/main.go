@@ -1,7 +1,7 @@
 // What a step can meet: loops, defers, panics, closures, goroutines that run
 // the same code, calls that are inlined, generic functions, loops over
-// functions, methods through wrappers. It prints nothing and ends by itself;
-// with an argument it runs so many rounds, else one.
+// functions, methods through wrappers. It ends by itself. With the argument
+// `wait` it prints `ready` and waits for a line first.
 package main
 
 import (
@@ -9,7 +9,6 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"strconv"
 	"sync"
 )
 
@@ -366,11 +365,9 @@ func pass(n int) int {
 }
 
 func main() {
-	rounds := 1
 	if len(os.Args) > 1 {
-		rounds, _ = strconv.Atoi(os.Args[1])
+		os.Stdout.WriteString("ready\n")
+		os.Stdin.Read(make([]byte, 1))
 	}
-	for range rounds {
-		use(pass(3))
-	}
+	use(pass(3))
 }
