@@ -22,6 +22,7 @@ pub mod prompt;
 pub mod resolve;
 pub mod shell;
 pub mod start;
+mod stepping;
 pub mod stops;
 mod terminal;
 pub mod tracing;

@@ -20,7 +20,7 @@ use super::tracing::Tracing;
 use super::watcher::Figures;
 use crate::script::command::{Command, Statement, Strength, Verb, Word, parse_script};
 use crate::script::{ExprError, Span};
-use crate::session::Said;
+use crate::session::{Said, Stepper};
 use crate::session::look::Source;
 use crate::sys::signals;
 
@@ -128,6 +128,8 @@ pub struct Shell {
     pub standing: Option<Standing>,
     /// What is shown at each stop.
     pub displays: Displays,
+    /// What steps have learnt of the program.
+    pub(super) stepper: Option<Arc<Stepper>>,
     /// A command waits for a stop.
     pub(super) awaits_stop: bool,
     /// The block of a point is run.
@@ -178,6 +180,7 @@ impl Shell {
             thread: None,
             standing: None,
             displays: Displays::default(),
+            stepper: None,
             awaits_stop: false,
             in_block: false,
             mode,

@@ -112,12 +112,17 @@ impl Shell {
         self.runs_again();
     }
 
-    /// It goes on, or went on by itself.
-    pub(super) fn runs_again(&mut self) {
+    /// It goes on with a step, and stops again soon.
+    pub(super) fn steps_on(&mut self) {
         self.standing = None;
         self.source.run_again();
         self.thread = None;
         self.frame = 0;
+    }
+
+    /// It goes on, or went on by itself.
+    pub(super) fn runs_again(&mut self) {
+        self.steps_on();
         self.goroutine = None;
         self.tracing.keep(false);
         // What was taken out while it stood may have been the last point.
@@ -213,6 +218,7 @@ impl Shell {
             "func": place.map(|p| &*p.function),
             "file": place.map(|p| &*p.file),
             "line": place.map(|p| p.line),
+            "pc": (stop.tid != 0).then(|| stop.at.to_string()),
             "threads": stop.threads.len(),
             "stopping_ns": u64::try_from(stop.took.as_nanos()).unwrap_or(u64::MAX),
         });

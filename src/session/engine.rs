@@ -382,7 +382,14 @@ impl Engine {
             match event {
                 Event::Hit(hit) => {
                     let taken = self.on_hit(&hit, arrived);
-                    if let Some(why) = self.stops_at(&hit, &taken) {
+                    let why = match self.stops_at(&hit, &taken) {
+                        None => match self.steps_to(&hit) {
+                            Ok(why) => why,
+                            Err(()) => continue,
+                        },
+                        why => why,
+                    };
+                    if let Some(why) = why {
                         self.calls.stats.hits += 1;
                         self.calls.emit_ended();
                         if let Some(outcome) = self.stop_at(&hit, why) {

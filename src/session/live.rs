@@ -14,6 +14,7 @@ use super::control::{Control, StopReason};
 use super::engine::{Engine, Options, Outcome, Start, Stats};
 use super::replan::{Armed, Change};
 use super::report::Reporter;
+use super::stepping::Walk;
 use super::stopped::{Ask, Desk, Errand, Stop};
 use super::target::Target;
 use crate::addr::LiveAddr;
@@ -181,6 +182,12 @@ impl Live {
     /// Returns when it runs.
     pub fn run(&self, errand: Errand) -> Result<(), SessionError> {
         self.ask(|answer| Ask::Run(errand, answer))
+    }
+
+    /// Lets a target that stands still go on until a step ends;
+    /// [`Said::Stopped`] comes then, or at another stop. Returns when it runs.
+    pub fn walk(&self, walk: Walk) -> Result<(), SessionError> {
+        self.ask(|answer| Ask::Walk(walk, answer))
     }
 
     /// Writes to the memory of a target that stands still.

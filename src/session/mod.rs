@@ -23,6 +23,7 @@ mod replan;
 mod report;
 mod running;
 mod spill;
+mod stepping;
 pub mod stopped;
 pub mod target;
 mod values;
@@ -35,6 +36,7 @@ pub use jump::{JumpEngine, NoJumps};
 pub use live::{Ended, Live, Said};
 pub use replan::Armed;
 pub use stopped::{Errand, Stood, Stop, Who, Why};
+pub use stepping::{Stepper, Walk};
 pub use target::Target;
 pub use values::value_names;
 

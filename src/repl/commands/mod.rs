@@ -25,11 +25,16 @@ pub mod help;
 pub mod libraries;
 pub mod list;
 pub mod locals;
+pub mod next;
+pub mod next_instruction;
 pub mod on;
 pub mod packages;
 pub mod print;
 pub mod sources;
 pub mod stack;
+pub mod step;
+pub mod step_instruction;
+pub mod stepout;
 pub mod summary;
 pub mod threads;
 pub mod toggle;
@@ -54,6 +59,11 @@ pub fn run(shell: &mut Shell, verb: Verb, call: Call<'_>) -> Result<(), ExprErro
         Verb::Toggle => toggle::run(shell, call),
         Verb::Continue => cont::run(shell, call),
         Verb::Halt => halt::run(shell, call),
+        Verb::Next => next::run(shell, call),
+        Verb::Step => step::run(shell, call),
+        Verb::StepOut => stepout::run(shell, call),
+        Verb::StepInstruction => step_instruction::run(shell, call),
+        Verb::NextInstruction => next_instruction::run(shell, call),
         Verb::Display => display::run(shell, call),
         Verb::Args => args::run(shell, call),
         Verb::Locals => locals::run(shell, call),

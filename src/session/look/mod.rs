@@ -19,6 +19,8 @@ mod waits;
 pub use locals::FullStack;
 pub use still::Stoppable;
 
+pub use standing::Stands;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
