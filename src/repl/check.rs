@@ -155,7 +155,7 @@ impl Checker<'_> {
                 (Err(error), _) => errors.push(error),
             },
             // What a goroutine's frame will have, nobody knows now.
-            Command::Print(_) | Command::For(_) | Command::StopOnError => {}
+            Command::Print(_) | Command::Whatis(_) | Command::For(_) | Command::StopOnError => {}
             Command::Plain(verb, words, then) => {
                 if let Err(error) = self.plain(*verb, words, statement) {
                     errors.push(error);
@@ -180,7 +180,7 @@ impl Checker<'_> {
             },
             Verb::Config => match words.first() {
                 Some(flag) if flag.text == "-list" => Ok(()),
-                _ => super::config::Config::default().set(words),
+                _ => super::config::Config::default().set(words).map(drop),
             },
             Verb::Help => match words.first() {
                 Some(word) if Verb::by_name(&word.text).is_none() => Err(ExprError::new(

@@ -1,15 +1,22 @@
-//! The variables of a parked goroutine's frames, as `locals`, `args` and `print`
-//! see them. Nothing is stopped: a goroutine that runs has none to show.
+//! A frame of the chosen goroutine, as `locals`, `args` and `print` see it. Nothing
+//! is stopped for it: a goroutine that runs has none to show.
+
+use std::sync::PoisonError;
 
 use serde_json::{Map, Value as Json};
 
 use super::output::Form;
-use super::shell::{Call, Shell};
+use super::shell::{Call, Mode, Shell};
+use crate::image::SourceFrame;
+use crate::image::dwarf::ScopePc;
 use crate::script::command::Verb;
-use crate::script::{CallFact, ExprError, Fact, Facts, Key, Known, Names, Type};
-use crate::survey::StackState;
-use crate::value::frame::{FrameValues, NamedValue};
-use crate::value::{Limits, escaped};
+use crate::script::scope::{DwarfScope, StoppedFrame};
+use crate::script::{ExprError, Fact, Facts, Key, Known, Names, Scope, Stopped};
+use crate::session::look::{Wanted, look};
+use crate::survey::facts::{Asked, GoroutineNames};
+use crate::survey::{StackState, Survey};
+use crate::value::escaped;
+use crate::value::frame::{FrameValues, FrameVariables, NamedValue, Variables};
 
 /// What is said of a program without debug information.
 pub const NO_DEBUG: &str = "the program has no debug information: its variables are not known; \
@@ -18,43 +25,142 @@ pub const NO_DEBUG: &str = "the program has no debug information: its variables 
 /// The frames of the chosen goroutine, innermost first, and whether there are
 /// all.
 pub fn all(shell: &Shell, call: &Call<'_>) -> Result<(Vec<FrameValues>, StackState), ExprError> {
+    let mut frames = Vec::new();
+    let state = visit(shell, call, &mut |variables, found| {
+        frames = found.iter().map(|f| variables.load_frame(f)).collect();
+    })?;
+    Ok((frames, state))
+}
+
+/// Shows the frames of the chosen goroutine while they are at hand.
+fn visit(
+    shell: &Shell,
+    call: &Call<'_>,
+    see: &mut dyn FnMut(&Variables<'_>, &[FrameVariables]),
+) -> Result<StackState, ExprError> {
     let Some(goid) = shell.goroutine else {
         return Err(call.fail(
             "no goroutine is chosen: goroutine ID chooses one; of calls it shows in the block of \
              a trace",
         ));
     };
-    let dwarf = shell.source.dwarf().map_err(|e| call.fail(e))?;
+    let dwarf = shell.source.target.debug().map_err(|e| call.fail(e))?;
     let Some(dwarf) = dwarf else {
         return Err(call.fail(NO_DEBUG));
     };
-    let stack = shell
+    let limits = shell.config.limits();
+    let state = shell
         .source
-        .full_stack(&dwarf, goid, &Limits::default())
+        .visit_stack(&dwarf, goid, &limits, see)
         .map_err(|e| call.fail(e))?;
-    match stack {
-        Some(stack) => Ok((stack.frames, stack.state)),
-        None => Err(call.fail(format!("there is no goroutine {goid}"))),
-    }
+    state.ok_or_else(|| call.fail(format!("there is no goroutine {goid}")))
 }
 
-/// The chosen frame of the chosen goroutine.
-pub fn current(shell: &Shell, call: &Call<'_>) -> Result<FrameValues, ExprError> {
-    let (mut frames, state) = all(shell, call)?;
-    if frames.is_empty() {
+/// Shows the chosen frame of the chosen goroutine while it is at hand.
+fn visit_chosen(
+    shell: &Shell,
+    call: &Call<'_>,
+    see: &mut dyn FnMut(&Variables<'_>, &FrameVariables),
+) -> Result<(), ExprError> {
+    let mut frames = 0;
+    let state = visit(shell, call, &mut |variables, found| {
+        frames = found.len();
+        if let Some(frame) = found.get(shell.frame) {
+            see(variables, frame);
+        }
+    })?;
+    if frames == 0 {
         return Err(call.fail(match state {
             StackState::Running => "the goroutine runs: it has no frames that hold still",
             _ => "the goroutine's stack did not hold still",
         }));
     }
-    if shell.frame >= frames.len() {
+    if shell.frame >= frames {
         return Err(call.fail(format!(
             "there is no frame {}; the outermost is {}",
             shell.frame,
-            frames.len() - 1
+            frames - 1
         )));
     }
-    Ok(frames.swap_remove(shell.frame))
+    Ok(())
+}
+
+/// The chosen frame of the chosen goroutine, loaded.
+pub fn current(shell: &Shell, call: &Call<'_>) -> Result<FrameValues, ExprError> {
+    let mut loaded = None;
+    visit_chosen(shell, call, &mut |variables, frame| {
+        loaded = Some(variables.load_frame(frame));
+    })?;
+    loaded.ok_or_else(|| call.fail("the goroutine's stack did not hold still"))
+}
+
+/// Remembers the names of the chosen frame's variables, for completion.
+pub fn note_names(shell: &Shell, call: &Call<'_>) {
+    if shell.mode != Mode::Prompt {
+        return;
+    }
+    let mut names = Vec::new();
+    // A frame that cannot be shown has none to offer.
+    let _ = visit_chosen(shell, call, &mut |_, frame| {
+        let seen = frame.variables.iter().filter(|v| !v.shadowed);
+        names = seen.map(|v| v.name.to_string()).collect();
+    });
+    *shell
+        .in_scope
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner) = names;
+}
+
+/// Runs something with the chosen frame as the environment of expressions.
+/// Where no goroutine is chosen there are the package variables, those of main
+/// under their bare names.
+pub fn with_environment(
+    shell: &Shell,
+    call: &Call<'_>,
+    run: &mut dyn FnMut(&InFrame<'_>) -> Result<(), ExprError>,
+) -> Result<(), ExprError> {
+    let mut done = Ok(());
+    if let Some(goid) = shell.goroutine {
+        // Facts of the goroutine are looked for beside; it may be gone by then.
+        let wanted = Wanted {
+            each: true,
+            details: true,
+            only: Some(goid),
+            ..Wanted::default()
+        };
+        let survey = look(&shell.source, &wanted).map_err(|e| call.fail(e))?;
+        visit_chosen(shell, call, &mut |variables, frame| {
+            done = run(&InFrame::new(variables, frame, Some(&survey)));
+        })?;
+        return done;
+    }
+    let dwarf = shell.source.target.debug().map_err(|e| call.fail(e))?;
+    let Some(dwarf) = dwarf else {
+        return Err(call.fail(NO_DEBUG));
+    };
+    let limits = shell.config.limits();
+    shell
+        .source
+        .with_variables(&dwarf, &*shell.source.memory, &limits, &mut |variables| {
+            done = run(&InFrame::new(variables, &nowhere(), None));
+        });
+    done
+}
+
+/// A frame of package main that has no variables of its own.
+fn nowhere() -> FrameVariables {
+    FrameVariables {
+        source: SourceFrame {
+            function: "main.".to_owned(),
+            file: String::new(),
+            line: 0,
+            inlined: false,
+        },
+        pc: ScopePc::exact(crate::addr::ImageAddr(0)),
+        depth: 0,
+        known: false,
+        variables: Vec::new(),
+    }
 }
 
 /// Prints variables of a frame, a line each.
@@ -85,53 +191,103 @@ pub fn show(shell: &Shell, verb: Verb, values: &[&NamedValue]) {
     shell.answer(verb, &text);
 }
 
-/// A frame as the environment of an expression.
+/// A frame as the environment of an expression: its variables first, then the
+/// facts of its goroutine; `hit.NAME` is always the fact.
 pub struct InFrame<'a> {
-    /// The frame.
-    pub frame: &'a FrameValues,
-    /// Its goroutine.
-    pub goid: u64,
+    scope: DwarfScope<'a>,
+    stopped: StoppedFrame<'a>,
+    goroutine: Option<&'a Survey>,
 }
 
-impl InFrame<'_> {
-    fn find(&self, name: &str) -> Option<&NamedValue> {
-        let values = &self.frame.values;
-        values.iter().find(|v| !v.shadowed && *v.name == *name)
+impl<'a> InFrame<'a> {
+    fn new(
+        variables: &Variables<'a>,
+        frame: &'a FrameVariables,
+        goroutine: Option<&'a Survey>,
+    ) -> InFrame<'a> {
+        let mut scope = DwarfScope::at(variables.image, variables.dwarf, frame.pc, frame.depth);
+        if !frame.known {
+            scope = scope.in_package(&frame.source.function);
+        }
+        InFrame {
+            scope,
+            stopped: StoppedFrame {
+                variables: *variables,
+                frame,
+            },
+            goroutine,
+        }
+    }
+
+    /// What reads variables, and its types.
+    pub fn variables(&self) -> &Variables<'a> {
+        &self.stopped.variables
+    }
+
+    /// The names and types of the frame.
+    pub fn scope(&self) -> &DwarfScope<'a> {
+        &self.scope
     }
 }
 
 impl Names for InFrame<'_> {
     fn name(&self, name: &str) -> Option<Known> {
-        let (key, ty) = match name {
-            name if self.find(name).is_some() => (Key::Value(name.into()), Type::Any),
-            "goid" => (Key::Call(CallFact::Goid), Type::Int),
-            _ => return None,
-        };
-        Some(Known::Fact {
-            key,
-            ty,
-            words: &[],
-        })
+        if name == "hit" {
+            return Some(Known::Space);
+        }
+        self.goroutine?;
+        GoroutineNames.name(name)
     }
 
-    fn member(&self, _: &str, _: &str) -> Option<Known> {
-        None
+    fn member(&self, space: &str, name: &str) -> Option<Known> {
+        self.goroutine?;
+        match space {
+            "hit" => GoroutineNames.name(name),
+            space => GoroutineNames.member(space, name),
+        }
     }
 
-    fn names(&self, _: Option<&str>) -> Vec<String> {
-        let values = self.frame.values.iter().filter(|v| !v.shadowed);
-        values.map(|v| v.name.to_string()).collect()
+    fn names(&self, space: Option<&str>) -> Vec<String> {
+        match (self.goroutine, space) {
+            (None, _) => Vec::new(),
+            (Some(_), Some("hit")) => GoroutineNames.names(None),
+            (Some(_), space) => GoroutineNames.names(space),
+        }
+    }
+
+    fn refused(&self, name: &str) -> Option<String> {
+        let fact = self.goroutine.is_none() && GoroutineNames.name(name).is_some();
+        fact.then(|| "no goroutine is chosen: goroutine ID chooses one".to_owned())
+    }
+
+    fn program(&self) -> Option<&dyn Scope> {
+        Some(&self.scope)
     }
 }
 
 impl Facts for InFrame<'_> {
     fn fact(&self, key: &Key) -> Fact<'_> {
-        match key {
-            Key::Value(name) => self
-                .find(name)
-                .map_or(Fact::Absent, |v| Fact::from_value(&v.value)),
-            Key::Call(CallFact::Goid) => Fact::int(Some(self.goid)),
-            Key::Call(_) | Key::Arg(_) | Key::Result(_) => Fact::Absent,
+        let entry = self.goroutine.and_then(|s| s.goroutines.first());
+        let (Some(survey), Some(entry)) = (self.goroutine, entry) else {
+            return Fact::Absent;
+        };
+        let asked = Asked {
+            entry,
+            names: &survey.names,
+        };
+        // What it names outlives the question.
+        match asked.fact(key) {
+            Fact::Str(text) => Fact::Str(text.into_owned().into()),
+            Fact::Bool(b) => Fact::Bool(b),
+            Fact::Int(n) => Fact::Int(n),
+            Fact::Float(x) => Fact::Float(x),
+            Fact::Duration(ns) => Fact::Duration(ns),
+            Fact::Nil => Fact::Nil,
+            Fact::Absent | Fact::Other(_) | Fact::Whole(_) => Fact::Absent,
         }
+    }
+
+    fn program(&self) -> Option<&dyn Stopped> {
+        Some(&self.stopped)
     }
 }

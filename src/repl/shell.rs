@@ -118,6 +118,8 @@ pub struct Shell {
     pub goroutine: Option<u64>,
     /// Its frame that was chosen; 0 is the innermost.
     pub frame: usize,
+    /// The variables of that frame, for completion.
+    pub in_scope: Arc<Mutex<Vec<String>>>,
     /// What asks for commands.
     pub mode: Mode,
     /// A line was asked for, and has not come.
@@ -161,6 +163,7 @@ impl Shell {
             config: Config::default(),
             goroutine: None,
             frame: 0,
+            in_scope: Arc::default(),
             mode,
             asked: false,
             terminal: None,
@@ -297,6 +300,7 @@ impl Shell {
             Command::On(id, block) => commands::on::run(self, id, block),
             Command::Condition(id, test) => commands::condition::run(self, id, test),
             Command::Print(exprs) => commands::print::run(self, exprs, statement.span),
+            Command::Whatis(expr) => commands::whatis::run(self, expr, statement.span),
             Command::StopOnError => {
                 self.stop_on_error = true;
                 Ok(())

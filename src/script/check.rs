@@ -40,7 +40,8 @@ pub enum Type {
 }
 
 impl Type {
-    pub(super) fn describe(self) -> &'static str {
+    /// In words, with an article.
+    pub fn describe(self) -> &'static str {
         match self {
             Type::Nil => "nil",
             Type::Bool => "true or false",

@@ -251,10 +251,17 @@ impl Checker<'_> {
         if let Some(found) = self.place(scope, expr)? {
             return Ok(found);
         }
-        if let ExprKind::Name(name) = &expr.kind
+        let mut root = expr;
+        while let ExprKind::Select(base, _) = &root.kind {
+            root = base;
+        }
+        if let ExprKind::Name(name) = &root.kind
             && self.names.name(name).is_none()
         {
-            return Err(unknown(name, expr.span, &self.known_names(), "name"));
+            return Err(match self.names.refused(name) {
+                Some(why) => ExprError::new(root.span, why),
+                None => unknown(name, root.span, &self.known_names(), "name"),
+            });
         }
         Err(ExprError::new(
             expr.span,

@@ -2,7 +2,7 @@
 //! lies, its types and layouts. Opening one stops nothing.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::SessionError;
 use super::adapters::{FileMemory, LiveTypes};
@@ -10,6 +10,7 @@ use crate::addr::{Bias, LiveAddr};
 use crate::golang::dynamic::type_section;
 use crate::golang::layout::Layouts;
 use crate::image::Image;
+use crate::image::dwarf::Dwarf;
 use crate::image::rtti::RttiTypes;
 use crate::process::{Core, procfs};
 
@@ -23,6 +24,8 @@ pub struct Target {
     pub layouts: Arc<Layouts>,
     /// Its types, by the runtime's descriptors.
     pub types: Arc<RttiTypes<FileMemory>>,
+    /// Its debug information, once it was asked for.
+    debug: Mutex<Option<Option<Arc<Dwarf>>>>,
 }
 
 impl Target {
@@ -63,7 +66,19 @@ impl Target {
             bias,
             layouts: Arc::new(layouts),
             types,
+            debug: Mutex::default(),
         }
+    }
+
+    /// Its debug information, opened once; `None` when it has none.
+    pub fn debug(&self) -> Result<Option<Arc<Dwarf>>, SessionError> {
+        let mut known = self.debug.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = &*known {
+            return Ok(known.clone());
+        }
+        let opened = Dwarf::open(self.image.clone())?.map(Arc::new);
+        *known = Some(opened.clone());
+        Ok(opened)
     }
 
     /// Its types by live address.

@@ -76,6 +76,7 @@ fn header(verb: Verb) -> Option<&'static str> {
         Verb::Print => include_str!("print.rs"),
         Verb::Args => include_str!("args.rs"),
         Verb::Locals => include_str!("locals.rs"),
+        Verb::Vars => include_str!("vars.rs"),
         Verb::Whatis => include_str!("whatis.rs"),
         Verb::Frame | Verb::Up | Verb::Down => include_str!("frame.rs"),
         Verb::Funcs => include_str!("funcs.rs"),

@@ -33,6 +33,7 @@ pub mod toggle;
 pub mod trace;
 pub mod transcript;
 pub mod types;
+pub mod vars;
 pub mod whatis;
 
 use std::fmt::Write as _;
@@ -52,7 +53,7 @@ pub fn run(shell: &mut Shell, verb: Verb, call: Call<'_>) -> Result<(), ExprErro
         Verb::Continue => cont::run(shell, call),
         Verb::Args => args::run(shell, call),
         Verb::Locals => locals::run(shell, call),
-        Verb::Whatis => whatis::run(shell, call),
+        Verb::Vars => vars::run(shell, call),
         Verb::Frame => frame::run(shell, call),
         Verb::Up | Verb::Down => frame::step(shell, call, verb),
         Verb::Goroutines => goroutines::run(shell, call),

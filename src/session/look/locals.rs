@@ -11,7 +11,7 @@ use crate::golang::parked::{Outcome, Parked, read_stacks};
 use crate::golang::stack::{Ended, StackCopy, Unwinder};
 use crate::image::dwarf::Dwarf;
 use crate::image::types::TypeTable as _;
-use crate::memory::MemoryError;
+use crate::memory::{Memory, MemoryError};
 use crate::session::SessionError;
 use crate::survey::StackState;
 use crate::value::frame::{FrameValues, FrameVariables, Variables};
@@ -144,6 +144,30 @@ impl Source {
             // not run yet (runtime/traceback.go: symPC).
             frame.exact = exact || bias.image(frame.pc) == frame.entry;
         }
+        self.with_variables(dwarf, &copy, limits, &mut |variables| {
+            let physical = stack.frames.iter().enumerate();
+            let shown = physical.filter(|(i, frame)| *i == 0 || !frame.wrapper);
+            let frames: Vec<FrameVariables> = shown
+                .flat_map(|(_, frame)| variables.of_frame(frame))
+                .collect();
+            see(variables, &frames);
+        });
+        Ok(if stack.ended == Ended::Top && !parked.cut {
+            StackState::Whole
+        } else {
+            StackState::Partial
+        })
+    }
+
+    /// Shows what reads the program's variables out of a memory.
+    pub fn with_variables(
+        &self,
+        dwarf: &Dwarf,
+        memory: &dyn Memory,
+        limits: &Limits,
+        see: &mut dyn FnMut(&Variables<'_>),
+    ) {
+        let (image, bias) = (&*self.target.image, self.target.bias);
         let types = self.target.live_types();
         let layouts = self.target.layouts.clone();
         let errors = RefCell::new(ErrorReader::new(layouts, image.go_version().minor()));
@@ -157,24 +181,13 @@ impl Source {
             function: &name,
             maps: dwarf.map_kind(),
         };
-        let variables = Variables {
+        see(&Variables {
             image,
             dwarf,
             bias,
-            memory: &copy,
+            memory,
             limits,
             rt: &program,
-        };
-        let physical = stack.frames.iter().enumerate();
-        let shown = physical.filter(|(i, frame)| *i == 0 || !frame.wrapper);
-        let frames: Vec<FrameVariables> = shown
-            .flat_map(|(_, frame)| variables.of_frame(frame))
-            .collect();
-        see(&variables, &frames);
-        Ok(if stack.ended == Ended::Top && !parked.cut {
-            StackState::Whole
-        } else {
-            StackState::Partial
-        })
+        });
     }
 }
