@@ -204,3 +204,153 @@ fn completion_of_variables_and_types() {
     terminal.send("\x04");
     assert!(terminal.finish().0.success());
 }
+
+/// Runs a script on a program that handles 100 orders in each of two goroutines.
+fn handled(target: &mut Target, script: &str) -> gotap::Outcome {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.gotap");
+    std::fs::write(&path, script).expect("write a script");
+    let pid = target.pid().to_string();
+    let args = [
+        "run",
+        path.to_str().expect("a path"),
+        "-p",
+        &pid,
+        "-o",
+        "json",
+    ];
+    let mut gotap = Gotap::spawn(gotap::command(&args));
+    gotap
+        .stderr_line("Tracepoint 1 on", LATER)
+        .expect("it is armed");
+    target.tell("handle 100");
+    target.expect_line("handle 100");
+    gotap.stop()
+}
+
+fn calls(outcome: &gotap::Outcome) -> usize {
+    let records = outcome.records();
+    records
+        .iter()
+        .filter(|r| r["func"] == "main.(*server).handle")
+        .count()
+}
+
+/// Two goroutines of 100 calls each: exact counts, with and without conditions.
+#[test]
+fn conditions_of_traces_over_arguments_as_they_were() {
+    for variants in [&[][..], &[Variant::NoOpt], &[Variant::Pie]] {
+        let (fixture, mut target) = orders(variants, &Toolchain::Machine);
+        for (condition, wanted) in [
+            ("", 200),
+            ("if req.ID >= 0", 200),
+            ("if req.ID % 10 == 3", 20),
+            ("if req.Header[\"Host\"][0] == \"b.example\"", 20),
+            ("if tag == \"g1\" && len(req.Body) == 4", 100),
+            ("if req.ID == 42 && s.sessions[2].name =~ \"-2$\"", 2),
+            ("if err != nil && req.ID < 10", 10),
+            ("if err == nil && n > 100 && s.addr != global.addr", 66),
+            ("if req.ID < 0", 0),
+            ("if s.byName[\"nobody\"] != nil", 0),
+        ] {
+            let script = format!("trace main.(*server).handle {condition}\n");
+            let outcome = handled(&mut target, &script);
+            outcome.must_succeed();
+            assert_eq!(calls(&outcome), wanted, "{}: {condition}", fixture.label);
+            let last = "200 calls seen, 0 still open, 0 lost";
+            let said = outcome.errors();
+            assert!(said.contains(last), "{condition}: {said}");
+        }
+    }
+}
+
+#[test]
+fn actions_print_what_was_there_at_the_entry() {
+    let (_fixture, mut target) = orders(&[], &Toolchain::Machine);
+    let outcome = handled(
+        &mut target,
+        "trace main.(*server).handle if req.ID == 13 {\n    print req.ID, req.Header[\"Host\"], \
+         s.sessions[req.ID % 5].name, n, err, err == errOdd, hit.goid == goid\n}\n",
+    );
+    outcome.must_succeed();
+    let records = outcome.records();
+    let printed: Vec<_> = records.iter().filter(|r| r["action"] == "print").collect();
+    assert_eq!(printed.len(), 2, "{records:#?}");
+    for one in printed {
+        let values = &one["values"];
+        assert_eq!(values["req.ID"], 13, "{one}");
+        assert_eq!(values["req.Header[\"Host\"]"][0], "b.example", "{one}");
+        assert_eq!(values["s.sessions[req.ID % 5].name"], "session-3", "{one}");
+        assert_eq!(values["n"], 41, "{one}");
+        assert_eq!(values["err"], "odd order", "{one}");
+        assert_eq!(values["err == errOdd"], true, "{one}");
+        assert_eq!(values["hit.goid == goid"], true, "{one}");
+    }
+}
+
+#[test]
+fn an_error_at_a_hit_marks_the_point_and_the_target_runs_on() {
+    let (_fixture, mut target) = orders(&[], &Toolchain::Machine);
+    let outcome = handled(
+        &mut target,
+        "trace main.(*server).handle if s.sessions[req.ID].hits >= 0\non exit { breakpoints }\n",
+    );
+    let said = outcome.errors();
+    assert!(
+        said.contains("tracepoint 1: its condition: index 5 is out of range: 5 elements"),
+        "{said}"
+    );
+    assert_eq!(said.matches("its condition").count(), 1, "{said}");
+    assert_eq!(calls(&outcome), 10);
+    let shown = outcome.text();
+    assert!(shown.contains("condition failed: index 5"), "{shown}");
+}
+
+#[test]
+fn wrong_conditions_of_traces_are_refused_before_anything_is_armed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let fixture = Fixture::build("orders", &[]);
+    let path = folder.path().join("a.gotap");
+    for (condition, wanted) in [
+        (
+            "req.Bodi == nil",
+            "1:36: unknown field `Bodi`; did you mean `Body`?",
+        ),
+        (
+            "reqq.ID == 4",
+            "1:32: unknown name `reqq`; did you mean `req`?",
+        ),
+        (
+            "req.Header[1] == nil",
+            "1:43: the map's keys are of type string, this is an integer",
+        ),
+        (
+            "req.ID == \"x\"",
+            "1:42: `==` between an integer and text makes no sense",
+        ),
+        (
+            "tag[2] == 3 && len(req) > 2",
+            "1:51: this is of type main.order, which has no len",
+        ),
+        (
+            "err.(*nett.OpError) != nil",
+            "1:37: the program has no type `*nett.OpError`",
+        ),
+    ] {
+        std::fs::write(
+            &path,
+            format!("trace main.(*server).handle if {condition}\n"),
+        )
+        .expect("write a script");
+        let script = path.to_str().expect("a path");
+        let program = fixture.path.to_str().expect("a path");
+        let outcome = gotap::run(&["check", script, program]);
+        let shown = outcome.text();
+        assert!(shown.contains(wanted), "{condition}: {wanted}\n{shown}");
+        // Without the program, what it would tell is not asked.
+        let outcome = gotap::run(&["check", script]);
+        if condition != "req.ID == \"x\"" {
+            outcome.must_succeed();
+        }
+    }
+}

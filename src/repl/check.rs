@@ -1,15 +1,17 @@
 //! What is wrong with a script, found without touching a process.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use super::compile::{self, Compiled};
+use super::asked::ask;
+use super::compile;
 use super::names::PointNames;
-use crate::script::ExprError;
 use crate::script::check::nearest;
 use crate::script::command::verbs::needs_stop;
 use crate::script::command::{
     Command, Script, Standing, Statement, Test, Verb, Word, parse_script,
 };
+use crate::script::{Expr, ExprError};
 use crate::session::Target;
 
 /// Files that name files that name files.
@@ -24,6 +26,7 @@ struct Known {
     id: String,
     name: Option<String>,
     names: PointNames,
+    functions: Vec<(u32, Arc<str>)>,
 }
 
 /// Finds every error of a script's text. `name` is the file's, for messages
@@ -121,9 +124,9 @@ impl Checker<'_> {
         match &statement.command {
             Command::Point(point) => {
                 let compiled = compile::compile(self.program, point);
-                let names = match &compiled {
-                    Ok(Compiled { names, .. }) => names.clone(),
-                    Err(_) => PointNames::unknown_program(),
+                let (names, functions) = match &compiled {
+                    Ok(compiled) => (compiled.names.clone(), compiled.functions.clone()),
+                    Err(_) => (PointNames::unknown_program(), Vec::new()),
                 };
                 if let Err(found) = compiled {
                     errors.extend(found);
@@ -132,6 +135,7 @@ impl Checker<'_> {
                     id: (self.points.len() + 1).to_string(),
                     name: point.name.as_ref().map(|n| n.text.clone()),
                     names,
+                    functions,
                 });
             }
             Command::Every(_, block) | Command::OnExit(block) => {
@@ -140,16 +144,14 @@ impl Checker<'_> {
                 }
             }
             Command::On(id, block) => match self.point(id) {
-                Ok(names) => {
-                    if let Err(found) = compile::actions(block, &names) {
-                        errors.extend(found);
-                    }
+                Ok((names, functions)) => {
+                    errors.extend(self.asked(&names, &functions, None, block));
                 }
                 Err(error) => errors.push(error),
             },
             Command::Condition(id, test) => match (self.point(id), test) {
-                (Ok(names), Test::Holds(expr)) => {
-                    errors.extend(compile::compile_condition(expr, &names).err());
+                (Ok((names, functions)), Test::Holds(expr)) => {
+                    errors.extend(self.asked(&names, &functions, Some(expr), &[]));
                 }
                 (Ok(_), Test::Hits(..) | Test::HitsPerGoroutine(..) | Test::Cleared) => {}
                 (Err(error), _) => errors.push(error),
@@ -193,10 +195,25 @@ impl Checker<'_> {
         }
     }
 
-    fn point(&self, id: &Word) -> Result<PointNames, ExprError> {
+    /// What is wrong with a condition and actions of a tracepoint.
+    fn asked(
+        &self,
+        names: &PointNames,
+        functions: &[(u32, Arc<str>)],
+        condition: Option<&Expr>,
+        actions: &[Statement],
+    ) -> Vec<ExprError> {
+        let program = self.program.filter(|_| !functions.is_empty());
+        ask(program, functions, names, condition, actions)
+            .err()
+            .unwrap_or_default()
+    }
+
+    #[allow(clippy::type_complexity, reason = "one use")]
+    fn point(&self, id: &Word) -> Result<(PointNames, Vec<(u32, Arc<str>)>), ExprError> {
         let is = |p: &&Known| p.id == id.text || p.name.as_deref() == Some(&*id.text);
         if let Some(known) = self.points.iter().find(is) {
-            return Ok(known.names.clone());
+            return Ok((known.names.clone(), known.functions.clone()));
         }
         let all: Vec<String> = self
             .points

@@ -81,15 +81,43 @@ const fn row(name: &'static str, kind: Kind, about: &'static str) -> Setting {
 
 /// All settings.
 pub const SETTINGS: &[Setting] = &[
-    row("substitute-path", Kind::Paths, "FROM TO: where sources are on this machine"),
-    row("max-string-len", Kind::Count(|c| &mut c.max_string_len), "bytes of a string that are printed"),
-    row("max-array-values", Kind::Count(|c| &mut c.max_array_values), "elements of arrays, slices and maps that are printed"),
-    row("max-variable-recurse", Kind::CountOrNone(|c| &mut c.max_variable_recurse), "pointers that are followed, one in another"),
-    row("max-goroutines", Kind::Count(|c| &mut c.max_goroutines), "goroutines that are listed at most"),
-    row("max-lines", Kind::Count(|c| &mut c.max_lines), "lines of funcs, types, sources, vars at most"),
+    row(
+        "substitute-path",
+        Kind::Paths,
+        "FROM TO: where sources are on this machine",
+    ),
+    row(
+        "max-string-len",
+        Kind::Count(|c| &mut c.max_string_len),
+        "bytes of a string that are printed",
+    ),
+    row(
+        "max-array-values",
+        Kind::Count(|c| &mut c.max_array_values),
+        "elements of arrays, slices and maps that are printed",
+    ),
+    row(
+        "max-variable-recurse",
+        Kind::CountOrNone(|c| &mut c.max_variable_recurse),
+        "pointers that are followed, one in another",
+    ),
+    row(
+        "max-goroutines",
+        Kind::Count(|c| &mut c.max_goroutines),
+        "goroutines that are listed at most",
+    ),
+    row(
+        "max-lines",
+        Kind::Count(|c| &mut c.max_lines),
+        "lines of funcs, types, sources, vars at most",
+    ),
     Setting {
         alias: Some("source-lines"),
-        ..row("source-list-line-count", Kind::Count(|c| &mut c.source_lines), "lines of `list` above and below")
+        ..row(
+            "source-list-line-count",
+            Kind::Count(|c| &mut c.source_lines),
+            "lines of `list` above and below",
+        )
     },
 ];
 

@@ -14,6 +14,7 @@ use super::control::{Control, StopReason};
 use super::replan::Changes;
 use super::report::Seen;
 use super::target::Target;
+use super::watch::Watch;
 use crate::probe::plan::{Event as RuntimeEvent, Plan, Role};
 use crate::process::ProcessError;
 use crate::process::region::{Installation, SiteBytes};
@@ -27,6 +28,8 @@ pub struct Options {
     pub stack: usize,
     /// The same for each function of the plan, where they differ.
     pub stacks: Vec<usize>,
+    /// What is asked of the calls of each function of the plan.
+    pub watches: Vec<Option<Arc<Watch>>>,
     /// Bytes of what is read or written.
     pub payload: usize,
     /// Report calls that are open longer than this.

@@ -4,7 +4,8 @@
 //! [`engine`] (the loop from hit to record), [`jump`] (the same by jumps into
 //! generated code), `calls` (from what was seen to records), [`control`] (how
 //! other threads ask it to stop), an engine on a thread of its own ([`live`]) and
-//! changes of its plan while it runs (`replan`), the clock, and looks at
+//! changes of its plan while it runs (`replan`), what is asked of calls where they
+//! happen ([`mod@watch`]), the clock, and looks at
 //! goroutines without a tracer ([`look`]). Nobody here knows terminals. Allowed
 //! in: repl, cli.
 
@@ -23,6 +24,7 @@ mod running;
 mod spill;
 pub mod target;
 mod values;
+pub mod watch;
 
 pub use calls::Prepared;
 pub use control::{Control, StopReason};
@@ -32,6 +34,7 @@ pub use live::{Ended, Live, Said};
 pub use replan::Armed;
 pub use target::Target;
 pub use values::value_names;
+pub use watch::{CallScope, Watch};
 
 use crate::image::ImageError;
 use crate::image::pattern::PatternError;

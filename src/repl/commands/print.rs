@@ -53,7 +53,9 @@ pub fn run(shell: &mut Shell, exprs: &[Expr], span: Span) -> Result<(), ExprErro
                 None => "(absent)".to_owned(),
             };
             let _ = writeln!(text, "{} = {shown}", escaped(&expr.to_string()));
-            let json = value.map_or(Json::Null, |v| serde_json::to_value(&v).unwrap_or(Json::Null));
+            let json = value.map_or(Json::Null, |v| {
+                serde_json::to_value(&v).unwrap_or(Json::Null)
+            });
             values.insert(expr.to_string(), json);
         }
         Ok(())
