@@ -113,7 +113,7 @@ impl Assistant {
 
     fn package_variables(&self) -> &[String] {
         self.variables.get_or_init(|| {
-            let Ok(Some(dwarf)) = self.offers.target.debug() else {
+            let Ok(Some(dwarf)) = self.offers.target.debug_info() else {
                 return Vec::new();
             };
             let all = dwarf.package_names(&|_| true).into_iter();

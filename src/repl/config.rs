@@ -226,6 +226,11 @@ impl Config {
         found.unwrap_or_else(|| path.to_owned())
     }
 
+    /// Lines of source above and below.
+    pub fn lines_around(&self) -> u32 {
+        u32::try_from(self.source_lines).unwrap_or(u32::MAX)
+    }
+
     /// How much of a value is read and printed.
     pub fn limits(&self) -> Limits {
         Limits {

@@ -1,5 +1,6 @@
 //! A frame of the chosen goroutine, as `locals`, `args` and `print` see it. Nothing
-//! is stopped for it: a goroutine that runs has none to show.
+//! is stopped for it: a goroutine that runs has none to show, unless the target
+//! stands still.
 
 use std::sync::PoisonError;
 
@@ -7,11 +8,11 @@ use serde_json::{Map, Value as Json};
 
 use super::output::Form;
 use super::shell::{Call, Mode, Shell};
-use crate::image::SourceFrame;
-use crate::image::dwarf::ScopePc;
 use crate::script::command::Verb;
 use crate::script::scope::{DwarfScope, StoppedFrame};
-use crate::script::{ExprError, Fact, Facts, Key, Known, Names, Scope, Stopped};
+use crate::script::{
+    Checked, Expr, ExprError, Fact, Facts, Key, Known, Names, Scope, Span, Stopped, check,
+};
 use crate::session::look::{Wanted, look};
 use crate::survey::facts::{Asked, GoroutineNames};
 use crate::survey::{StackState, Survey};
@@ -44,7 +45,7 @@ fn visit(
              a trace",
         ));
     };
-    let dwarf = shell.source.target.debug().map_err(|e| call.fail(e))?;
+    let dwarf = shell.source.target.debug_info().map_err(|e| call.fail(e))?;
     let Some(dwarf) = dwarf else {
         return Err(call.fail(NO_DEBUG));
     };
@@ -134,7 +135,7 @@ pub fn with_environment(
         })?;
         return done;
     }
-    let dwarf = shell.source.target.debug().map_err(|e| call.fail(e))?;
+    let dwarf = shell.source.target.debug_info().map_err(|e| call.fail(e))?;
     let Some(dwarf) = dwarf else {
         return Err(call.fail(NO_DEBUG));
     };
@@ -142,25 +143,50 @@ pub fn with_environment(
     shell
         .source
         .with_variables(&dwarf, &*shell.source.memory, &limits, &mut |variables| {
-            done = run(&InFrame::new(variables, &nowhere(), None));
+            done = run(&InFrame::new(variables, &FrameVariables::nowhere(), None));
         });
     done
 }
 
-/// A frame of package main that has no variables of its own.
-fn nowhere() -> FrameVariables {
-    FrameVariables {
-        source: SourceFrame {
-            function: "main.".to_owned(),
-            file: String::new(),
-            line: 0,
-            inlined: false,
-        },
-        pc: ScopePc::exact(crate::addr::ImageAddr(0)),
-        depth: 0,
-        known: false,
-        variables: Vec::new(),
-    }
+/// What an expression came to.
+pub struct Shown {
+    /// As it was written.
+    pub name: String,
+    /// For people.
+    pub text: String,
+    /// In JSON.
+    pub json: Json,
+}
+
+/// Evaluates expressions in the chosen frame; where no goroutine is chosen, over
+/// package variables.
+pub fn evaluate(shell: &Shell, call: &Call<'_>, exprs: &[Expr]) -> Result<Vec<Shown>, ExprError> {
+    let limits = shell.config.limits();
+    let mut shown = Vec::new();
+    with_environment(shell, call, &mut |env| {
+        // Nothing is read before all of it is known to make sense.
+        let checked: Result<Vec<Checked>, ExprError> =
+            exprs.iter().map(|expr| check(expr, env)).collect();
+        for (expr, checked) in exprs.iter().zip(checked?) {
+            let value = checked.value(env, &limits).map_err(|error| {
+                let whole = error.span == Span::default();
+                let span = if whole { expr.span } else { error.span };
+                ExprError::new(span, error.message)
+            })?;
+            shown.push(Shown {
+                name: expr.to_string(),
+                text: match &value {
+                    Some(value) => escaped(&value.to_string()),
+                    None => "(absent)".to_owned(),
+                },
+                json: value
+                    .and_then(|v| serde_json::to_value(&v).ok())
+                    .unwrap_or(Json::Null),
+            });
+        }
+        Ok(())
+    })?;
+    Ok(shown)
 }
 
 /// Prints variables of a frame, a line each.

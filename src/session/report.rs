@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::adapters::LiveTypes;
 use super::engine::Options;
+use super::hook::Hooks;
 use super::running::Stacks;
 use super::target::Target;
 use super::values::{At, Values, int_registers};
@@ -124,6 +125,8 @@ pub(super) struct Reporter {
     frames: usize,
     frames_of: Vec<usize>,
     watches: Vec<Option<Arc<Watch>>>,
+    /// What is asked at places.
+    pub hooks: Option<Box<Hooks>>,
 }
 
 impl Reporter {
@@ -171,6 +174,8 @@ impl Reporter {
             frames: options.stack,
             frames_of: options.stacks.clone(),
             watches: options.watches.clone(),
+            hooks: (!options.hooks.is_empty())
+                .then(|| Box::new(Hooks::new(target, options.hooks.clone()))),
         }
     }
 

@@ -2,7 +2,7 @@
 //! lies, its types and layouts. Opening one stops nothing.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use super::SessionError;
 use super::adapters::{FileMemory, LiveTypes};
@@ -24,8 +24,7 @@ pub struct Target {
     pub layouts: Arc<Layouts>,
     /// Its types, by the runtime's descriptors.
     pub types: Arc<RttiTypes<FileMemory>>,
-    /// Its debug information, once it was asked for.
-    debug: Mutex<Option<Option<Arc<Dwarf>>>>,
+    debug: OnceLock<Option<Arc<Dwarf>>>,
 }
 
 impl Target {
@@ -66,19 +65,18 @@ impl Target {
             bias,
             layouts: Arc::new(layouts),
             types,
-            debug: Mutex::default(),
+            debug: OnceLock::new(),
         }
     }
 
-    /// Its debug information, opened once; `None` when it has none.
-    pub fn debug(&self) -> Result<Option<Arc<Dwarf>>, SessionError> {
-        let mut known = self.debug.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = &*known {
+    /// Its debug information, opened when it is first asked for; `None` when it
+    /// has none. Types are told by one instance alone.
+    pub fn debug_info(&self) -> Result<Option<Arc<Dwarf>>, SessionError> {
+        if let Some(known) = self.debug.get() {
             return Ok(known.clone());
         }
         let opened = Dwarf::open(self.image.clone())?.map(Arc::new);
-        *known = Some(opened.clone());
-        Ok(opened)
+        Ok(self.debug.get_or_init(|| opened).clone())
     }
 
     /// Its types by live address.

@@ -52,7 +52,7 @@ impl Values {
         let dwarf = if shallow.iter().all(|s| *s) {
             None
         } else {
-            target.debug().unwrap_or_else(|error| {
+            target.debug_info().unwrap_or_else(|error| {
                 tracing::warn!(%error, "the debug information cannot be used");
                 None
             })

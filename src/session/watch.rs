@@ -48,7 +48,7 @@ impl CallScope {
     /// Of a function, by its index in the image's table; `None` where the debug information does not know
     /// it.
     pub fn of(target: &Target, index: u32) -> Option<CallScope> {
-        let dwarf = target.debug().ok()??;
+        let dwarf = target.debug_info().ok()??;
         let function = target.image.functions().get(index as usize)?;
         let name = function.name();
         // What assembly takes on the stack, the scan of a plan knows; here such

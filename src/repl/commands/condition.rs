@@ -15,6 +15,7 @@
 //! ```
 
 use crate::repl::asked::{Asked, ask};
+use crate::repl::breaks::condition_of;
 use crate::repl::points::Tracepoint;
 use crate::repl::shell::Shell;
 use crate::script::command::{Statement, Test, Word};
@@ -23,6 +24,10 @@ use crate::script::{Expr, ExprError};
 /// Sets it.
 pub fn run(shell: &mut Shell, id: &Word, test: &Test) -> Result<(), ExprError> {
     known(shell, id)?;
+    let found = shell.points().find(&id.text).cloned();
+    if let Some(point) = found.filter(|p| !p.is_trace()) {
+        return of_break(shell, id, &point, test);
+    }
     let asked = match test {
         Test::Holds(expr) => Some(asked_with(shell, id, Some(expr), None)?),
         Test::Cleared => Some(asked_with(shell, id, None, None)?),
@@ -51,6 +56,39 @@ pub fn run(shell: &mut Shell, id: &Word, test: &Test) -> Result<(), ExprError> {
         return Ok(());
     }
     // It is tested where calls begin.
+    shell.apply_points().map_err(|e| ExprError::new(id.span, e))
+}
+
+/// The same of one that stops or copies the target.
+fn of_break(
+    shell: &mut Shell,
+    id: &Word,
+    point: &Tracepoint,
+    test: &Test,
+) -> Result<(), ExprError> {
+    let condition = match test {
+        Test::Holds(expr) => {
+            let target = shell.source.target.clone();
+            condition_of(Some(&target), &point.names, &point.places, expr)?
+        }
+        Test::Hits(..) | Test::HitsPerGoroutine(..) | Test::Cleared => None,
+    };
+    shell.points().change(&id.text, |p| match test {
+        Test::Holds(expr) => {
+            p.condition = condition;
+            p.point.condition = Some(expr.clone());
+            p.tally.forget_error();
+        }
+        Test::Hits(op, n) => p.hits_test = Some((*op, *n)),
+        Test::HitsPerGoroutine(op, n) => p.goroutine_test = Some((*op, *n)),
+        Test::Cleared => {
+            p.condition = None;
+            p.point.condition = None;
+            p.hits_test = None;
+            p.goroutine_test = None;
+            p.tally.forget_error();
+        }
+    });
     shell.apply_points().map_err(|e| ExprError::new(id.span, e))
 }
 

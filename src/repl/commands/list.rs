@@ -41,7 +41,7 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
             "cannot read {local}: {error}; config substitute-path says where sources are"
         ))
     })?;
-    let around = u32::try_from(shell.config.source_lines).unwrap_or(u32::MAX);
+    let around = shell.config.lines_around();
     let first = line.saturating_sub(around).max(1);
     let mut shown = format!("Showing {}:{line}\n", escaped(&local));
     for (number, code) in (1_u32..).zip(text.lines()) {

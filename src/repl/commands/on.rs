@@ -14,6 +14,7 @@
 //! ```
 
 use super::condition::{asked_with, known};
+use crate::repl::compile::compile_block;
 use crate::repl::shell::Shell;
 use crate::script::ExprError;
 use crate::script::command::{Statement, Word};
@@ -21,6 +22,16 @@ use crate::script::command::{Statement, Word};
 /// Sets the actions of a tracepoint.
 pub fn run(shell: &mut Shell, id: &Word, block: &[Statement]) -> Result<(), ExprError> {
     known(shell, id)?;
+    let found = shell.points().find(&id.text).cloned();
+    if found.is_some_and(|p| !p.is_trace()) {
+        if let Some(error) = compile_block(block).into_iter().next() {
+            return Err(error);
+        }
+        shell
+            .points()
+            .change(&id.text, |p| p.point.actions = Some(block.to_vec()));
+        return Ok(());
+    }
     let condition = shell
         .points()
         .find(&id.text)

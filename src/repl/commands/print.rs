@@ -23,14 +23,14 @@
 
 use std::fmt::Write as _;
 
-use serde_json::{Map, Value as Json};
+use serde_json::Map;
 
-use crate::repl::frames::{InFrame, with_environment};
+use crate::repl::frames::evaluate;
 use crate::repl::output::Form;
 use crate::repl::shell::{Call, Shell};
 use crate::script::command::Verb;
-use crate::script::{Checked, Expr, ExprError, Span, check};
-use crate::value::{Limits, Value, escaped};
+use crate::script::{Expr, ExprError, Span};
+use crate::value::escaped;
 
 /// Prints them.
 pub fn run(shell: &mut Shell, exprs: &[Expr], span: Span) -> Result<(), ExprError> {
@@ -39,30 +39,17 @@ pub fn run(shell: &mut Shell, exprs: &[Expr], span: Span) -> Result<(), ExprErro
         span,
         then: None,
     };
-    let mut text = String::new();
-    let mut values = Map::new();
-    let limits = shell.config.limits();
-    with_environment(shell, &call, &mut |env| {
-        // Nothing is read before all of it is known to make sense.
-        let checked: Result<Vec<Checked>, ExprError> =
-            exprs.iter().map(|expr| check(expr, env)).collect();
-        for (expr, checked) in exprs.iter().zip(checked?) {
-            let value = evaluated(expr, &checked, env, &limits)?;
-            let shown = match &value {
-                Some(value) => escaped(&value.to_string()),
-                None => "(absent)".to_owned(),
-            };
-            let _ = writeln!(text, "{} = {shown}", escaped(&expr.to_string()));
-            let json = value.map_or(Json::Null, |v| {
-                serde_json::to_value(&v).unwrap_or(Json::Null)
-            });
-            values.insert(expr.to_string(), json);
-        }
-        Ok(())
-    })?;
+    let shown = evaluate(shell, &call, exprs)?;
     match shell.form() {
-        Form::Text => shell.answer(Verb::Print, &text),
+        Form::Text => {
+            let mut text = String::new();
+            for one in shown {
+                let _ = writeln!(text, "{} = {}", escaped(&one.name), one.text);
+            }
+            shell.answer(Verb::Print, &text);
+        }
         Form::Json => {
+            let values: Map<_, _> = shown.into_iter().map(|v| (v.name, v.json)).collect();
             let mut object = Map::new();
             object.insert("command".into(), Verb::Print.name().into());
             object.insert("values".into(), values.into());
@@ -70,17 +57,4 @@ pub fn run(shell: &mut Shell, exprs: &[Expr], span: Span) -> Result<(), ExprErro
         }
     }
     Ok(())
-}
-
-fn evaluated(
-    expr: &Expr,
-    checked: &Checked,
-    env: &InFrame<'_>,
-    limits: &Limits,
-) -> Result<Option<Value>, ExprError> {
-    checked.value(env, limits).map_err(|error| {
-        let whole = error.span == Span::default();
-        let span = if whole { expr.span } else { error.span };
-        ExprError::new(span, error.message)
-    })
 }

@@ -25,7 +25,7 @@ use crate::value::{Value, escaped};
 /// Prints them.
 pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
     let pattern = super::pattern(&call)?;
-    let dwarf = shell.source.target.debug().map_err(|e| call.fail(e))?;
+    let dwarf = shell.source.target.debug_info().map_err(|e| call.fail(e))?;
     let Some(dwarf) = dwarf else {
         return Err(call.fail(NO_DEBUG));
     };

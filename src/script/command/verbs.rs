@@ -128,7 +128,7 @@ use Standing::{LeftOut, NeedsStop};
 /// (pkg/terminal/command.go of Delve 1.27) where it has the command.
 pub const VERBS: &[VerbInfo] = &[
     row(Verb::Trace, "trace", &["t"], "[NAME] LOCATION [if CONDITION] [{ ACTIONS }]", "record every call of a function; nothing is stopped"),
-    row(Verb::Break, "break", &["b"], "[NAME] LOCATION [if CONDITION] [{ ACTIONS }]", "stop the target at a place").but(NeedsStop),
+    row(Verb::Break, "break", &["b"], "[NAME] LOCATION [if CONDITION] [{ ACTIONS }]", "stop the target at a place"),
     row(Verb::Snap, "snap", &[], "[NAME] LOCATION [if CONDITION] [{ ACTIONS }]", "copy the target at a place and look at the copy").but(NeedsStop),
     row(Verb::Breakpoints, "breakpoints", &["bp"], "[-save FILE]", "list tracepoints, or write them to a file that `source` reads"),
     row(Verb::Clear, "clear", &[], "ID", "take a tracepoint out"),
@@ -139,7 +139,7 @@ pub const VERBS: &[VerbInfo] = &[
     row(Verb::Every, "every", &[], "DURATION { COMMANDS }", "do something again and again"),
     row(Verb::For, "for", &[], "DURATION", "end the session after this time"),
     row(Verb::Continue, "continue", &["c"], "", "let a stopped target run; in a script, wait"),
-    row(Verb::Halt, "halt", &[], "", "stop the target now").but(NeedsStop),
+    row(Verb::Halt, "halt", &[], "", "stop the target now"),
     row(Verb::Next, "next", &["n"], "[COUNT]", "step over to the next line").but(NeedsStop),
     row(Verb::Step, "step", &["s"], "", "step to the next line, into calls").but(NeedsStop),
     row(Verb::StepOut, "stepout", &["so"], "", "step out of the function").but(NeedsStop),
@@ -153,7 +153,7 @@ pub const VERBS: &[VerbInfo] = &[
     row(Verb::Set, "set", &[], "VARIABLE = VALUE; -e at the head of a script", "change a variable").but(NeedsStop),
     row(Verb::Regs, "regs", &[], "", "print registers").but(NeedsStop),
     row(Verb::ExamineMem, "examinemem", &["x"], "[-count N] [-size N] ADDRESS", "print raw memory").but(NeedsStop),
-    row(Verb::Display, "display", &[], "-a EXPR | -d N", "print an expression at each stop").but(NeedsStop),
+    row(Verb::Display, "display", &[], "-a EXPR | -d N", "print an expression at each stop"),
     row(Verb::Goroutines, "goroutines", &["grs"], "[-with WHAT TEXT] [-without WHAT TEXT] [-group WHAT] [-t] [-exec COMMAND]", "list goroutines, or groups of them"),
     row(Verb::Goroutine, "goroutine", &["gr"], "[ID [COMMAND]]", "print or choose a goroutine, or look at another once"),
     row(Verb::Threads, "threads", &[], "", "list threads"),
