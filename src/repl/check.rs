@@ -4,12 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::asked::ask;
-use super::compile;
+use super::breaks::{PointPlace, condition_of};
+use super::compile::{self, Compiled};
 use super::names::PointNames;
 use crate::script::check::nearest;
 use crate::script::command::verbs::needs_stop;
 use crate::script::command::{
-    Command, Script, Standing, Statement, Test, Verb, Word, parse_script,
+    Command, Script, Standing, Statement, Strength, Test, Verb, Word, parse_script,
 };
 use crate::script::{Expr, ExprError};
 use crate::session::Target;
@@ -27,6 +28,9 @@ struct Known {
     name: Option<String>,
     names: PointNames,
     functions: Vec<(u32, Arc<str>)>,
+    /// Of a `break` or `snap`, where it stands.
+    places: Vec<PointPlace>,
+    is_trace: bool,
 }
 
 /// Finds every error of a script's text. `name` is the file's, for messages
@@ -124,18 +128,23 @@ impl Checker<'_> {
         match &statement.command {
             Command::Point(point) => {
                 let compiled = compile::compile(self.program, point);
-                let (names, functions) = match &compiled {
-                    Ok(compiled) => (compiled.names.clone(), compiled.functions.clone()),
-                    Err(_) => (PointNames::unknown_program(), Vec::new()),
+                let compiled = match compiled {
+                    Ok(compiled) => compiled,
+                    Err(found) => {
+                        errors.extend(found);
+                        Compiled {
+                            names: PointNames::unknown_program(),
+                            ..Compiled::default()
+                        }
+                    }
                 };
-                if let Err(found) = compiled {
-                    errors.extend(found);
-                }
                 self.points.push(Known {
                     id: (self.points.len() + 1).to_string(),
                     name: point.name.as_ref().map(|n| n.text.clone()),
-                    names,
-                    functions,
+                    names: compiled.names,
+                    functions: compiled.functions,
+                    places: compiled.places,
+                    is_trace: point.strength == Strength::Trace,
                 });
             }
             Command::Every(_, block) | Command::OnExit(block) => {
@@ -144,14 +153,19 @@ impl Checker<'_> {
                 }
             }
             Command::On(id, block) => match self.point(id) {
-                Ok((names, functions)) => {
-                    errors.extend(self.asked(&names, &functions, None, block));
+                Ok(known) if !known.is_trace => errors.extend(compile::compile_block(block)),
+                Ok(known) => {
+                    errors.extend(self.asked(known, None, block));
                 }
                 Err(error) => errors.push(error),
             },
             Command::Condition(id, test) => match (self.point(id), test) {
-                (Ok((names, functions)), Test::Holds(expr)) => {
-                    errors.extend(self.asked(&names, &functions, Some(expr), &[]));
+                (Ok(known), Test::Holds(expr)) if !known.is_trace => {
+                    let found = condition_of(self.program, &known.names, &known.places, expr);
+                    errors.extend(found.err());
+                }
+                (Ok(known), Test::Holds(expr)) => {
+                    errors.extend(self.asked(known, Some(expr), &[]));
                 }
                 (Ok(_), Test::Hits(..) | Test::HitsPerGoroutine(..) | Test::Cleared) => {}
                 (Err(error), _) => errors.push(error),
@@ -198,22 +212,21 @@ impl Checker<'_> {
     /// What is wrong with a condition and actions of a tracepoint.
     fn asked(
         &self,
-        names: &PointNames,
-        functions: &[(u32, Arc<str>)],
+        known: &Known,
         condition: Option<&Expr>,
         actions: &[Statement],
     ) -> Vec<ExprError> {
+        let functions = &known.functions;
         let program = self.program.filter(|_| !functions.is_empty());
-        ask(program, functions, names, condition, actions)
+        ask(program, functions, &known.names, condition, actions)
             .err()
             .unwrap_or_default()
     }
 
-    #[allow(clippy::type_complexity, reason = "one use")]
-    fn point(&self, id: &Word) -> Result<(PointNames, Vec<(u32, Arc<str>)>), ExprError> {
+    fn point(&self, id: &Word) -> Result<&Known, ExprError> {
         let is = |p: &&Known| p.id == id.text || p.name.as_deref() == Some(&*id.text);
         if let Some(known) = self.points.iter().find(is) {
-            return Ok((known.names.clone(), known.functions.clone()));
+            return Ok(known);
         }
         let all: Vec<String> = self
             .points

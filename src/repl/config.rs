@@ -26,6 +26,8 @@ pub struct Config {
     pub max_lines: usize,
     /// Lines of source above and below.
     pub source_lines: usize,
+    /// How long a stop may last.
+    pub max_stop: Option<Duration>,
 }
 
 impl Default for Config {
@@ -38,6 +40,7 @@ impl Default for Config {
             max_goroutines: 1_000,
             max_lines: 1_000,
             source_lines: 5,
+            max_stop: None,
         }
     }
 }
@@ -51,8 +54,8 @@ pub enum Kind {
     CountOrNone(fn(&mut Config) -> &mut usize),
     /// A time, with its unit.
     Time(fn(&mut Config) -> &mut Duration),
-    /// A time, or 0: never.
-    TimeOrNever(fn(&mut Config) -> &mut Option<Duration>),
+    /// A time, or `none`.
+    TimeOrNone(fn(&mut Config) -> &mut Option<Duration>),
     /// Two paths.
     Paths,
 }
@@ -157,7 +160,7 @@ impl Config {
                 *field(self) = time(name, values)?
                     .ok_or_else(|| ExprError::new(name.span, "a time above 0 is needed"))?;
             }
-            Kind::TimeOrNever(field) => *field(self) = time(name, values)?,
+            Kind::TimeOrNone(field) => *field(self) = time(name, values)?,
             Kind::Paths => self.set_path(name, values)?,
         }
         Ok(None)
@@ -192,8 +195,8 @@ impl Config {
             let value = match setting.kind {
                 Kind::Count(field) | Kind::CountOrNone(field) => field(&mut own).to_string(),
                 Kind::Time(field) => format!("{:?}", field(&mut own)),
-                Kind::TimeOrNever(field) => {
-                    field(&mut own).map_or("0".to_owned(), |t| format!("{t:?}"))
+                Kind::TimeOrNone(field) => {
+                    field(&mut own).map_or("none".to_owned(), |t| format!("{t:?}"))
                 }
                 Kind::Paths if self.substitute_path.is_empty() => "(none)".to_owned(),
                 Kind::Paths => {
@@ -289,12 +292,15 @@ fn number(name: &Word, values: &[Word], least: usize) -> Result<usize, ExprError
     }
 }
 
-/// `5s`; `0` is none.
+/// `5s`; `none` takes it away.
 fn time(name: &Word, values: &[Word]) -> Result<Option<Duration>, ExprError> {
     let [one] = values else {
         let usage = format!("config {} 5s", name.text);
         return Err(ExprError::new(name.span, usage));
     };
+    if one.text == "none" {
+        return Ok(None);
+    }
     match parse(&one.text).map(|e| e.kind) {
         Ok(ExprKind::Literal(Literal::Duration(ns))) if ns > 0 => {
             Ok(Some(Duration::from_nanos(ns)))

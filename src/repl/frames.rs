@@ -115,10 +115,10 @@ pub fn note_names(shell: &Shell, call: &Call<'_>) {
 /// Runs something with the chosen frame as the environment of expressions.
 /// Where no goroutine is chosen there are the package variables, those of main
 /// under their bare names.
-pub fn with_environment(
+pub fn in_frame(
     shell: &Shell,
     call: &Call<'_>,
-    run: &mut dyn FnMut(&InFrame<'_>) -> Result<(), ExprError>,
+    run: &mut dyn FnMut(&Here<'_>) -> Result<(), ExprError>,
 ) -> Result<(), ExprError> {
     let mut done = Ok(());
     if let Some(goid) = shell.goroutine {
@@ -131,7 +131,7 @@ pub fn with_environment(
         };
         let survey = look(&shell.source, &wanted).map_err(|e| call.fail(e))?;
         visit_chosen(shell, call, &mut |variables, frame| {
-            done = run(&InFrame::new(variables, frame, Some(&survey)));
+            done = run(&Here::new(variables, frame, Some(&survey)));
         })?;
         return done;
     }
@@ -143,7 +143,7 @@ pub fn with_environment(
     shell
         .source
         .with_variables(&dwarf, &*shell.source.memory, &limits, &mut |variables| {
-            done = run(&InFrame::new(variables, &FrameVariables::nowhere(), None));
+            done = run(&Here::new(variables, &FrameVariables::nowhere(), None));
         });
     done
 }
@@ -163,7 +163,7 @@ pub struct Shown {
 pub fn evaluate(shell: &Shell, call: &Call<'_>, exprs: &[Expr]) -> Result<Vec<Shown>, ExprError> {
     let limits = shell.config.limits();
     let mut shown = Vec::new();
-    with_environment(shell, call, &mut |env| {
+    in_frame(shell, call, &mut |env| {
         // Nothing is read before all of it is known to make sense.
         let checked: Result<Vec<Checked>, ExprError> =
             exprs.iter().map(|expr| check(expr, env)).collect();
@@ -219,25 +219,26 @@ pub fn show(shell: &Shell, verb: Verb, values: &[&NamedValue]) {
 
 /// A frame as the environment of an expression: its variables first, then the
 /// facts of its goroutine; `hit.NAME` is always the fact.
-pub struct InFrame<'a> {
+pub struct Here<'a> {
     scope: DwarfScope<'a>,
-    stopped: StoppedFrame<'a>,
+    /// The frame.
+    pub frame: StoppedFrame<'a>,
     goroutine: Option<&'a Survey>,
 }
 
-impl<'a> InFrame<'a> {
+impl<'a> Here<'a> {
     fn new(
         variables: &Variables<'a>,
         frame: &'a FrameVariables,
         goroutine: Option<&'a Survey>,
-    ) -> InFrame<'a> {
+    ) -> Here<'a> {
         let mut scope = DwarfScope::at(variables.image, variables.dwarf, frame.pc, frame.depth);
         if !frame.known {
             scope = scope.in_package(&frame.source.function);
         }
-        InFrame {
+        Here {
             scope,
-            stopped: StoppedFrame {
+            frame: StoppedFrame {
                 variables: *variables,
                 frame,
             },
@@ -247,7 +248,7 @@ impl<'a> InFrame<'a> {
 
     /// What reads variables, and its types.
     pub fn variables(&self) -> &Variables<'a> {
-        &self.stopped.variables
+        &self.frame.variables
     }
 
     /// The names and types of the frame.
@@ -256,7 +257,7 @@ impl<'a> InFrame<'a> {
     }
 }
 
-impl Names for InFrame<'_> {
+impl Names for Here<'_> {
     fn name(&self, name: &str) -> Option<Known> {
         if name == "hit" {
             return Some(Known::Space);
@@ -291,7 +292,7 @@ impl Names for InFrame<'_> {
     }
 }
 
-impl Facts for InFrame<'_> {
+impl Facts for Here<'_> {
     fn fact(&self, key: &Key) -> Fact<'_> {
         let entry = self.goroutine.and_then(|s| s.goroutines.first());
         let (Some(survey), Some(entry)) = (self.goroutine, entry) else {
@@ -314,6 +315,6 @@ impl Facts for InFrame<'_> {
     }
 
     fn program(&self) -> Option<&dyn Stopped> {
-        Some(&self.stopped)
+        Some(&self.frame)
     }
 }

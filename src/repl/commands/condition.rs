@@ -5,9 +5,9 @@
 //! condition -clear ID
 //! ```
 //!
-//! Sets what a call must meet to be recorded by a tracepoint, in the place of
-//! what was set before. The counts are of calls that meet the expression; OP is
-//! one of == != < <= > >= and %, which takes every N-th.
+//! Sets what a call must meet to be recorded by a tracepoint, or a hit to stop at
+//! a breakpoint, in the place of what was set before. The counts are of calls that
+//! meet the expression; OP is one of == != < <= > >= and %, which takes every N-th.
 //!
 //! ```text
 //!     condition 1 dur > 5ms && err != nil

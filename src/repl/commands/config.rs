@@ -13,6 +13,7 @@
 //!     max-goroutines N           goroutines that are listed at most
 //!     max-lines N                lines of funcs, types, sources, vars at most
 //!     source-list-line-count N   lines of `list` above and below
+//!     max-stop TIME              a stop that lasts longer ends by itself (5s; none)
 //! ```
 
 use crate::repl::shell::{Call, Shell};
@@ -28,6 +29,7 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
             if let Some(told) = shell.config.set(words)? {
                 shell.say(&told);
             }
+            shell.tracing.max_stop(shell.config.max_stop);
             return Ok(());
         }
     }

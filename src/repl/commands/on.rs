@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Sets what is done for each call that a tracepoint records, in the place of
-//! what was set before: `print EXPR, …`, `args`, `stack N`. `on exit` says what
+//! what was set before: `print EXPR, …`, `args`, `stack N`; of a breakpoint any
+//! commands, which are run at each stop. `on exit` says what
 //! is done when the session has detached; several are done in order.
 //!
 //! ```text

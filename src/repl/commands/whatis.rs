@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::addr::LiveAddr;
 use crate::image::types::{TypeKind, TypeTable as _};
-use crate::repl::frames::{InFrame, with_environment};
+use crate::repl::frames::{Here, in_frame};
 use crate::repl::shell::{Call, Shell};
 use crate::script::command::Verb;
 use crate::script::{Checked, Expr, ExprError, Scope as _, Span, check};
@@ -28,7 +28,7 @@ pub fn run(shell: &mut Shell, expr: &Expr, span: Span) -> Result<(), ExprError> 
         then: None,
     };
     let mut text = String::new();
-    with_environment(shell, &call, &mut |env| {
+    in_frame(shell, &call, &mut |env| {
         let checked = match check(expr, env) {
             Ok(checked) => checked,
             Err(error) => {
@@ -55,7 +55,7 @@ pub fn run(shell: &mut Shell, expr: &Expr, span: Span) -> Result<(), ExprError> 
 }
 
 /// The dynamic type of an interface that is not nil.
-fn held_type(checked: &Checked, env: &InFrame<'_>) -> Option<Arc<str>> {
+fn held_type(checked: &Checked, env: &Here<'_>) -> Option<Arc<str>> {
     let variables = env.variables();
     let (ty, held) = checked.place(env).ok()??;
     let TypeKind::Interface { empty } = variables.dwarf.get(ty).kind else {
