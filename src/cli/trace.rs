@@ -170,6 +170,7 @@ fn options(args: &TraceArgs) -> Options {
     Options {
         stack: args.stack,
         stacks: Vec::new(),
+        watches: Vec::new(),
         payload: args.payload.unwrap_or(0),
         slow: args.slow,
         limit: args.time,

@@ -17,6 +17,7 @@ use super::jump::Inside;
 use super::report::Seen;
 use super::stopped::{Desk, Stops, Why};
 use super::target::Target;
+use super::watch::Watch;
 use crate::addr::{Bias, LiveAddr};
 use crate::probe::jump::Ways;
 use crate::probe::plan::{Event as RuntimeEvent, Plan, Role};
@@ -35,6 +36,8 @@ pub struct Options {
     pub stack: usize,
     /// The same for each function of the plan, where they differ.
     pub stacks: Vec<usize>,
+    /// What is asked of the calls of each function of the plan.
+    pub watches: Vec<Option<Arc<Watch>>>,
     /// Bytes of what is read or written.
     pub payload: usize,
     /// Report calls that are open longer than this.
