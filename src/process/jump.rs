@@ -365,7 +365,7 @@ impl Tracer {
 
     /// Stops every thread. Those that sleep in the kernel may do so on: they are
     /// `Stuck`, and stop before they run anything of the program.
-    fn stop_all(&mut self) -> Result<HashMap<i32, Settled>, ProcessError> {
+    pub(super) fn stop_all(&mut self) -> Result<HashMap<i32, Settled>, ProcessError> {
         let deadline = Instant::now() + PATIENCE;
         let mut stopped: HashMap<i32, Settled> = HashMap::new();
         loop {
@@ -373,7 +373,7 @@ impl Tracer {
                 .threads
                 .iter()
                 .copied()
-                .filter(|t| !stopped.contains_key(t))
+                .filter(|t| !self.standing.contains(t))
                 .collect();
             if new.is_empty() {
                 return Ok(stopped);
@@ -406,7 +406,7 @@ impl Tracer {
         }
     }
 
-    fn all_go_on(&mut self, stopped: HashMap<i32, Settled>) {
+    pub(super) fn all_go_on(&mut self, stopped: HashMap<i32, Settled>) {
         self.standing.clear();
         for (tid, settled) in stopped {
             self.go_on(tid, settled);

@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 mod mapfile;
+mod pidfd;
 pub mod ptrace;
 mod shared;
 pub mod signals;
@@ -15,6 +16,7 @@ pub mod vm;
 pub mod wait;
 
 pub use mapfile::{Mapped, map_file};
+pub use pidfd::PidFd;
 pub use shared::{Shared, map_shared};
 
 /// General purpose registers of a stopped thread (`struct user_regs_struct`).
