@@ -16,7 +16,7 @@ use gotap::arch::prologue::parse_stack_check;
 use gotap::image::Image;
 use gotap::memory::Memory;
 use gotap::process::region::SiteBytes;
-use gotap::process::snapshot::{estimate, memory_of};
+use gotap::process::snapshot::{estimate, memory_of, refusal};
 use gotap::process::{Event, ProcessMemory, Tracer};
 use support::{Fixture, SOON, Target, oracle, poll, wait_for};
 
@@ -344,4 +344,48 @@ fn what_it_would_cost_is_known_before() {
     assert_eq!(cost.refusal(cost.pause), None, "{cost:?}");
     let refusal = cost.refusal(std::time::Duration::ZERO).expect("too long");
     assert!(refusal.contains("snap-max-pause"), "{refusal}");
+}
+
+/// Its filter of system calls is read, and decides: what would kill it is not
+/// tried. That takes root; others are told before anything is touched.
+#[test]
+fn a_filter_of_system_calls_is_read_first() {
+    let fixture = Fixture::build("snapshot", &[]);
+    let root = nix::unistd::getuid().is_root();
+    for (name, allowed) in [
+        ("harmless", true),
+        ("close", true),
+        ("clone", false),
+        ("wait", false),
+    ] {
+        let mut server = Target::start(&fixture, &[]);
+        server.expect_line("listening ");
+        let pid = server.pid();
+        let before = oracle::footprint(pid);
+        let (_, text) = site(&fixture.path);
+        server.tell(&format!("filter {name}"));
+        assert_eq!(server.expect_line("filter "), "filter set");
+        let told = refusal(pid, SOON).expect("it is there");
+        assert_eq!(told.is_none(), root, "{told:?}");
+        let mut tracer = Tracer::attach(pid).expect("attach");
+        match tracer.snapshot(None, text, false) {
+            Ok(copy) => {
+                assert!(allowed && root, "{name}");
+                let asked = ProcessMemory::open(copy.pid).expect("its memory");
+                assert!(asked.read_u64(text.0).is_ok());
+            }
+            Err(error) => {
+                let error = error.to_string();
+                assert!(!(allowed && root), "{name}: {error}");
+                assert!(
+                    error.contains("seccomp") && !error.contains('\n'),
+                    "{error}"
+                );
+            }
+        }
+        tracer.leave().expect("leave");
+        drop(tracer);
+        assert!(server.answers(), "{name}");
+        oracle::assert_clean(pid, &before, name);
+    }
 }
