@@ -290,6 +290,7 @@ fn answers_to(point: &Tracepoint, id: &str) -> bool {
 pub fn trace_of(location: Location) -> Point {
     Point {
         strength: Strength::Trace,
+        copies: Copies::default(),
         name: None,
         location,
         condition: None,

@@ -129,7 +129,7 @@ use Standing::{LeftOut, NeedsStop};
 pub const VERBS: &[VerbInfo] = &[
     row(Verb::Trace, "trace", &["t"], "[NAME] LOCATION [if CONDITION] [{ ACTIONS }]", "record every call of a function; nothing is stopped"),
     row(Verb::Break, "break", &["b"], "[NAME] LOCATION [if CONDITION] [{ ACTIONS }]", "stop the target at a place").but(NeedsStop),
-    row(Verb::Snap, "snap", &[], "[NAME] LOCATION [if CONDITION] [{ ACTIONS }]", "copy the target at a place and look at the copy").but(NeedsStop),
+    row(Verb::Snap, "snap", &[], "[-count N] [-consistent] [NAME] LOCATION [if CONDITION] [{ ACTIONS }]", "copy the target at a place and look at the copy").but(NeedsStop),
     row(Verb::Breakpoints, "breakpoints", &["bp"], "[-save FILE]", "list tracepoints, or write them to a file that `source` reads"),
     row(Verb::Clear, "clear", &[], "ID", "take a tracepoint out"),
     row(Verb::ClearAll, "clearall", &[], "[LOCATION]", "take all tracepoints out, or those at a place"),
@@ -173,7 +173,7 @@ pub const VERBS: &[VerbInfo] = &[
     row(Verb::Fds, "fds", &[], "[REGEX]", "list descriptors, and who waits for them"),
     row(Verb::Conns, "conns", &[], "[REGEX]", "list sockets, and who waits for them"),
     row(Verb::Summary, "summary", &[], "", "counts, errors, bytes and latencies of the calls so far"),
-    row(Verb::Snapshot, "snapshot", &[], "N | live | drop N", "look at a copy").but(NeedsStop),
+    row(Verb::Snapshot, "snapshot", &[], "[N | live | drop N | drop all]", "look at a copy, or at the target again, or drop copies").but(NeedsStop),
     row(Verb::Snapshots, "snapshots", &[], "", "list copies").but(NeedsStop),
     row(Verb::Source, "source", &[], "FILE", "run the commands of a file"),
     row(Verb::Transcript, "transcript", &[], "[-t] [-x] FILE | -off", "copy what is printed to a file"),
