@@ -68,9 +68,16 @@ fn check_finds_planted_errors_at_their_places() {
             "1:35: `locals` cannot stand in the block of a trace: print, args and stack can",
         ),
         (
-            "break main.main",
-            "1:7: `break` needs a target that stands still, and this gotap never stops one; \
-             trace records calls while it runs",
+            "break main.main if dur > 5ms",
+            "1:20: `dur` is not known yet where a call begins; a trace knows it at the end",
+        ),
+        (
+            "break net.(*conn).Read if n == 0",
+            "1:27: `n` is not known yet where a call begins; a trace knows it at the end",
+        ),
+        (
+            "break net.(*conn).Read if hit.err != nil",
+            "1:31: `err` is not known yet where a call begins; a trace knows it at the end",
         ),
         (
             "call main.main()",
@@ -248,12 +255,12 @@ fn conditions_counts_and_actions() {
 fn a_script_with_an_error_touches_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let (server, _) = Target::echo_server(&Fixture::build("echo", &[]), &[]);
-    let path = script(folder.path(), "trace net.(*conn).Read\nbreak main.main\n");
+    let path = script(folder.path(), "trace net.(*conn).Read\nbreak main.mian\n");
     let outcome = gotap::run(&["run", text(&path), "-p", &server.pid().to_string()]);
     assert_eq!(outcome.status.code(), Some(1));
     let errors = outcome.errors();
     assert!(
-        errors.contains("a.gotap:2:7: `break` needs a target"),
+        errors.contains("a.gotap:2:7: no function is called `main.mian`"),
         "{errors}"
     );
     assert!(errors.contains("nothing was touched"), "{errors}");

@@ -176,6 +176,7 @@ fn options(args: &TraceArgs) -> Options {
         limit: args.time,
         max_rate: args.max_rate,
         ids_given: 0,
+        ..Options::default()
     }
 }
 

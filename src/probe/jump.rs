@@ -216,7 +216,7 @@ impl JumpPlan {
             out.push('\n');
             self.explain_sites(&mut out, plan, |role| match role {
                 Role::Entry(f) | Role::Return(Some(f)) => *f == own,
-                Role::Return(None) | Role::Event(_) => false,
+                Role::Return(None) | Role::Event(_) | Role::Place(_) => false,
             });
         }
         let mut rest = |what: &str, has: fn(&Role) -> bool| {
@@ -247,6 +247,7 @@ impl JumpPlan {
                 let kind = match role {
                     Role::Entry(_) => "entry ",
                     Role::Return(_) => "return",
+                    Role::Place(_) => "place ",
                     Role::Event(event) => {
                         let named = Event::ALL.iter().find(|(one, _)| one == event);
                         named.map_or("", |(_, name)| name)

@@ -4,7 +4,10 @@
 //! check, and left at its RETs. One that ends in a jump to another function has
 //! no RET for that way out: the other one's RETs are its own then, at the same
 //! depth, so they become sites too, followed as far as jumps lead. Nothing here
-//! touches a process; a plan is data that the session arms.
+//! touches a process; a plan is data that the session arms. Single instructions
+//! that are to be told of are planned by `places`.
+
+mod places;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt::Write as _;
@@ -18,6 +21,7 @@ use crate::arch::scan::{Disassembler, Problem, Scan};
 use crate::arch::slot::{CannotMove, MAX_INSN, instruction_text, relocate};
 use crate::image::{Function, Image, Match, abi_of};
 use crate::memory::Memory;
+pub use places::{PlaceWanted, PlannedPlace};
 
 /// Most functions that tail jumps are followed to, from one function.
 const MAX_TAIL: usize = 32;
@@ -61,6 +65,12 @@ pub enum Refusal {
     /// The instruction at its entry site must stay where it is.
     #[error("{0}")]
     Move(#[from] CannotMove),
+    /// An address that is in no function.
+    #[error("no function is at {0}")]
+    Nowhere(ImageAddr),
+    /// An address in the middle of an instruction.
+    #[error("no instruction begins at {0}")]
+    Inside(ImageAddr),
 }
 
 /// Something that happens in the runtime and tells how calls end.
@@ -101,6 +111,8 @@ pub enum Role {
     Return(Option<usize>),
     /// The runtime says something.
     Event(Event),
+    /// A thread passes a place (index into [`Plan::places`]).
+    Place(usize),
 }
 
 /// An address to be armed.
@@ -214,6 +226,8 @@ pub struct Plan {
     pub functions: Vec<FunctionPlan>,
     /// Ascending by address.
     pub sites: Vec<Site>,
+    /// Single instructions, in the order asked for.
+    pub places: Vec<Result<PlannedPlace, Refusal>>,
 }
 
 impl Plan {
@@ -247,6 +261,17 @@ pub fn plan(
     wanted: &[Wanted<'_>],
     events: &[Event],
 ) -> Plan {
+    plan_with(image, disassembler, wanted, &[], events)
+}
+
+/// The same, and single instructions to be told of besides.
+pub fn plan_with(
+    image: &Image,
+    disassembler: &Disassembler,
+    wanted: &[Wanted<'_>],
+    places: &[PlaceWanted],
+    events: &[Event],
+) -> Plan {
     let mut planner = Planner {
         image,
         disassembler,
@@ -255,10 +280,12 @@ pub fn plan(
         sites: BTreeMap::new(),
         by_index: HashMap::new(),
         functions: Vec::new(),
+        places: Vec::new(),
     };
     for one in wanted {
         planner.add(one);
     }
+    planner.add_places(places);
     planner.follow_tail_jumps();
     if planner.functions.iter().any(|f| f.trap.is_ok()) {
         planner.add_events(events);
@@ -276,6 +303,7 @@ struct Planner<'a> {
     /// Index in the function table → index of the plan.
     by_index: HashMap<u32, usize>,
     functions: Vec<FunctionPlan>,
+    places: Vec<Result<PlannedPlace, Refusal>>,
 }
 
 impl Planner<'_> {
@@ -504,12 +532,13 @@ impl Planner<'_> {
         for site in &mut sites {
             site.roles.retain(|role| match role {
                 Role::Entry(own) | Role::Return(Some(own)) => armed(*own),
-                Role::Return(None) | Role::Event(_) => true,
+                Role::Return(None) | Role::Event(_) | Role::Place(_) => true,
             });
             site.roles.sort_by_key(|role| match role {
                 Role::Event(_) => 0,
                 Role::Entry(_) => 1,
                 Role::Return(_) => 2,
+                Role::Place(_) => 3,
             });
         }
         sites.retain(|site| !site.roles.is_empty());
@@ -526,6 +555,7 @@ impl Planner<'_> {
         Plan {
             functions: self.functions,
             sites,
+            places: self.places,
         }
     }
 }

@@ -24,7 +24,7 @@ impl Tracer {
     /// Makes sites ready beside those that are installed, which stay armed or
     /// disarmed as they are. Tells per site what came of it; the indexes of all
     /// sites change (see [`Tracer::site_index`]). No hit may be waiting to be
-    /// passed.
+    /// passed, but by [`Tracer::go_on_all`].
     pub fn extend(
         &mut self,
         sites: &[SiteBytes],
@@ -63,6 +63,7 @@ impl Tracer {
         let mut doubtful = installed.doubtful.clone();
         doubtful.extend(sites.iter().filter(|s| s.doubtful).map(|s| s.at.0));
         let done = self.second_region(all, text);
+        self.drop_retired();
         self.give_back();
         done?;
         let Some(installed) = &mut self.installed else {

@@ -62,6 +62,7 @@ impl Tracer {
                 first_error.get_or_insert(e);
             }
         };
+        self.go_on_all();
         self.give_back();
         let sites = self.installed.as_ref().map_or(0, |i| i.armed.len());
         for index in 0..sites {
@@ -311,7 +312,7 @@ impl Tracer {
     /// While all are brought to stand, those that do stand are not to go on. One
     /// that stopped for a signal is reported again each time: were it let go on,
     /// it would run while it is thought to stand, and be given its signal twice.
-    fn serve_while_all_stand(&mut self) {
+    pub(super) fn serve_while_all_stand(&mut self) {
         self.serve_children();
         for tid in self.standing.iter().copied().collect::<Vec<_>>() {
             let change = wait::peek(Whom::Tid(tid), true);

@@ -11,6 +11,7 @@ pub mod core;
 pub mod details;
 mod die;
 mod extend;
+pub mod halt;
 pub mod jump;
 mod launch;
 mod leave;
@@ -30,6 +31,7 @@ pub mod tracer;
 mod watch;
 
 pub use core::{Core, CoreError};
+pub use halt::Alone;
 pub use jump::{Jumped, Jumps};
 pub use memory::ProcessMemory;
 pub use still::{Still, StillThread};

@@ -161,6 +161,11 @@ impl Installed {
         }
     }
 
+    /// How many sites there are, armed or not.
+    pub fn site_count(&self) -> usize {
+        self.armed.len()
+    }
+
     /// How many sites are armed.
     pub fn armed_count(&self) -> usize {
         self.armed.iter().filter(|a| **a).count()

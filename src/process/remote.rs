@@ -274,6 +274,10 @@ impl Tracer {
                 Ok(Called::Done(value)) => return Ok(value),
                 Ok(Called::Signal(signal)) => {
                     self.borrowed = None;
+                    if let Some(halt) = &mut self.halted {
+                        halt.threads.insert(tid, Settled::Signal(signal));
+                        continue;
+                    }
                     self.held = false;
                     let _ = ptrace::cont(tid, signal);
                 }
@@ -323,6 +327,9 @@ impl Tracer {
             }
             return Ok(());
         }
+        if self.halted.is_some() {
+            return self.borrow_halted(&remote);
+        }
         for _ in 0..ROUNDS {
             for tid in self.sleeping_threads() {
                 if self.try_borrow(tid, deadline, true)? {
@@ -347,6 +354,28 @@ impl Tracer {
         } else {
             ProcessError::Stuck(self.pid)
         })
+    }
+
+    /// While all stand still: one of those, by preference one that sleeps so.
+    fn borrow_halted(&mut self, remote: &Remote) -> Result<(), ProcessError> {
+        let Some(halt) = &self.halted else {
+            return Ok(());
+        };
+        let mut free: Vec<(bool, i32, u64, bool)> = halt
+            .threads
+            .iter()
+            .filter(|(_, s)| matches!(s, Settled::Stopped | Settled::Group))
+            .filter_map(|(tid, settled)| {
+                let own = self.own_syscall(&ptrace::registers(*tid).ok()?, remote);
+                let at = own.unwrap_or(remote.syscall);
+                Some((own.is_none(), *tid, at, *settled == Settled::Group))
+            })
+            .collect();
+        free.sort_unstable();
+        match free.first() {
+            Some((_, tid, at, group)) => self.borrow_at(*tid, *at, *group),
+            None => Err(ProcessError::Stuck(self.pid)),
+        }
     }
 
     fn try_borrow(
@@ -478,6 +507,10 @@ impl Tracer {
             return;
         }
         let settled = borrowed.give_back();
+        if let Some(halt) = &mut self.halted {
+            halt.threads.insert(tid, settled);
+            return;
+        }
         self.go_on(tid, settled);
     }
 

@@ -13,6 +13,7 @@ use super::ProcessError;
 use super::by_hand::done_by_hand;
 use super::children::Children;
 use super::die;
+use super::halt::Halt;
 use super::memory::ProcessMemory;
 use super::procfs;
 use super::region::Installed;
@@ -104,6 +105,8 @@ pub struct Tracer {
     /// All threads are being stopped, and these have been: they stay so until
     /// all may go on.
     pub(super) standing: HashSet<i32>,
+    /// All stand still, until somebody lets them go on.
+    pub(super) halted: Option<Halt>,
     /// Launched, and not started: without us it would never run.
     pub(super) never_ran: bool,
     hits: u64,
@@ -136,6 +139,7 @@ impl Tracer {
             watch: Watch::new(),
             held: false,
             standing: HashSet::new(),
+            halted: None,
             never_ran: false,
             hits: 0,
             replaced: false,
@@ -287,6 +291,10 @@ impl Tracer {
         self.children.forget(tid);
         self.copies.forget(tid);
         self.standing.remove(&tid);
+        if let Some(halt) = &mut self.halted {
+            halt.threads.remove(&tid);
+            halt.hits.remove(&tid);
+        }
         self.threads.remove(&tid)
     }
 

@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
+use super::breaks::PointPlace;
+use super::check::usable;
 use super::names::PointNames;
 use super::resolve::{Resolved, resolve};
 use crate::arch::scan::Disassembler;
 use crate::golang::family::family_of;
-use crate::image::Image;
-use crate::probe::plan::{Event, Plan, Wanted, plan};
+use crate::image::{Function, Image};
+use crate::probe::plan::{Event, PlaceWanted, Plan, Wanted, plan, plan_with};
 use crate::script::command::verbs::needs_stop;
 use crate::script::command::{Command, Location, Point, Standing, Statement, Strength, Verb, Word};
 use crate::script::{Checked, Expr, ExprError, check, check_condition};
@@ -49,6 +51,8 @@ pub struct Compiled {
     pub actions: Vec<Action>,
     /// The names that expressions may use.
     pub names: PointNames,
+    /// Of a `break` or `snap`, where it stands.
+    pub places: Vec<PointPlace>,
 }
 
 /// Events of the runtime that tell how calls end.
@@ -62,11 +66,15 @@ pub const EVENTS: &[Event] = &[
 /// Makes a point ready against a program, or checks it without one.
 pub fn compile(program: Option<&Target>, point: &Point) -> Result<Compiled, Vec<ExprError>> {
     let mut errors = Vec::new();
-    if point.strength != Strength::Trace {
-        return Err(vec![ExprError::new(
-            point.location.span,
-            needs_stop(point.strength.verb()),
-        )]);
+    match point.strength {
+        Strength::Trace => {}
+        Strength::Break => return super::breaks::compile(program, point),
+        Strength::Snap => {
+            return Err(vec![ExprError::new(
+                point.location.span,
+                needs_stop(point.strength.verb()),
+            )]);
+        }
     }
     let mut compiled = match program {
         Some(target) => match place(target, &point.location) {
@@ -160,7 +168,55 @@ fn place(target: &Target, location: &Location) -> Result<Compiled, ExprError> {
 
 /// A plan for these functions.
 pub fn plan_of(image: &Image, wanted: &[Wanted<'_>]) -> Result<Plan, crate::arch::scan::ScanError> {
-    Ok(plan(image, &Disassembler::new()?, wanted, EVENTS))
+    plan_all(image, wanted, &[])
+}
+
+/// A plan for these functions and instructions.
+pub fn plan_all(
+    image: &Image,
+    wanted: &[Wanted<'_>],
+    places: &[PlaceWanted],
+) -> Result<Plan, crate::arch::scan::ScanError> {
+    let disassembler = Disassembler::new()?;
+    Ok(plan_with(image, &disassembler, wanted, places, EVENTS))
+}
+
+/// A plan for these instructions alone.
+pub fn plan_places(
+    image: &Image,
+    places: &[PlaceWanted],
+) -> Result<Plan, crate::arch::scan::ScanError> {
+    let disassembler = Disassembler::new()?;
+    Ok(plan_with(image, &disassembler, &[], places, &[]))
+}
+
+/// A plan for these functions, each as if named.
+pub fn plan_functions(
+    image: &Image,
+    functions: &[Function<'_>],
+) -> Result<Plan, crate::arch::scan::ScanError> {
+    let named = |function: &Function<'_>| {
+        let function = image.functions().get(function.index() as usize)?;
+        let exact = true;
+        Some(Wanted { function, exact })
+    };
+    let wanted: Vec<Wanted<'_>> = functions.iter().filter_map(named).collect();
+    Ok(plan(image, &Disassembler::new()?, &wanted, &[]))
+}
+
+/// What is wrong with the block of a `break` or `snap`: any command may stand in
+/// it that works while the target stands still.
+pub fn compile_block(block: &[Statement]) -> Vec<ExprError> {
+    let mut errors = Vec::new();
+    for statement in block {
+        if let Command::Plain(verb, _, then) = &statement.command {
+            errors.extend(usable(*verb, statement).err());
+            errors.extend(compile_block(
+                then.as_deref().map_or(&[], std::slice::from_ref),
+            ));
+        }
+    }
+    errors
 }
 
 /// The commands of a trace's block.

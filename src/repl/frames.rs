@@ -1,14 +1,17 @@
-//! The variables of a parked goroutine's frames, as `locals`, `args` and `print`
-//! see them. Nothing is stopped: a goroutine that runs has none to show.
+//! The variables of a goroutine's frames, as `locals`, `args` and `print` see them.
+//! A goroutine that runs has none to show, unless the target stands still.
 
 use serde_json::{Map, Value as Json};
 
 use super::output::Form;
 use super::shell::{Call, Shell};
 use crate::script::command::Verb;
-use crate::script::{CallFact, ExprError, Fact, Facts, Key, Known, Names, Type};
+use crate::script::scope::{DwarfScope, StoppedFrame};
+use crate::script::{
+    CallFact, Expr, ExprError, Fact, Facts, Key, Known, Names, Scope, Stopped, Type, check,
+};
 use crate::survey::StackState;
-use crate::value::frame::{FrameValues, NamedValue};
+use crate::value::frame::{FrameValues, FrameVariables, NamedValue};
 use crate::value::{Limits, escaped};
 
 /// What is said of a program without debug information.
@@ -41,18 +44,8 @@ pub fn all(shell: &Shell, call: &Call<'_>) -> Result<(Vec<FrameValues>, StackSta
 /// The chosen frame of the chosen goroutine.
 pub fn current(shell: &Shell, call: &Call<'_>) -> Result<FrameValues, ExprError> {
     let (mut frames, state) = all(shell, call)?;
-    if frames.is_empty() {
-        return Err(call.fail(match state {
-            StackState::Running => "the goroutine runs: it has no frames that hold still",
-            _ => "the goroutine's stack did not hold still",
-        }));
-    }
     if shell.frame >= frames.len() {
-        return Err(call.fail(format!(
-            "there is no frame {}; the outermost is {}",
-            shell.frame,
-            frames.len() - 1
-        )));
+        return Err(no_frame(shell, call, frames.len(), state));
     }
     Ok(frames.swap_remove(shell.frame))
 }
@@ -85,31 +78,126 @@ pub fn show(shell: &Shell, verb: Verb, values: &[&NamedValue]) {
     shell.answer(verb, &text);
 }
 
-/// A frame as the environment of an expression.
-pub struct InFrame<'a> {
-    /// The frame.
-    pub frame: &'a FrameValues,
-    /// Its goroutine.
-    pub goid: u64,
+/// What an expression came to.
+pub struct Shown {
+    /// As it was written.
+    pub name: String,
+    /// For people.
+    pub text: String,
+    /// In JSON.
+    pub json: Json,
 }
 
-impl InFrame<'_> {
-    fn find(&self, name: &str) -> Option<&NamedValue> {
-        let values = &self.frame.values;
-        values.iter().find(|v| !v.shadowed && *v.name == *name)
+/// Evaluates expressions in the chosen frame; where no goroutine is chosen, over
+/// package variables by their full names.
+pub fn evaluate(shell: &Shell, call: &Call<'_>, exprs: &[Expr]) -> Result<Vec<Shown>, ExprError> {
+    let limits = Limits::default();
+    let mut shown = Vec::new();
+    in_frame(shell, call, &mut |env| {
+        for expr in exprs {
+            let checked = check(expr, env)?;
+            let value = checked
+                .value(env, &limits)
+                .map_err(|error| ExprError::new(expr.span, error.message))?;
+            shown.push(Shown {
+                name: expr.to_string(),
+                text: match &value {
+                    Some(value) => escaped(&value.to_string()),
+                    None => "(absent)".to_owned(),
+                },
+                json: value
+                    .as_ref()
+                    .and_then(|v| serde_json::to_value(v).ok())
+                    .unwrap_or(Json::Null),
+            });
+        }
+        Ok(())
+    })?;
+    Ok(shown)
+}
+
+/// What is done in a frame.
+pub type InFrame<'f> = dyn FnMut(&Here<'_>) -> Result<(), ExprError> + 'f;
+
+/// Does something in the chosen frame, whose variables are at hand.
+pub fn in_frame(shell: &Shell, call: &Call<'_>, work: &mut InFrame<'_>) -> Result<(), ExprError> {
+    let dwarf = shell.source.dwarf().map_err(|e| call.fail(e))?;
+    let Some(dwarf) = dwarf else {
+        return Err(call.fail(NO_DEBUG));
+    };
+    let target = shell.source.target.clone();
+    let limits = Limits::default();
+    let Some(goid) = shell.goroutine else {
+        let nowhere = FrameVariables::nowhere();
+        let mut done = Ok(());
+        shell
+            .source
+            .visit_package(&dwarf, &limits, &mut |variables| {
+                done = work(&Here {
+                    scope: DwarfScope::at(&target.image, &dwarf, nowhere.pc, 0),
+                    frame: StoppedFrame {
+                        variables: *variables,
+                        frame: &nowhere,
+                    },
+                    goid: None,
+                });
+            });
+        return done;
+    };
+    let mut done = None;
+    let mut many = 0;
+    let state = shell
+        .source
+        .visit_stack(&dwarf, goid, &limits, &mut |variables, frames| {
+            many = frames.len();
+            let Some(frame) = frames.get(shell.frame) else {
+                return;
+            };
+            done = Some(work(&Here {
+                scope: DwarfScope::at(&target.image, &dwarf, frame.pc, frame.depth),
+                frame: StoppedFrame {
+                    variables: *variables,
+                    frame,
+                },
+                goid: Some(goid),
+            }));
+        })
+        .map_err(|e| call.fail(e))?;
+    match (done, state) {
+        (Some(done), _) => done,
+        (None, None) => Err(call.fail(format!("there is no goroutine {goid}"))),
+        (None, Some(state)) => Err(no_frame(shell, call, many, state)),
     }
 }
 
-impl Names for InFrame<'_> {
+/// Why there is no such frame.
+fn no_frame(shell: &Shell, call: &Call<'_>, many: usize, state: StackState) -> ExprError {
+    if many == 0 {
+        return call.fail(match state {
+            StackState::Running => "the goroutine runs: it has no frames that hold still",
+            _ => "the goroutine's stack did not hold still",
+        });
+    }
+    call.fail(format!(
+        "there is no frame {}; the outermost is {}",
+        shell.frame,
+        many - 1
+    ))
+}
+
+/// A frame as the environment of an expression.
+pub struct Here<'a> {
+    scope: DwarfScope<'a>,
+    /// The frame.
+    pub frame: StoppedFrame<'a>,
+    goid: Option<u64>,
+}
+
+impl Names for Here<'_> {
     fn name(&self, name: &str) -> Option<Known> {
-        let (key, ty) = match name {
-            name if self.find(name).is_some() => (Key::Value(name.into()), Type::Any),
-            "goid" => (Key::Call(CallFact::Goid), Type::Int),
-            _ => return None,
-        };
-        Some(Known::Fact {
-            key,
-            ty,
+        (name == "goid" && self.goid.is_some()).then(|| Known::Fact {
+            key: Key::Call(CallFact::Goid),
+            ty: Type::Int,
             words: &[],
         })
     }
@@ -119,19 +207,23 @@ impl Names for InFrame<'_> {
     }
 
     fn names(&self, _: Option<&str>) -> Vec<String> {
-        let values = self.frame.values.iter().filter(|v| !v.shadowed);
-        values.map(|v| v.name.to_string()).collect()
+        self.scope.names()
+    }
+
+    fn program(&self) -> Option<&dyn Scope> {
+        Some(&self.scope)
     }
 }
 
-impl Facts for InFrame<'_> {
+impl Facts for Here<'_> {
     fn fact(&self, key: &Key) -> Fact<'_> {
         match key {
-            Key::Value(name) => self
-                .find(name)
-                .map_or(Fact::Absent, |v| Fact::from_value(&v.value)),
-            Key::Call(CallFact::Goid) => Fact::int(Some(self.goid)),
-            Key::Call(_) | Key::Arg(_) | Key::Result(_) => Fact::Absent,
+            Key::Call(CallFact::Goid) => Fact::int(self.goid),
+            _ => Fact::Absent,
         }
+    }
+
+    fn program(&self) -> Option<&dyn Stopped> {
+        Some(&self.frame)
     }
 }

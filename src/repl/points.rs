@@ -5,11 +5,14 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use super::breaks::PointPlace;
 use super::compile::{Action, Compiled};
 use super::names::PointNames;
 use crate::record::Call;
-use crate::script::command::{Command, Location, Point, Script, Statement, Strength, Test, Word};
+use crate::script::command::{self, Command, Copies, Location, Point, Script, Statement, Strength, Word};
 use crate::script::{BinaryOp, Checked, EvalError, Span};
+use crate::session::hook::counts;
+use crate::session::{Tally, Test};
 
 /// One tracepoint.
 #[derive(Clone, Debug)]
@@ -42,6 +45,10 @@ pub struct Tracepoint {
     pub hits_of: HashMap<u64, u64>,
     /// Why the condition could not be evaluated, the first time.
     pub error: Option<String>,
+    /// Of a `break` or `snap`, where it stands.
+    pub places: Vec<PointPlace>,
+    /// And how often it was met.
+    pub tally: Arc<Tally>,
 }
 
 impl Tracepoint {
@@ -62,7 +69,46 @@ impl Tracepoint {
             hits: 0,
             hits_of: HashMap::new(),
             error: None,
+            places: compiled.places,
+            tally: Arc::default(),
         }
+    }
+
+    /// It records calls.
+    pub fn is_trace(&self) -> bool {
+        self.point.strength == Strength::Trace
+    }
+
+    /// How it is called.
+    pub fn title(&self) -> &'static str {
+        match self.point.strength {
+            Strength::Trace => "Tracepoint",
+            Strength::Break => "Breakpoint",
+            Strength::Snap => "Snappoint",
+        }
+    }
+
+    /// What the tracer asks where it stands.
+    pub fn test(&self) -> Test {
+        Test {
+            condition: self.condition.as_ref().map(|(_, c)| Arc::new(c.clone())),
+            hits: self.hits_test,
+            per_goroutine: self.goroutine_test,
+            tally: self.tally.clone(),
+        }
+    }
+
+    /// Calls, or stops.
+    pub fn hit_count(&self) -> u64 {
+        if self.is_trace() {
+            self.hits
+        } else {
+            self.tally.hits()
+        }
+    }
+
+    fn wrong(&self) -> Option<String> {
+        self.error.clone().or_else(|| self.tally.error())
     }
 
     /// Its name, else its number.
@@ -98,13 +144,13 @@ impl Tracepoint {
         if let Some((op, n)) = self.goroutine_test {
             let own = self.hits_of.entry(call.goid.unwrap_or(0)).or_default();
             *own += 1;
-            if !compare(op, *own, n) {
+            if !counts(op, *own, n) {
                 return Ok(false);
             }
         }
         Ok(self
             .hits_test
-            .is_none_or(|(op, n)| compare(op, self.hits, n)))
+            .is_none_or(|(op, n)| counts(op, self.hits, n)))
     }
 
     /// The commands that make it again: what `breakpoints -save` writes.
@@ -119,12 +165,15 @@ impl Tracepoint {
         };
         let mut all = vec![at(Command::Point(Box::new(self.point.clone())))];
         if let Some((op, n)) = self.hits_test {
-            all.push(at(Command::Condition(id.clone(), Test::Hits(op, n))));
+            all.push(at(Command::Condition(
+                id.clone(),
+                command::Test::Hits(op, n),
+            )));
         }
         if let Some((op, n)) = self.goroutine_test {
             all.push(at(Command::Condition(
                 id.clone(),
-                Test::HitsPerGoroutine(op, n),
+                command::Test::HitsPerGoroutine(op, n),
             )));
         }
         if !self.enabled {
@@ -138,20 +187,6 @@ impl Tracepoint {
 fn asks_stack(checked: &Checked) -> bool {
     use crate::script::{CallFact, Key};
     checked.keys().contains(&Key::Call(CallFact::Stack))
-}
-
-/// `%` holds for every n-th, as in Delve.
-fn compare(op: BinaryOp, hits: u64, n: u64) -> bool {
-    match op {
-        BinaryOp::Eq => hits == n,
-        BinaryOp::Ne => hits != n,
-        BinaryOp::Lt => hits < n,
-        BinaryOp::Le => hits <= n,
-        BinaryOp::Gt => hits > n,
-        BinaryOp::Ge => hits >= n,
-        BinaryOp::Rem => n != 0 && hits.is_multiple_of(n),
-        _ => true,
-    }
 }
 
 /// All of them.
@@ -207,7 +242,8 @@ impl Points {
 
     fn index(&mut self) {
         self.by_function.clear();
-        for (at, point) in self.list.iter().enumerate().filter(|(_, p)| p.enabled) {
+        let on = |p: &Tracepoint| p.enabled && p.is_trace();
+        for (at, point) in self.list.iter().enumerate().filter(|(_, p)| on(p)) {
             for (_, name) in &point.functions {
                 self.by_function.entry(name.clone()).or_default().push(at);
             }
@@ -251,7 +287,7 @@ impl Points {
         for p in &self.list {
             let names: Vec<&str> = p.functions.iter().take(3).map(|(_, n)| &**n).collect();
             let more = p.functions.len().saturating_sub(names.len());
-            let _ = write!(text, "Tracepoint {}", p.label());
+            let _ = write!(text, "{} {}", p.title(), p.label());
             let _ = write!(
                 text,
                 " ({})",
@@ -261,7 +297,7 @@ impl Points {
             if more > 0 {
                 let _ = write!(text, " and {more} more");
             }
-            let _ = writeln!(text, " hits {}", p.hits);
+            let _ = writeln!(text, " hits {}", p.hit_count());
             if let Some((condition, _)) = &p.condition {
                 let _ = writeln!(text, "    cond {condition}");
             }
@@ -274,7 +310,7 @@ impl Points {
             for action in p.point.actions.iter().flatten() {
                 let _ = writeln!(text, "    {action}");
             }
-            if let Some(error) = &p.error {
+            if let Some(error) = p.wrong() {
                 let _ = writeln!(text, "    condition failed: {error}");
             }
         }

@@ -146,6 +146,11 @@ fn unknown(image: &Image, name: &str) -> String {
     }
 }
 
+/// The file that the code of a line of a function is in.
+pub(super) fn file_of(function: &Function<'_>, at: ImageAddr) -> Option<String> {
+    function.file_at(at).or(function.file()).map(str::to_owned)
+}
+
 /// Without directories.
 pub(super) fn short(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)

@@ -10,13 +10,15 @@ use nix::sys::signal::Signal;
 
 use super::check::{beside, usable};
 use super::commands;
+use super::commands::display::Displays;
 use super::config::Config;
 use super::output::{Form, Output};
 use super::points::Points;
+use super::stops::Standing;
 use super::terminal::Terminal;
 use super::tracing::Tracing;
 use super::watcher::Figures;
-use crate::script::command::{Command, Statement, Verb, Word, parse_script};
+use crate::script::command::{Command, Statement, Strength, Verb, Word, parse_script};
 use crate::script::{ExprError, Span};
 use crate::session::Said;
 use crate::session::look::Source;
@@ -52,6 +54,8 @@ pub enum Woke {
     Resumed,
     /// The end of what is typed or read.
     Eof,
+    /// The target stands still.
+    Stopped,
     /// The target is gone.
     TargetGone,
     /// The session is over.
@@ -118,6 +122,16 @@ pub struct Shell {
     pub goroutine: Option<u64>,
     /// Its frame that was chosen; 0 is the innermost.
     pub frame: usize,
+    /// The thread that was chosen, of a target that stands still.
+    pub thread: Option<u64>,
+    /// The target stands still.
+    pub standing: Option<Standing>,
+    /// What is shown at each stop.
+    pub displays: Displays,
+    /// A command waits for a stop.
+    pub(super) awaits_stop: bool,
+    /// The block of a point is run.
+    pub(super) in_block: bool,
     /// What asks for commands.
     pub mode: Mode,
     /// A line was asked for, and has not come.
@@ -161,6 +175,11 @@ impl Shell {
             config: Config::default(),
             goroutine: None,
             frame: 0,
+            thread: None,
+            standing: None,
+            displays: Displays::default(),
+            awaits_stop: false,
+            in_block: false,
             mode,
             asked: false,
             terminal: None,
@@ -210,6 +229,11 @@ impl Shell {
     /// The session ends when this command is done.
     pub fn end(&mut self) {
         self.over = true;
+    }
+
+    /// The block of a point is run.
+    pub fn in_block(&self) -> bool {
+        self.in_block
     }
 
     /// It is to end.
@@ -263,6 +287,16 @@ impl Shell {
         }
     }
 
+    /// An action failed, and was said so; with `set -e` that is the end.
+    pub(super) fn action_failed(&mut self, what: &str) {
+        self.failed = true;
+        self.say(what);
+        if self.stop_on_error {
+            self.say("set -e: the script ends here");
+            self.over = true;
+        }
+    }
+
     fn wrong(&mut self, name: &str, text: &str, error: &ExprError) {
         self.failed = true;
         let rendered = if name.is_empty() {
@@ -276,7 +310,12 @@ impl Shell {
     /// Runs one command. `file` is where it stands, for files that it names.
     pub fn execute(&mut self, statement: &Statement, file: &str) -> Result<(), ExprError> {
         match &statement.command {
-            Command::Point(point) => commands::trace::run(self, point, statement.span),
+            Command::Point(point) => match point.strength {
+                Strength::Trace => commands::trace::run(self, point, statement.span),
+                Strength::Break | Strength::Snap => {
+                    commands::breaks::run(self, point, statement.span)
+                }
+            },
             Command::Every(ns, block) => {
                 let period = Duration::from_nanos(*ns);
                 self.timers.push(Timer {
@@ -411,8 +450,25 @@ impl Shell {
                 }
                 None
             }
+            Event::Tracer(session, Said::Stopped(stop)) => {
+                if !self.tracing.is_session(session) {
+                    return None;
+                }
+                self.on_stop(*stop);
+                Some(Woke::Stopped)
+            }
+            Event::Tracer(session, Said::Resumed) => {
+                if self.tracing.is_session(session) && self.is_stopped() {
+                    self.runs_again();
+                    self.say("max-stop: the target runs on");
+                }
+                None
+            }
             Event::Tracer(session, Said::Over) => {
                 let told = self.tracing.ended(session)?;
+                if self.standing.take().is_some() {
+                    self.source.run_again();
+                }
                 self.say(&told);
                 self.target_gone = true;
                 if self.mode == Mode::Script {
@@ -455,6 +511,10 @@ impl Shell {
 
     /// Ctrl-Z: everything leaves the target; `fg` puts it in again.
     fn suspend(&mut self) {
+        if self.is_stopped() {
+            self.runs_again();
+            self.say("the target runs on while gotap is suspended");
+        }
         self.tracing.leave();
         self.out.settle();
         let modes = self.terminal.as_ref().and_then(Terminal::restore);
@@ -479,6 +539,8 @@ impl Shell {
     /// Detaches, runs what is to be done then, and says what was seen. False
     /// when something went wrong in leaving.
     pub fn finish(&mut self) -> bool {
+        self.standing = None;
+        self.source.run_again();
         let left = self.tracing.finish();
         let on_exit = std::mem::take(&mut self.on_exit);
         self.run_block("on exit", &on_exit);

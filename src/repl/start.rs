@@ -86,10 +86,12 @@ pub fn script(
 
 /// Until Ctrl-C, the end of the target or of the time; then the end.
 fn rest_of_script(shell: &mut Shell) -> Ended {
+    // Nobody is there to let it go on.
+    shell.resume();
     while shell.has_more() {
         match shell.wait() {
             Woke::Over | Woke::TargetGone | Woke::Cancelled => break,
-            Woke::Line(_) | Woke::Resumed | Woke::Eof => {}
+            Woke::Line(_) | Woke::Resumed | Woke::Eof | Woke::Stopped => {}
         }
     }
     ended(shell)
@@ -159,7 +161,7 @@ pub fn attach(
                     shell.run_text(&format!("stdin, command {number}"), &line);
                     break;
                 }
-                Woke::Resumed => {}
+                Woke::Resumed | Woke::Stopped => {}
                 Woke::Eof => return Ok(rest_of_script(&mut shell)),
                 Woke::Cancelled | Woke::TargetGone | Woke::Over => return Ok(ended(&mut shell)),
             }
@@ -220,7 +222,7 @@ fn prompt(subject: &Subject, source: Source, script: Option<&(String, String)>) 
                 shell.out.typed(&line);
                 shell.run_text("", &line);
             }
-            Woke::Resumed | Woke::Cancelled | Woke::TargetGone => {}
+            Woke::Resumed | Woke::Cancelled | Woke::TargetGone | Woke::Stopped => {}
             Woke::Eof => shell.end(),
             Woke::Over => break,
         }

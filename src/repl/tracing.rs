@@ -3,15 +3,17 @@
 use std::sync::mpsc::Sender as EventSender;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use super::compile::plan_of;
+use super::compile::plan_all;
 use super::output::Output;
-use super::points::Points;
+use super::points::{Points, Tracepoint};
 use super::shell::Event;
 use super::watcher::{Figures, Watcher};
-use crate::probe::plan::Wanted;
+use crate::probe::plan::{PlaceWanted, Plan, Wanted};
+use crate::script::command::Strength;
 use crate::session::look::Source;
-use crate::session::{Ended, Live, Options, Outcome, Said, Stats, Target};
+use crate::session::{Answer, Ended, Hook, Live, Options, Outcome, Said, Stats, Target};
 use crate::sink::Color;
 use crate::sink::queue::{Sender, queue};
 use crate::sink::run::{Counters, Selection, Stop, run_sink};
@@ -37,6 +39,10 @@ pub struct Tracing {
     left_badly: Option<String>,
     /// Attached at least once.
     used: bool,
+    /// It stays attached, although nothing may be armed.
+    stays: bool,
+    /// How long a stop may last.
+    max_stop: Option<Duration>,
 }
 
 /// How a session ended.
@@ -95,6 +101,8 @@ impl Tracing {
             held: Stats::default(),
             left_badly: None,
             used: false,
+            stays: false,
+            max_stop: None,
         }
     }
 
@@ -114,13 +122,18 @@ impl Tracing {
         let on: Vec<(u32, bool, usize)> = points
             .all()
             .iter()
-            .filter(|p| p.enabled)
+            .filter(|p| p.enabled && p.is_trace())
             .flat_map(|p| {
                 let frames = p.frames();
                 p.functions.iter().map(move |(f, _)| (*f, p.exact, frames))
             })
             .collect();
-        if on.is_empty() {
+        let breaks: Vec<&Tracepoint> = points
+            .all()
+            .iter()
+            .filter(|p| p.enabled && !p.is_trace())
+            .collect();
+        if on.is_empty() && breaks.is_empty() && !self.stays {
             self.leave();
             return Ok(());
         }
@@ -134,10 +147,13 @@ impl Tracing {
         if self.live.is_none() {
             self.wanted.clear();
         }
-        for (index, exact, _) in &on {
-            match self.wanted.iter_mut().find(|(known, _)| known == index) {
-                Some((_, named)) => *named |= *exact,
-                None => self.wanted.push((*index, *exact)),
+        // Arguments are read as the decoder of their function says.
+        let entered = breaks.iter().flat_map(|p| &p.places).filter(|p| p.entry);
+        let entered = entered.map(|p| (p.function, true));
+        for (index, exact) in on.iter().map(|(f, exact, _)| (*f, *exact)).chain(entered) {
+            match self.wanted.iter_mut().find(|(known, _)| *known == index) {
+                Some((_, named)) => *named |= exact,
+                None => self.wanted.push((index, exact)),
             }
         }
         let target = self.target.clone();
@@ -152,7 +168,12 @@ impl Tracing {
                 })
             })
             .collect();
-        let plan = Arc::new(plan_of(&target.image, &wanted).map_err(|e| e.to_string())?);
+        let places: Vec<PlaceWanted> = breaks
+            .iter()
+            .flat_map(|p| p.places.iter().map(|place| place.wanted))
+            .collect();
+        let plan = plan_all(&target.image, &wanted, &places).map_err(|e| e.to_string())?;
+        let plan = Arc::new(plan);
         let watched = |index: u32| on.iter().filter(move |(f, _, _)| *f == index);
         let options = Options {
             stacks: plan
@@ -161,15 +182,16 @@ impl Tracing {
                 .map(|f| watched(f.index).map(|(_, _, n)| *n).max().unwrap_or(0))
                 .collect(),
             ids_given: self.ids_given,
-            ..Options::default()
-        };
-        if let Some(live) = &self.live {
-            let on = plan
+            watched: plan
                 .functions
                 .iter()
                 .map(|f| watched(f.index).next().is_some())
-                .collect();
-            let armed = live.change(&plan, on, options).map_err(|e| e.to_string())?;
+                .collect(),
+            hooks: hooks(&breaks, &plan),
+            ..Options::default()
+        };
+        if let Some(live) = &self.live {
+            let armed = live.change(&plan, options).map_err(|e| e.to_string())?;
             return refused(&armed.refused);
         }
         let Some(sender) = self.sender.clone() else {
@@ -180,9 +202,28 @@ impl Tracing {
         let say = move |said: Said| drop(events.send(Event::Tracer(session, said)));
         let (live, armed) = Live::start(pid, target, plan, options, sender, say)
             .map_err(|error| error.to_string())?;
+        live.max_stop(self.max_stop);
         self.live = Some(live);
         self.used = true;
         refused(&armed.refused)
+    }
+
+    /// What reaches the tracer thread, while it is attached.
+    pub fn live(&self) -> Option<&Live> {
+        self.live.as_ref()
+    }
+
+    /// It is to stay attached, whatever is armed.
+    pub fn keep(&mut self, stays: bool) {
+        self.stays = stays;
+    }
+
+    /// How long a stop may last, from the next one on.
+    pub fn max_stop(&mut self, longest: Option<Duration>) {
+        self.max_stop = longest;
+        if let Some(live) = &self.live {
+            live.max_stop(longest);
+        }
     }
 
     /// Takes everything out of the target.
@@ -254,6 +295,29 @@ impl Tracing {
             well: self.left_badly.is_none(),
         }
     }
+}
+
+/// What is asked where breakpoints stand.
+fn hooks(breaks: &[&Tracepoint], plan: &Plan) -> Vec<Hook> {
+    let all = breaks
+        .iter()
+        .flat_map(|p| p.places.iter().map(move |at| (p, at)));
+    all.enumerate()
+        .map(|(place, (point, at))| Hook {
+            id: point.id,
+            answer: match point.point.strength {
+                Strength::Snap => Answer::Snap,
+                Strength::Break | Strength::Trace => Answer::Stop,
+            },
+            place,
+            func: at
+                .entry
+                .then(|| plan.functions.iter().position(|f| f.index == at.function))
+                .flatten(),
+            scope: at.scope.clone(),
+            test: point.test(),
+        })
+        .collect()
 }
 
 fn refused(lines: &[String]) -> Result<(), String> {

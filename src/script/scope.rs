@@ -149,6 +149,17 @@ fn find_type(dwarf: &Dwarf, own: &str, text: &str) -> Option<TypeId> {
     dwarf.find_type(text).or_else(|| dwarf.find_type(&full))
 }
 
+/// A package's variable or constant as code of `function` names it.
+pub fn package_variable(
+    variables: &Variables<'_>,
+    function: &str,
+    name: &str,
+) -> Option<(TypeId, Held)> {
+    let (_, found) = find_package_name(variables.dwarf, package_of(function), name)?;
+    let variable = variables.of_package(name, found);
+    Some((variable.ty, variable.held))
+}
+
 /// A frame that the program has reached, for [`super::Facts::program`].
 pub struct StoppedFrame<'a> {
     /// What reads variables.
@@ -163,10 +174,7 @@ impl Stopped for StoppedFrame<'_> {
         if let Some(variable) = own {
             return Some((variable.ty, variable.held.clone()));
         }
-        let package = package_of(&self.frame.source.function);
-        let (_, found) = find_package_name(self.variables.dwarf, package, name)?;
-        let variable = self.variables.of_package(name, found);
-        Some((variable.ty, variable.held))
+        package_variable(&self.variables, &self.frame.source.function, name)
     }
 
     fn types(&self) -> &dyn TypeTable {

@@ -49,7 +49,7 @@ struct Shared {
     stop: AtomicU8,
     suspend: AtomicBool,
     tick: AtomicBool,
-    change: AtomicBool,
+    ask: AtomicBool,
     tracer: AtomicI32,
     over: AtomicBool,
 }
@@ -84,15 +84,20 @@ impl Control {
         self.0.suspend.swap(false, Ordering::SeqCst)
     }
 
-    /// Tells the tracer thread that a change of the plan waits for it.
-    pub fn ask_for_change(&self) {
-        self.0.change.store(true, Ordering::SeqCst);
+    /// Somebody asked for that.
+    pub fn is_suspending(&self) -> bool {
+        self.0.suspend.load(Ordering::SeqCst)
+    }
+
+    /// Tells the tracer thread that something is asked of it.
+    pub fn ask(&self) {
+        self.0.ask.store(true, Ordering::SeqCst);
         self.nudge();
     }
 
     /// Takes that wish.
-    pub fn take_change(&self) -> bool {
-        self.0.change.load(Ordering::Relaxed) && self.0.change.swap(false, Ordering::SeqCst)
+    pub fn take_ask(&self) -> bool {
+        self.0.ask.load(Ordering::Relaxed) && self.0.ask.swap(false, Ordering::SeqCst)
     }
 
     /// True once a tick.

@@ -11,9 +11,11 @@ use super::SessionError;
 pub use super::calls::Stats;
 use super::calls::{Calls, Prepared};
 use super::control::{Control, StopReason};
-use super::replan::Changes;
+use super::hook::{Answer, Hook, Taken};
 use super::report::Seen;
+use super::stopped::{Desk, Stops, Why};
 use super::target::Target;
+use crate::addr::{Bias, LiveAddr};
 use crate::probe::plan::{Event as RuntimeEvent, Plan, Role};
 use crate::process::ProcessError;
 use crate::process::region::{Installation, SiteBytes};
@@ -37,6 +39,10 @@ pub struct Options {
     pub max_rate: Option<u64>,
     /// How many ids earlier sessions on this target have given to calls.
     pub ids_given: u64,
+    /// By function of the plan: its calls are recorded; empty: all are.
+    pub watched: Vec<bool>,
+    /// What is asked at the plan's places.
+    pub hooks: Vec<Hook>,
 }
 
 /// How the target came to be traced.
@@ -74,10 +80,15 @@ pub struct Engine {
     pub(super) second_began: u64,
     /// When all was armed, by the session's clock.
     armed_ns: u64,
-    control: Control,
+    pub(super) control: Control,
     pub(super) messages: Vec<String>,
-    /// Changes of the plan that another thread asks for.
-    pub(super) changes: Option<Changes>,
+    /// What another thread asks for.
+    pub(super) desk: Option<Desk>,
+    pub(super) stops: Stops,
+    /// The program's code.
+    pub(super) text: Option<(LiveAddr, LiveAddr)>,
+    /// By index into [`Plan::sites`]: where a site lies in the process.
+    pub(super) bias: Bias,
 }
 
 impl Engine {
@@ -119,7 +130,10 @@ impl Engine {
             options,
             control,
             messages,
-            changes: None,
+            desk: None,
+            stops: Stops::default(),
+            text: Some(target.text()),
+            bias: target.bias,
         };
         // Once the traps are there, threads that enter wait until they are
         // attended to: whoever is found inside began before.
@@ -159,6 +173,10 @@ impl Engine {
                 .is_some_and(|s| s.roles.iter().any(|r| matches!(r, Role::Entry(_))))
         };
         order.sort_by_key(entry);
+        let on = self.options.watched.clone();
+        for (func, rate) in self.calls.rates.iter_mut().enumerate() {
+            rate.disarmed = on.get(func).is_some_and(|on| !on);
+        }
         for index in &order {
             let Some(site) = plan.sites.get(*index) else {
                 continue;
@@ -176,7 +194,9 @@ impl Engine {
                 self.goexit_done = Some(slot);
                 continue;
             }
-            self.tracer.arm(slot)?;
+            if self.wants(site, &on) {
+                self.tracer.arm(slot)?;
+            }
         }
         Ok(())
     }
@@ -192,7 +212,7 @@ impl Engine {
                 Role::Entry(f) | Role::Return(Some(f)) => {
                     self.plan.functions.get(*f).map(|f| f.name.as_str())
                 }
-                Role::Return(None) | Role::Event(_) => None,
+                Role::Return(None) | Role::Event(_) | Role::Place(_) => None,
             })
             .collect();
         names.join(", ")
@@ -260,8 +280,10 @@ impl Engine {
             if self.control.take_tick() {
                 self.tick();
             }
-            if self.control.take_change() {
-                self.serve_changes();
+            if self.control.take_ask()
+                && let Some(outcome) = self.serve()
+            {
+                return outcome;
             }
             for message in self.messages.drain(..) {
                 tell(message);
@@ -269,7 +291,15 @@ impl Engine {
             match self.tracer.next_event() {
                 Event::Hit(hit) => {
                     let arrived = self.calls.clock.now();
-                    self.on_hit(&hit, arrived);
+                    let taken = self.on_hit(&hit, arrived);
+                    if let Some(why) = self.stops_at(&hit, &taken) {
+                        self.calls.stats.hits += 1;
+                        self.calls.emit_ended();
+                        if let Some(outcome) = self.stop_at(&hit, why) {
+                            return outcome;
+                        }
+                        continue;
+                    }
                     self.tracer.pass(&hit);
                     let held = self.calls.clock.now().saturating_sub(arrived);
                     self.calls.stats.hits += 1;
@@ -284,10 +314,25 @@ impl Engine {
         }
     }
 
-    fn on_hit(&mut self, hit: &Hit, arrived: u64) {
+    /// Why the target is to stop here, if it is.
+    fn stops_at(&self, hit: &Hit, taken: &[Taken]) -> Option<Why> {
+        let stops = taken.iter().filter(|t| t.answer == Answer::Stop);
+        let ids: Vec<usize> = stops.map(|t| t.id).collect();
+        if !ids.is_empty() {
+            Some(Why::Points(ids))
+        } else if self.arrived(hit) {
+            Some(Why::Arrived)
+        } else {
+            None
+        }
+    }
+
+    /// What the site means; the hooks there that take the thread.
+    pub(super) fn on_hit(&mut self, hit: &Hit, arrived: u64) -> Vec<Taken> {
         let plan = self.plan.clone();
+        let mut taken = Vec::new();
         let Some(site) = self.sites.get(hit.site).and_then(|i| plan.sites.get(*i)) else {
-            return;
+            return taken;
         };
         for role in &site.roles {
             let seen = Seen::stopped(&hit.regs, hit.tid, self.tracer.memory());
@@ -295,8 +340,16 @@ impl Engine {
                 Role::Entry(func) => self.calls.on_entry(func, &seen, None),
                 Role::Return(func) => self.calls.on_return(func, &seen, arrived),
                 Role::Event(event) => self.on_event(event, hit, arrived),
+                Role::Place(place) => {
+                    let reporter = &mut self.calls.reporter;
+                    if let Some(hooks) = reporter.hooks.take() {
+                        taken.extend(hooks.ask(place, &seen, reporter, &mut self.messages));
+                        reporter.hooks = Some(hooks);
+                    }
+                }
             }
         }
+        taken
     }
 
     fn on_event(&mut self, event: RuntimeEvent, hit: &Hit, arrived: u64) {

@@ -111,7 +111,7 @@ pub fn first_trap(plan: &Plan, jumps: &JumpPlan) -> Option<NoJumps> {
             .iter()
             .find(|(e, _)| e == event)
             .map(|(_, name)| (*name).to_owned()),
-        Role::Return(None) => None,
+        Role::Return(None) | Role::Place(_) => None,
     });
     Some(NoJumps::Site {
         function: own.unwrap_or_else(|| format!("the function at {}", site.at)),
@@ -422,6 +422,8 @@ impl JumpEngine {
                 Role::Entry(func) => self.calls.on_entry(func, &seen, Some(at_ns)),
                 Role::Return(func) => self.calls.on_return(func, &seen, at_ns),
                 Role::Event(event) => self.calls.on_event(event, &seen, at_ns),
+                // Only an engine of traps is given any.
+                Role::Place(_) => {}
             }
         }
         self.calls.emit_ended();
@@ -445,7 +447,7 @@ impl JumpEngine {
         past.check_connection(words, record);
         let func = site.roles.iter().find_map(|role| match role {
             Role::Entry(func) => Some(*func),
-            Role::Return(_) | Role::Event(_) => None,
+            Role::Return(_) | Role::Event(_) | Role::Place(_) => None,
         })?;
         let mut conn = self.calls.reporter.receiver(func, &past.seen());
         if past.conn_changed

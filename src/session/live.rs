@@ -4,7 +4,7 @@
 //! the target's threads goes through here.
 
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, Sender, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -12,12 +12,15 @@ use super::SessionError;
 use super::calls::Prepared;
 use super::control::{Control, StopReason};
 use super::engine::{Engine, Options, Outcome, Start, Stats};
-use super::replan::{Armed, Change, Changes};
+use super::replan::{Armed, Change};
 use super::report::Reporter;
+use super::stopped::{Ask, Desk, Errand, Stop};
 use super::target::Target;
+use crate::addr::LiveAddr;
 use crate::probe::plan::Plan;
 use crate::process::{ProcessError, Tracer};
 use crate::sink::queue;
+use crate::sys::Regs;
 
 /// How often a waiting thread looks whether the engine still runs.
 const GLANCE: Duration = Duration::from_millis(50);
@@ -27,6 +30,10 @@ const GLANCE: Duration = Duration::from_millis(50);
 pub enum Said {
     /// For the user.
     Message(String),
+    /// The target stands still, until it is resumed.
+    Stopped(Box<Stop>),
+    /// It runs again: the time was over that a stop may last.
+    Resumed,
     /// It came to its end; [`Live::leave`] tells how.
     Over,
 }
@@ -47,7 +54,7 @@ pub struct Ended {
 /// A running engine. Dropping the handle takes everything out of the target.
 pub struct Live {
     control: Control,
-    changes: Sender<Change>,
+    asks: Sender<Ask>,
     target: Arc<Target>,
     thread: Option<JoinHandle<Ended>>,
 }
@@ -61,10 +68,10 @@ impl Live {
         plan: Arc<Plan>,
         options: Options,
         sender: Arc<queue::Sender>,
-        say: impl Fn(Said) + Send + 'static,
+        say: impl Fn(Said) + Send + Clone + 'static,
     ) -> Result<(Live, Armed), SessionError> {
         let control = Control::default();
-        let (changes, asked) = std::sync::mpsc::channel();
+        let (asks, asked) = std::sync::mpsc::channel();
         let (tell, armed) = sync_channel(1);
         let (own_control, own_target) = (control.clone(), target.clone());
         let thread = std::thread::spawn(move || {
@@ -82,9 +89,11 @@ impl Live {
                     return ended;
                 }
             };
-            engine.changes = Some(Changes {
+            let news = say.clone();
+            engine.desk = Some(Desk {
                 asked,
                 target: own_target,
+                tell: Box::new(news),
             });
             let _ = tell.send(Ok(Armed {
                 sites: engine.armed_sites(),
@@ -104,7 +113,7 @@ impl Live {
         });
         let mut live = Live {
             control,
-            changes,
+            asks,
             target,
             thread: Some(thread),
         };
@@ -120,33 +129,74 @@ impl Live {
     }
 
     /// Another plan, which has the functions of the one before first and in the
-    /// same order; `on` says which are watched. Returns when it is armed.
-    pub fn change(
-        &self,
-        plan: &Arc<Plan>,
-        on: Vec<bool>,
-        options: Options,
-    ) -> Result<Armed, SessionError> {
-        let (answer, answered) = sync_channel(1);
+    /// same order; the options say which are watched. Returns when it is armed.
+    pub fn change(&self, plan: &Arc<Plan>, options: Options) -> Result<Armed, SessionError> {
         let reporter = Reporter::new(&self.target, plan, &options);
-        let gone = || SessionError::Process(ProcessError::Gone(0));
-        self.changes
-            .send(Change {
+        self.ask(|answer| {
+            Ask::Change(Box::new(Change {
                 plan: plan.clone(),
                 reporter,
                 options,
-                on,
                 answer,
-            })
-            .map_err(|_| gone())?;
+            }))
+        })
+    }
+
+    /// Asks, and waits for the answer.
+    fn ask<T>(
+        &self,
+        what: impl FnOnce(SyncSender<Result<T, SessionError>>) -> Ask,
+    ) -> Result<T, SessionError> {
+        let (answer, answered) = sync_channel(1);
+        let gone = || SessionError::Process(ProcessError::Gone(0));
+        self.asks.send(what(answer)).map_err(|_| gone())?;
         loop {
-            self.control.ask_for_change();
+            self.control.ask();
             match answered.recv_timeout(GLANCE) {
                 Ok(done) => return done,
                 Err(RecvTimeoutError::Timeout) if !self.is_over() => {}
                 Err(_) => return Err(gone()),
             }
         }
+    }
+
+    fn tell(&self, what: Ask) {
+        // An engine that is over has said so.
+        let _ = self.asks.send(what);
+        self.control.ask();
+    }
+
+    /// Stops the whole target: [`Said::Stopped`] comes, unless it stands already.
+    pub fn halt(&self) {
+        self.tell(Ask::Halt);
+    }
+
+    /// Lets a target that stands still go on.
+    pub fn resume(&self) {
+        self.tell(Ask::Resume);
+    }
+
+    /// Lets a target that stands still go on until one goroutine or thread is at
+    /// one of some places; [`Said::Stopped`] comes then, or at another stop.
+    /// Returns when it runs.
+    pub fn run(&self, errand: Errand) -> Result<(), SessionError> {
+        self.ask(|answer| Ask::Run(errand, answer))
+    }
+
+    /// Writes to the memory of a target that stands still.
+    pub fn write(&self, at: LiveAddr, bytes: Vec<u8>) -> Result<(), SessionError> {
+        self.ask(|answer| Ask::Write(at, bytes, answer))
+    }
+
+    /// Changes the registers of a thread of a target that stands still, but not
+    /// where it goes on.
+    pub fn set_registers(&self, tid: i32, regs: Regs) -> Result<(), SessionError> {
+        self.ask(|answer| Ask::Registers(tid, Box::new(regs), answer))
+    }
+
+    /// How long a stop may last, from the next one on.
+    pub fn max_stop(&self, longest: Option<Duration>) {
+        self.tell(Ask::MaxStop(longest));
     }
 
     /// Nothing is traced any more.
@@ -157,6 +207,7 @@ impl Live {
     /// Takes everything out of the target and lets it run.
     pub fn leave(mut self) -> Option<Ended> {
         self.control.stop(StopReason::Asked);
+        let _ = self.asks.send(Ask::Wake);
         self.join()
     }
 
@@ -168,6 +219,7 @@ impl Live {
 impl Drop for Live {
     fn drop(&mut self) {
         self.control.stop(StopReason::Asked);
+        let _ = self.asks.send(Ask::Wake);
         self.join();
     }
 }

@@ -4,7 +4,8 @@
 //! [`engine`] (the loop from hit to record), [`jump`] (the same by jumps into
 //! generated code), `calls` (from what was seen to records), [`control`] (how
 //! other threads ask it to stop), an engine on a thread of its own ([`live`]) and
-//! changes of its plan while it runs (`replan`), the clock, and looks at
+//! changes of its plan while it runs (`replan`), what is asked at a place in the
+//! program ([`hook`]), a target that stands still ([`stopped`]), the clock, and looks at
 //! goroutines without a tracer ([`look`]). Nobody here knows terminals. Allowed
 //! in: repl, cli.
 
@@ -13,6 +14,7 @@ mod calls;
 mod clock;
 pub mod control;
 pub mod engine;
+pub mod hook;
 pub mod jump;
 pub mod live;
 pub mod look;
@@ -21,15 +23,18 @@ mod replan;
 mod report;
 mod running;
 mod spill;
+pub mod stopped;
 pub mod target;
 mod values;
 
 pub use calls::Prepared;
 pub use control::{Control, StopReason};
 pub use engine::{Engine, Options, Outcome, Start, Stats};
+pub use hook::{Answer, FrameScope, Hook, Tally, Test};
 pub use jump::{JumpEngine, NoJumps};
 pub use live::{Ended, Live, Said};
 pub use replan::Armed;
+pub use stopped::{Errand, Stood, Stop, Who, Why};
 pub use target::Target;
 pub use values::value_names;
 
@@ -70,6 +75,9 @@ pub enum SessionError {
     /// Its memory.
     #[error(transparent)]
     Memory(#[from] crate::memory::MemoryError),
+    /// It is asked of a target that stands still, and this one runs.
+    #[error("the target runs: halt stops it")]
+    Runs,
     /// Memory of the target could not be read where it must be.
     #[error("cannot read process {pid}: {what}")]
     Unreadable {

@@ -9,14 +9,14 @@
 //! missed.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::SyncSender;
 
 use super::SessionError;
 use super::engine::{Engine, Options};
 use super::report::Reporter;
 use super::target::Target;
-use crate::probe::plan::{Event, Plan, Role};
-use crate::process::region::{Installation, SiteBytes};
+use crate::probe::plan::{Event, Plan, Role, Site};
+use crate::process::region::{Installation, Installed, SiteBytes};
 
 /// What came of a change.
 #[derive(Debug, Clone, Default)]
@@ -32,32 +32,18 @@ pub(super) struct Change {
     pub plan: Arc<Plan>,
     pub reporter: Reporter,
     pub options: Options,
-    /// By function of the plan: it is watched.
-    pub on: Vec<bool>,
     pub answer: SyncSender<Result<Armed, SessionError>>,
-}
-
-/// Where changes come from.
-pub(super) struct Changes {
-    pub asked: Receiver<Change>,
-    pub target: Arc<Target>,
 }
 
 impl Engine {
     /// Does what was asked for.
-    pub(super) fn serve_changes(&mut self) {
-        let Some(changes) = self.changes.take() else {
-            return;
-        };
-        while let Ok(change) = changes.asked.try_recv() {
-            let answer = change.answer.clone();
-            let began = std::time::Instant::now();
-            let done = self.change(&changes.target, change);
-            let ns = began.elapsed().as_nanos();
-            tracing::debug!(ns, "the plan was changed");
-            let _ = answer.send(done);
-        }
-        self.changes = Some(changes);
+    pub(super) fn serve_change(&mut self, target: &Target, change: Change) {
+        let answer = change.answer.clone();
+        let began = std::time::Instant::now();
+        let done = self.change(target, change);
+        let ns = began.elapsed().as_nanos();
+        tracing::debug!(ns, "the plan was changed");
+        let _ = answer.send(done);
     }
 
     /// The functions of the old plan must come first in the new one, in the same
@@ -75,8 +61,8 @@ impl Engine {
             })
             .collect();
         let outcomes = self.tracer.extend(&bytes, target.text())?;
-        let fresh: Vec<bool> = change
-            .on
+        let on = change.options.watched.clone();
+        let fresh: Vec<bool> = on
             .iter()
             .enumerate()
             .map(|(func, on)| *on && self.calls.rates.get(func).is_none_or(|r| r.disarmed))
@@ -92,13 +78,13 @@ impl Engine {
         self.calls
             .rates
             .resize_with(self.plan.functions.len(), Default::default);
-        self.renumber(target);
-        self.give_up(&change.on);
+        self.renumber();
+        self.give_up(&on);
         let is_fresh = |func: usize| fresh.get(func).copied().unwrap_or(false);
         // Looking before arming takes nobody's time but ours.
         self.calls
             .find_running(target, self.tracer.memory(), true, &is_fresh);
-        self.arm_wanted(&change.on)?;
+        self.arm_wanted()?;
         let refused = outcomes
             .iter()
             .enumerate()
@@ -117,12 +103,12 @@ impl Engine {
     }
 
     /// Which site of the plan each site of the region is, by the new numbers.
-    fn renumber(&mut self, target: &Target) {
+    pub(super) fn renumber(&mut self) {
         self.sites.clear();
         self.goexit_done = None;
         let plan = self.plan.clone();
         for (index, site) in plan.sites.iter().enumerate() {
-            let Some(slot) = self.tracer.site_index(target.bias.live(site.at)) else {
+            let Some(slot) = self.tracer.site_index(self.bias.live(site.at)) else {
                 continue;
             };
             if self.sites.len() <= slot {
@@ -154,31 +140,33 @@ impl Engine {
         }
     }
 
+    /// Somebody wants to be told of a site.
+    pub(super) fn wants(&self, site: &Site, on: &[bool]) -> bool {
+        let is_on = |func: &usize| on.is_empty() || on.get(*func).copied().unwrap_or(false);
+        let any = on.is_empty() || on.iter().any(|on| *on);
+        site.roles.iter().any(|role| match role {
+            Role::Entry(func) | Role::Return(Some(func)) => is_on(func),
+            Role::Return(None) | Role::Event(_) => any,
+            Role::Place(_) => true,
+        })
+    }
+
     /// Returns are armed before entries: a call whose entry is seen will be seen
-    /// to end.
-    fn arm_wanted(&mut self, on: &[bool]) -> Result<(), SessionError> {
+    /// to end. What nobody wants any more is disarmed.
+    fn arm_wanted(&mut self) -> Result<(), SessionError> {
+        self.disarm_unwanted();
         let plan = self.plan.clone();
-        let is_on = |func: &usize| on.get(*func).copied().unwrap_or(false);
-        let any = on.iter().any(|on| *on);
+        let on = self.options.watched.clone();
         let mut entries = Vec::new();
         for (slot, index) in self.sites.clone().into_iter().enumerate() {
             let Some(site) = plan.sites.get(index) else {
                 continue;
             };
-            if Some(slot) == self.goexit_done {
-                if !self.calls.goexits.is_empty() {
-                    self.tracer.arm(slot)?;
-                }
+            if Some(slot) == self.goexit_done || !self.wants(site, &on) {
                 continue;
             }
-            let wanted = site.roles.iter().any(|role| match role {
-                Role::Entry(func) | Role::Return(Some(func)) => is_on(func),
-                Role::Return(None) | Role::Event(_) => any,
-            });
             let is_entry = site.roles.iter().any(|r| matches!(r, Role::Entry(_)));
-            if !wanted {
-                self.tracer.disarm(slot)?;
-            } else if is_entry {
+            if is_entry {
                 entries.push(slot);
             } else {
                 self.tracer.arm(slot)?;
@@ -188,5 +176,28 @@ impl Engine {
             self.tracer.arm(slot)?;
         }
         Ok(())
+    }
+
+    /// Disarms what nobody wants, and what is no part of the plan.
+    pub(super) fn disarm_unwanted(&mut self) {
+        let plan = self.plan.clone();
+        let on = self.options.watched.clone();
+        let all = self.tracer.installed().map_or(0, Installed::site_count);
+        for slot in 0..all {
+            let site = self.sites.get(slot).and_then(|i| plan.sites.get(*i));
+            let wanted = if Some(slot) == self.goexit_done {
+                !self.calls.goexits.is_empty()
+            } else {
+                site.is_some_and(|site| self.wants(site, &on))
+            };
+            let done = match (wanted, Some(slot) == self.goexit_done) {
+                (true, true) => self.tracer.arm(slot),
+                (true, false) => Ok(()),
+                (false, _) => self.tracer.disarm(slot),
+            };
+            if let Err(error) = done {
+                tracing::debug!(%error, "a site could not be armed or disarmed");
+            }
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::adapters::LiveTypes;
 use super::engine::Options;
+use super::hook::Hooks;
 use super::running::Stacks;
 use super::target::Target;
 use super::values::{At, Values, int_registers};
@@ -122,6 +123,8 @@ pub(super) struct Reporter {
     payload: usize,
     frames: usize,
     frames_of: Vec<usize>,
+    /// What is asked at places.
+    pub hooks: Option<Box<Hooks>>,
 }
 
 impl Reporter {
@@ -168,6 +171,8 @@ impl Reporter {
             payload: options.payload,
             frames: options.stack,
             frames_of: options.stacks.clone(),
+            hooks: (!options.hooks.is_empty())
+                .then(|| Box::new(Hooks::new(target, options.hooks.clone()))),
         }
     }
 

@@ -2,7 +2,7 @@
 //! lies, its types and layouts. Opening one stops nothing.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::SessionError;
 use super::adapters::{FileMemory, LiveTypes};
@@ -10,6 +10,7 @@ use crate::addr::{Bias, LiveAddr};
 use crate::golang::dynamic::type_section;
 use crate::golang::layout::Layouts;
 use crate::image::Image;
+use crate::image::dwarf::Dwarf;
 use crate::image::rtti::RttiTypes;
 use crate::process::{Core, procfs};
 
@@ -23,6 +24,7 @@ pub struct Target {
     pub layouts: Arc<Layouts>,
     /// Its types, by the runtime's descriptors.
     pub types: Arc<RttiTypes<FileMemory>>,
+    debug: OnceLock<Option<Arc<Dwarf>>>,
 }
 
 impl Target {
@@ -63,7 +65,18 @@ impl Target {
             bias,
             layouts: Arc::new(layouts),
             types,
+            debug: OnceLock::new(),
         }
+    }
+
+    /// Its debug information, opened when it is first asked for; `None` when it
+    /// has none. Types are told by one instance alone.
+    pub fn debug_info(&self) -> Result<Option<Arc<Dwarf>>, SessionError> {
+        if let Some(known) = self.debug.get() {
+            return Ok(known.clone());
+        }
+        let opened = Dwarf::open(self.image.clone())?.map(Arc::new);
+        Ok(self.debug.get_or_init(|| opened).clone())
     }
 
     /// Its types by live address.

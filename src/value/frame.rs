@@ -7,7 +7,9 @@ use super::held::{Held, gather};
 use super::{Limits, RuntimeTypes, Value};
 use crate::addr::{Bias, ImageAddr, LiveAddr};
 use crate::golang::stack::Frame;
-use crate::image::dwarf::{Dwarf, Expression, Local, MachineFrame, PackageName, Role, ScopePc};
+use crate::image::dwarf::{
+    Dwarf, Expression, Local, MachineFrame, PackageName, Role, ScopeFrame, ScopePc,
+};
 use crate::image::types::{TypeId, TypeKind, TypeTable};
 use crate::image::{Image, SourceFrame};
 use crate::memory::Memory;
@@ -63,6 +65,24 @@ pub struct FrameVariables {
     pub variables: Vec<Variable>,
 }
 
+impl FrameVariables {
+    /// No frame: only package variables can be named, by their full names.
+    pub fn nowhere() -> FrameVariables {
+        FrameVariables {
+            source: SourceFrame {
+                function: String::new(),
+                file: String::new(),
+                line: 0,
+                inlined: false,
+            },
+            pc: ScopePc::exact(ImageAddr(0)),
+            depth: 0,
+            known: false,
+            variables: Vec::new(),
+        }
+    }
+}
+
 /// Where a frame stands and what its registers hold.
 #[derive(Clone, Copy)]
 pub struct Standing<'a> {
@@ -84,6 +104,16 @@ impl Variables<'_> {
     /// known but for the stack pointer: what runs now has overwritten them.
     /// Innermost inlined body first.
     pub fn of_frame(&self, frame: &Frame) -> Vec<FrameVariables> {
+        self.of_frame_with(frame, &|_| None)
+    }
+
+    /// The same for the innermost frame of a thread that stands still in it, with
+    /// its registers by DWARF's numbers.
+    pub fn of_frame_with(
+        &self,
+        frame: &Frame,
+        registers: &dyn Fn(u16) -> Option<u64>,
+    ) -> Vec<FrameVariables> {
         let sp = frame.sp.0;
         self.of(&Standing {
             pc: match self.bias.image(frame.pc) {
@@ -92,7 +122,10 @@ impl Variables<'_> {
             },
             entry: frame.entry,
             cfa: frame.return_slot.offset(8),
-            registers: &move |number| (number == RSP).then_some(sp),
+            registers: &move |number| match number {
+                RSP => Some(sp),
+                number => registers(number),
+            },
         })
     }
 
@@ -140,6 +173,27 @@ impl Variables<'_> {
             });
         }
         out
+    }
+
+    /// One variable of a frame whose scope was looked up before, by its name, as
+    /// the code of `line` sees it; nothing else is read.
+    pub fn find(
+        &self,
+        at: &Standing<'_>,
+        scope: &ScopeFrame,
+        line: u32,
+        name: &str,
+    ) -> Option<Variable> {
+        let machine = MachineFrame {
+            cfa: at.cfa,
+            bias: self.bias,
+            registers: at.registers,
+            memory: self.memory,
+        };
+        let seen = scope.visible(line);
+        let (local, _) = seen.into_iter().rfind(|(l, _)| *l.name == *name)?;
+        let dictionary = scope.dictionary.iter().find_map(|d| self.word(d, &machine));
+        Some(self.variable(local, false, dictionary, &machine))
     }
 
     /// All package-level variables and constants whose full name `matches`.

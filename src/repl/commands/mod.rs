@@ -5,6 +5,7 @@
 
 pub mod args;
 pub mod breakpoints;
+pub mod breaks;
 pub mod clear;
 pub mod clearall;
 pub mod condition;
@@ -12,12 +13,14 @@ pub mod config;
 pub mod conns;
 pub mod cont;
 pub mod disassemble;
+pub mod display;
 pub mod exit;
 pub mod fds;
 pub mod frame;
 pub mod funcs;
 pub mod goroutine;
 pub mod goroutines;
+pub mod halt;
 pub mod help;
 pub mod libraries;
 pub mod list;
@@ -50,6 +53,8 @@ pub fn run(shell: &mut Shell, verb: Verb, call: Call<'_>) -> Result<(), ExprErro
         Verb::ClearAll => clearall::run(shell, call),
         Verb::Toggle => toggle::run(shell, call),
         Verb::Continue => cont::run(shell, call),
+        Verb::Halt => halt::run(shell, call),
+        Verb::Display => display::run(shell, call),
         Verb::Args => args::run(shell, call),
         Verb::Locals => locals::run(shell, call),
         Verb::Whatis => whatis::run(shell, call),

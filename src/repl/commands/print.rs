@@ -15,12 +15,11 @@ use std::fmt::Write as _;
 
 use serde_json::Map;
 
-use crate::repl::frames::{InFrame, current};
+use crate::repl::frames::evaluate;
 use crate::repl::output::Form;
 use crate::repl::shell::{Call, Shell};
-use crate::repl::watcher::{fact_json, fact_text};
 use crate::script::command::Verb;
-use crate::script::{Expr, ExprError, Span, check};
+use crate::script::{Expr, ExprError, Span};
 use crate::value::escaped;
 
 /// Prints them.
@@ -30,29 +29,17 @@ pub fn run(shell: &mut Shell, exprs: &[Expr], span: Span) -> Result<(), ExprErro
         span,
         then: None,
     };
-    let frame = current(shell, &call)?;
-    let env = InFrame {
-        frame: &frame,
-        goid: shell.goroutine.unwrap_or_default(),
-    };
-    let mut text = String::new();
-    let mut values = Map::new();
-    for expr in exprs {
-        let checked = check(expr, &env)?;
-        let fact = checked
-            .eval(&env)
-            .map_err(|error| ExprError::new(expr.span, error.message))?;
-        let _ = writeln!(
-            text,
-            "{} = {}",
-            escaped(&expr.to_string()),
-            fact_text(&fact)
-        );
-        values.insert(expr.to_string(), fact_json(&fact));
-    }
+    let shown = evaluate(shell, &call, exprs)?;
     match shell.form() {
-        Form::Text => shell.answer(Verb::Print, &text),
+        Form::Text => {
+            let mut text = String::new();
+            for one in shown {
+                let _ = writeln!(text, "{} = {}", escaped(&one.name), one.text);
+            }
+            shell.answer(Verb::Print, &text);
+        }
         Form::Json => {
+            let values: Map<_, _> = shown.into_iter().map(|v| (v.name, v.json)).collect();
             let mut object = Map::new();
             object.insert("command".into(), Verb::Print.name().into());
             object.insert("values".into(), values.into());

@@ -111,7 +111,7 @@ pub fn of_site(
                 needs.ints |= 1;
                 captures.extend(reporter.recovery_reads());
             }
-            Role::Event(_) => {}
+            Role::Event(_) | Role::Place(_) => {}
         }
     }
     let registers = (0..9)

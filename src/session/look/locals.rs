@@ -3,15 +3,16 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use super::Source;
+use super::{Registers, Source};
 use crate::addr::LiveAddr;
+use crate::arch::numbers::dwarf_register;
 use crate::golang::census::{self, Resident};
 use crate::golang::errors::ErrorReader;
 use crate::golang::parked::{Outcome, Parked, read_stacks};
 use crate::golang::stack::{Ended, StackCopy, Unwinder};
 use crate::image::dwarf::Dwarf;
 use crate::image::types::TypeTable as _;
-use crate::memory::MemoryError;
+use crate::memory::{Memory, MemoryError};
 use crate::session::SessionError;
 use crate::survey::StackState;
 use crate::value::frame::{FrameValues, FrameVariables, Variables};
@@ -19,6 +20,13 @@ use crate::value::{Limits, Program};
 
 /// Frames whose variables are read.
 const MAX_FRAMES: usize = 1000;
+
+/// What is known of the innermost frame of one that stood still on a thread.
+struct Exact<'a> {
+    registers: Option<&'a Registers>,
+    /// Its pc is the next instruction, no return address.
+    exact: bool,
+}
 
 /// A goroutine's frames with their variables.
 #[derive(Clone, PartialEq, Debug)]
@@ -31,8 +39,8 @@ pub struct FullStack {
 
 impl Source {
     /// The debug information of the executable; `None` when it has none.
-    pub fn dwarf(&self) -> Result<Option<Dwarf>, SessionError> {
-        Ok(Dwarf::open(self.target.image.clone())?)
+    pub fn dwarf(&self) -> Result<Option<Arc<Dwarf>>, SessionError> {
+        self.target.debug_info()
     }
 
     /// The frames of a parked goroutine with their variables. The stack is
@@ -85,7 +93,7 @@ impl Source {
             &[resident],
             &mut |_, outcome| {
                 state = match outcome {
-                    Outcome::Parked(parked) => self.show_frames(dwarf, &parked, false, limits, see),
+                    Outcome::Parked(parked) => self.show_frames(dwarf, &parked, None, limits, see),
                     Outcome::Running => Ok(StackState::Running),
                     Outcome::Unstable => Ok(StackState::Unstable),
                     Outcome::Unreadable => Ok(StackState::Unreadable),
@@ -120,14 +128,21 @@ impl Source {
             bytes: &bytes,
             cut: false,
         };
-        Ok(self.show_frames(dwarf, &parked, at.exact, limits, see)?)
+        let tid = threads.get(&resident.g.m).map(|t| t.tid);
+        // A position that is not the registers' own was noted elsewhere.
+        let own = |r: &&Registers| Some(r.tid) == tid && (r.pc, r.sp) == (at.pc, at.sp);
+        let exact = Exact {
+            registers: self.threads.iter().find(own),
+            exact: at.exact,
+        };
+        Ok(self.show_frames(dwarf, &parked, Some(exact), limits, see)?)
     }
 
     fn show_frames(
         &self,
         dwarf: &Dwarf,
         parked: &Parked<'_>,
-        exact: bool,
+        on_thread: Option<Exact<'_>>,
         limits: &Limits,
         see: &mut dyn FnMut(&Variables<'_>, &[FrameVariables]),
     ) -> Result<StackState, MemoryError> {
@@ -142,8 +157,48 @@ impl Source {
         if let Some(frame) = stack.frames.first_mut() {
             // What a parked goroutine saved is a return address, unless it has
             // not run yet (runtime/traceback.go: symPC).
+            let exact = on_thread.as_ref().is_some_and(|t| t.exact);
             frame.exact = exact || bias.image(frame.pc) == frame.entry;
         }
+        let own = on_thread.as_ref().and_then(|t| t.registers);
+        let known = |frame: usize, number| {
+            let own = own.filter(|_| frame == 0)?;
+            let vectors = own.vectors.as_ref().map_or(&[][..], |v| &v[..]);
+            dwarf_register(&own.regs?, vectors, number)
+        };
+        self.with_variables(dwarf, &copy, limits, &mut |variables| {
+            let physical = stack.frames.iter().enumerate();
+            let shown = physical.filter(|(i, frame)| *i == 0 || !frame.wrapper);
+            let frames: Vec<FrameVariables> = shown
+                .flat_map(|(i, frame)| variables.of_frame_with(frame, &|n| known(i, n)))
+                .collect();
+            see(variables, &frames);
+        });
+        Ok(if stack.ended == Ended::Top && !parked.cut {
+            StackState::Whole
+        } else {
+            StackState::Partial
+        })
+    }
+
+    /// Shows what reads package variables, without any frame.
+    pub fn visit_package(
+        &self,
+        dwarf: &Dwarf,
+        limits: &Limits,
+        see: &mut dyn FnMut(&Variables<'_>),
+    ) {
+        self.with_variables(dwarf, &*self.memory, limits, see);
+    }
+
+    fn with_variables(
+        &self,
+        dwarf: &Dwarf,
+        memory: &dyn Memory,
+        limits: &Limits,
+        work: &mut dyn FnMut(&Variables<'_>),
+    ) {
+        let (image, bias) = (&*self.target.image, self.target.bias);
         let types = self.target.live_types();
         let layouts = self.target.layouts.clone();
         let errors = RefCell::new(ErrorReader::new(layouts, image.go_version().minor()));
@@ -157,24 +212,13 @@ impl Source {
             function: &name,
             maps: dwarf.map_kind(),
         };
-        let variables = Variables {
+        work(&Variables {
             image,
             dwarf,
             bias,
-            memory: &copy,
+            memory,
             limits,
             rt: &program,
-        };
-        let physical = stack.frames.iter().enumerate();
-        let shown = physical.filter(|(i, frame)| *i == 0 || !frame.wrapper);
-        let frames: Vec<FrameVariables> = shown
-            .flat_map(|(_, frame)| variables.of_frame(frame))
-            .collect();
-        see(&variables, &frames);
-        Ok(if stack.ended == Ended::Top && !parked.cut {
-            StackState::Whole
-        } else {
-            StackState::Partial
-        })
+        });
     }
 }

@@ -24,6 +24,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::SessionError;
+use super::stopped::Stood;
 use super::target::Target;
 use crate::addr::LiveAddr;
 use crate::golang::census::{self, Resident};
@@ -33,6 +34,7 @@ use crate::memory::{Memory, MemoryError};
 use crate::process::core::Core;
 use crate::process::{ProcessMemory, procfs};
 use crate::survey::Survey;
+use crate::sys::Regs;
 use crowd::Crowd;
 
 /// A program to look at: running, or as it was.
@@ -59,7 +61,7 @@ pub struct Source {
 }
 
 /// Where a thread stood.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Registers {
     /// Thread id.
     pub tid: u64,
@@ -71,6 +73,37 @@ pub struct Registers {
     pub sp: LiveAddr,
     /// The system call it was in, and that one's first argument.
     pub syscall: Option<(i64, u64)>,
+    /// All of them, where they are known.
+    pub regs: Option<Regs>,
+    /// The low halves of xmm0 to xmm15, where they are known.
+    pub vectors: Option<[u64; 16]>,
+}
+
+impl Registers {
+    /// Of a thread that stood still.
+    pub fn of(tid: i32, own_tid: i32, regs: &Regs) -> Registers {
+        Registers {
+            tid: u64::try_from(tid).unwrap_or(0),
+            own_tid: u64::try_from(own_tid).unwrap_or(0),
+            pc: LiveAddr(regs.rip),
+            sp: LiveAddr(regs.rsp),
+            // -1 when it was in none (linux/arch/x86/entry).
+            syscall: i64::try_from(regs.orig_rax)
+                .ok()
+                .map(|number| (number, regs.rdi)),
+            regs: Some(*regs),
+            vectors: None,
+        }
+    }
+}
+
+impl From<&Stood> for Registers {
+    fn from(thread: &Stood) -> Registers {
+        Registers {
+            vectors: Some(thread.vectors),
+            ..Registers::of(thread.tid, thread.own_tid, &thread.regs)
+        }
+    }
 }
 
 impl Source {
@@ -88,15 +121,7 @@ impl Source {
         let threads: Vec<Registers> = core
             .threads()
             .iter()
-            .map(|t| Registers {
-                tid: u64::try_from(t.tid).unwrap_or(0),
-                own_tid: u64::try_from(t.tid).unwrap_or(0),
-                pc: LiveAddr(t.regs.rip),
-                sp: LiveAddr(t.regs.rsp),
-                syscall: i64::try_from(t.regs.orig_rax)
-                    .ok()
-                    .map(|number| (number, t.regs.rdi)),
-            })
+            .map(|t| Registers::of(t.tid, t.tid, &t.regs))
             .collect();
         let target = Target::of_core(&core);
         // Only a signal's core has a thread that crashed.
@@ -114,6 +139,14 @@ impl Source {
         memory: Box<dyn Memory>,
         pid: Option<i32>,
     ) -> Result<Source, SessionError> {
+        Source::around(Arc::new(target), memory, pid)
+    }
+
+    fn around(
+        target: Arc<Target>,
+        memory: Box<dyn Memory>,
+        pid: Option<i32>,
+    ) -> Result<Source, SessionError> {
         let globals = Globals::resolve(&target.image);
         let reasons = census::wait_reasons(&*memory, &globals, target.bias)?
             .into_iter()
@@ -121,7 +154,7 @@ impl Source {
             .collect();
         Ok(Source {
             remarks: target.notes().to_vec(),
-            target: Arc::new(target),
+            target,
             memory,
             pid,
             globals,
@@ -131,6 +164,37 @@ impl Source {
             moment: None,
             gathering: false,
         })
+    }
+
+    /// The same program at a moment at which all of it stood still, with what its
+    /// threads' registers were: a target that is stopped (its own memory), or a
+    /// frozen copy of it (the copy's). Where it still is a process, `pid` tells.
+    pub fn at_rest(
+        target: Arc<Target>,
+        memory: Box<dyn Memory>,
+        pid: Option<i32>,
+        threads: Vec<Registers>,
+    ) -> Result<Source, SessionError> {
+        let mut source = Source::around(target, memory, pid)?;
+        source.stand_still(threads);
+        Ok(source)
+    }
+
+    /// From now on the process stands still, and these are its threads.
+    pub fn stand_still(&mut self, threads: Vec<Registers>) {
+        self.threads = threads;
+        self.moment = monotonic().zip(Some(jiff::Timestamp::now()));
+    }
+
+    /// It runs again.
+    pub fn run_again(&mut self) {
+        self.threads = Vec::new();
+        self.moment = None;
+    }
+
+    /// The registers of a thread, where they are known.
+    pub fn registers(&self, tid: u64) -> Option<&Registers> {
+        self.threads.iter().find(|t| t.tid == tid)
     }
 
     /// Threads whose registers are known.

@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Registers, Source, Wanted, look, monotonic};
-use crate::addr::LiveAddr;
 use crate::memory::Keeping;
 use crate::process::{ProcessMemory, Still, StillThread};
 use crate::session::{SessionError, Target};
@@ -72,15 +71,6 @@ impl Stoppable {
 
 impl From<&StillThread> for Registers {
     fn from(thread: &StillThread) -> Registers {
-        Registers {
-            tid: u64::try_from(thread.tid).unwrap_or(0),
-            own_tid: u64::try_from(thread.own_tid).unwrap_or(0),
-            pc: LiveAddr(thread.regs.rip),
-            sp: LiveAddr(thread.regs.rsp),
-            // -1 when it was in none (linux/arch/x86/entry).
-            syscall: i64::try_from(thread.regs.orig_rax)
-                .ok()
-                .map(|number| (number, thread.regs.rdi)),
-        }
+        Registers::of(thread.tid, thread.own_tid, &thread.regs)
     }
 }

@@ -1,0 +1,259 @@
+//! A target that stands still for as long as somebody looks at it.
+//!
+//! Every thread is brought to a stop on the program's own code (`leave.rs`,
+//! `settle`), but for those that hit a site and were told of: they stay in the
+//! very stop that told, unconsumed, so that the handler sends them on should
+//! gotap die. The kernel lets all others go on then; nothing of theirs leads
+//! into a region. A thread that ran into a site and was not told of stands
+//! before it again, and hits it when it goes on: no hit is lost or counted
+//! twice. A signal that a thread stopped for is delivered when it goes on.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::ProcessError;
+use super::die;
+use super::leave::Settled;
+use super::procfs;
+use super::still::StillThread;
+use super::tracer::{Ending, Event, Hit, Tracer};
+use crate::sys::wait::{Stop, Wait, Whom};
+use crate::sys::{Regs, ptrace, wait};
+
+/// Between two looks at the only thread that runs.
+const GLANCE: Duration = Duration::from_micros(30);
+
+/// Threads that stand still.
+#[derive(Debug, Default)]
+pub(super) struct Halt {
+    /// Brought to a stop, and with what they go on.
+    pub(super) threads: HashMap<i32, Settled>,
+    /// In the stop of a hit that was told, and the site.
+    pub(super) hits: HashMap<i32, u64>,
+}
+
+/// What became of a thread that ran while all others stood.
+#[derive(Debug)]
+pub enum Alone {
+    /// It is at a site.
+    Hit(Box<Hit>),
+    /// It did not get to one in time, or a signal came for it: it stands where
+    /// its registers say.
+    Stands,
+    /// It ended.
+    Gone,
+}
+
+impl Tracer {
+    /// Stops every thread, those that start meanwhile too, until
+    /// [`Tracer::go_on_all`]. `hit` was told by [`Tracer::next_event`], and is
+    /// passed by going on. On an error all run, but for the hit's thread, which
+    /// is still to be passed.
+    pub fn halt(&mut self, hit: Option<&Hit>) -> Result<(), ProcessError> {
+        if self.halted.is_some() {
+            return Ok(());
+        }
+        if let Some(hit) = hit {
+            self.standing.insert(hit.tid);
+        }
+        let threads = self.stop_all()?;
+        die::here("halt:stopped");
+        self.halted = Some(Halt {
+            threads,
+            hits: hit.iter().map(|h| (h.tid, h.regs.rip)).collect(),
+        });
+        Ok(())
+    }
+
+    /// It stands still.
+    pub fn is_halted(&self) -> bool {
+        self.halted.is_some()
+    }
+
+    /// The threads that stand still with their registers; `rip` is the site's
+    /// address where one is at a site. A thread that sleeps in the kernel where
+    /// nothing stops it has none.
+    pub fn halted_threads(&self) -> Vec<StillThread> {
+        let Some(halt) = &self.halted else {
+            return Vec::new();
+        };
+        let elsewhere = procfs::pid_namespace(self.pid)
+            != procfs::pid_namespace(std::process::id().cast_signed());
+        let mut tids: Vec<i32> = halt
+            .threads
+            .keys()
+            .chain(halt.hits.keys())
+            .copied()
+            .collect();
+        tids.sort_unstable();
+        tids.into_iter()
+            .filter_map(|tid| {
+                let regs = self.halted_registers(tid)?;
+                let own = elsewhere.then(|| procfs::own_thread_id(tid)).flatten();
+                Some(StillThread {
+                    tid,
+                    own_tid: own.unwrap_or(tid),
+                    regs,
+                })
+            })
+            .collect()
+    }
+
+    fn halted_registers(&self, tid: i32) -> Option<Regs> {
+        let halt = self.halted.as_ref()?;
+        let mut regs = ptrace::registers(tid).ok()?;
+        if let Some(site) = halt.hits.get(&tid)
+            && regs.rip == site.wrapping_add(1)
+        {
+            regs.rip = *site;
+        }
+        Some(regs)
+    }
+
+    /// Changes the registers of a thread that stands still; not where it goes on.
+    pub fn change_registers(&mut self, tid: i32, mut regs: Regs) -> Result<(), ProcessError> {
+        let fail = |errno| ProcessError::Ptrace {
+            what: "changing registers",
+            tid,
+            errno,
+        };
+        let now = ptrace::registers(tid).map_err(fail)?;
+        regs.rip = now.rip;
+        regs.orig_rax = now.orig_rax;
+        ptrace::set_registers(tid, regs).map_err(fail)
+    }
+
+    /// Lets all go on: who hit, through the slot.
+    pub fn go_on_all(&mut self) {
+        let Some(halt) = self.halted.take() else {
+            return;
+        };
+        die::here("halt:going-on");
+        self.standing.clear();
+        for (tid, site) in halt.hits {
+            self.go_on_from(tid, site);
+        }
+        for (tid, settled) in halt.threads {
+            self.go_on(tid, settled);
+        }
+    }
+
+    fn go_on_from(&self, tid: i32, site: u64) {
+        let Ok(regs) = ptrace::registers(tid) else {
+            return;
+        };
+        let installed = self.installed.as_ref();
+        let slot = installed.and_then(|i| i.slot_of(i.site_at(site)?.0));
+        if let Some(slot) = slot.filter(|_| regs.rip == site.wrapping_add(1))
+            && ptrace::set_rip(tid, slot).is_err()
+        {
+            return;
+        }
+        self.resume(tid, 0);
+    }
+
+    /// Lets one thread go on while all others stand, until it is at an armed
+    /// site, or for so long.
+    pub fn run_alone(&mut self, tid: i32, longest: Duration) -> Alone {
+        let Some(halt) = &mut self.halted else {
+            return Alone::Gone;
+        };
+        let (site, settled) = (halt.hits.remove(&tid), halt.threads.remove(&tid));
+        match (site, settled) {
+            (Some(site), _) => self.go_on_from(tid, site),
+            (None, Some(settled)) => self.go_on(tid, settled),
+            (None, None) => return Alone::Gone,
+        }
+        let end = Instant::now() + longest;
+        let hit = loop {
+            match wait::peek(Whom::Tid(tid), true) {
+                Wait::Stopped {
+                    stop: stop @ Stop::Signal(libc::SIGTRAP),
+                    ..
+                } => match self.on_stop(tid, stop) {
+                    Some(Event::Hit(hit) | Event::Blocked(hit)) => break Some(hit),
+                    // It was not a site's.
+                    _ => {}
+                },
+                Wait::Nothing | Wait::Interrupted if Instant::now() < end => {
+                    self.serve_while_all_stand();
+                    std::thread::sleep(GLANCE);
+                }
+                // What is left of being stopped before.
+                Wait::Stopped {
+                    stop: Stop::Interrupt,
+                    ..
+                } if Instant::now() < end => {
+                    wait::consume(tid);
+                    self.resume(tid, 0);
+                }
+                _ => break None,
+            }
+        };
+        if let Some(hit) = hit {
+            if let Some(halt) = &mut self.halted {
+                halt.hits.insert(tid, hit.regs.rip);
+            }
+            return Alone::Hit(hit);
+        }
+        let settled = self.settle(tid, end + super::leave::PATIENCE);
+        if settled == Settled::Gone {
+            self.forget(tid);
+            return Alone::Gone;
+        }
+        // Whom it has started stands as well.
+        let new = self.stop_all().unwrap_or_default();
+        if let Some(halt) = &mut self.halted {
+            halt.threads.insert(tid, settled);
+            halt.threads.extend(new);
+            self.standing = halt
+                .threads
+                .keys()
+                .chain(halt.hits.keys())
+                .copied()
+                .collect();
+        }
+        Alone::Stands
+    }
+
+    /// Looks after who has ended, and after children, while all stand still.
+    pub fn glance_while_halted(&mut self) -> Option<Event> {
+        if self.halted.is_none() {
+            return None;
+        }
+        self.serve_while_all_stand();
+        if self.replaced && self.held {
+            self.halted = None;
+            return Some(Event::Exec);
+        }
+        let ending = match wait::peek(Whom::Tid(self.pid), true) {
+            Wait::Exited { code, .. } => Ending::Exited(code),
+            Wait::Killed { signal, .. } => Ending::Killed(signal),
+            Wait::NoTracees => Ending::Unknown,
+            _ => return None,
+        };
+        self.halted = None;
+        self.standing.clear();
+        self.on_exit(self.pid, ending)
+    }
+
+    /// Regions that a later one took the place of go, where nobody can be in
+    /// them: all stand outside.
+    pub(super) fn drop_retired(&mut self) {
+        let clear = self
+            .halted
+            .as_ref()
+            .is_some_and(|halt| halt.threads.values().all(|s| *s != Settled::Stuck));
+        if !clear || !self.children.is_empty() {
+            return;
+        }
+        while let Some(earlier) = self.retired.pop() {
+            let (base, len) = (earlier.region.base, earlier.mapped_len);
+            if let Err(error) = self.unmap(base, len) {
+                tracing::debug!(%error, "a region that nobody needs stays");
+                self.retired.push(earlier);
+                return;
+            }
+        }
+    }
+}

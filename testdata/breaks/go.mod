@@ -1,0 +1,3 @@
+module gotap.test/breaks
+
+go 1.19
