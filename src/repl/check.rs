@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
+use super::breaks::{PointPlace, condition_of};
 use super::compile::{self, Compiled};
 use super::names::PointNames;
 use crate::script::ExprError;
 use crate::script::check::nearest;
 use crate::script::command::verbs::needs_stop;
 use crate::script::command::{
-    Command, Script, Standing, Statement, Test, Verb, Word, parse_script,
+    Command, Script, Standing, Statement, Strength, Test, Verb, Word, parse_script,
 };
 use crate::session::Target;
 
@@ -24,6 +25,9 @@ struct Known {
     id: String,
     name: Option<String>,
     names: PointNames,
+    /// Of a `break` or `snap`, where it stands.
+    places: Vec<PointPlace>,
+    is_trace: bool,
 }
 
 /// Finds every error of a script's text. `name` is the file's, for messages
@@ -121,17 +125,19 @@ impl Checker<'_> {
         match &statement.command {
             Command::Point(point) => {
                 let compiled = compile::compile(self.program, point);
-                let names = match &compiled {
-                    Ok(Compiled { names, .. }) => names.clone(),
-                    Err(_) => PointNames::unknown_program(),
+                let (names, places) = match compiled {
+                    Ok(Compiled { names, places, .. }) => (names, places),
+                    Err(found) => {
+                        errors.extend(found);
+                        (PointNames::unknown_program(), Vec::new())
+                    }
                 };
-                if let Err(found) = compiled {
-                    errors.extend(found);
-                }
                 self.points.push(Known {
                     id: (self.points.len() + 1).to_string(),
                     name: point.name.as_ref().map(|n| n.text.clone()),
                     names,
+                    places,
+                    is_trace: point.strength == Strength::Trace,
                 });
             }
             Command::Every(_, block) | Command::OnExit(block) => {
@@ -140,16 +146,21 @@ impl Checker<'_> {
                 }
             }
             Command::On(id, block) => match self.point(id) {
-                Ok(names) => {
-                    if let Err(found) = compile::actions(block, &names) {
+                Ok(known) if !known.is_trace => errors.extend(compile::compile_block(block)),
+                Ok(known) => {
+                    if let Err(found) = compile::actions(block, &known.names) {
                         errors.extend(found);
                     }
                 }
                 Err(error) => errors.push(error),
             },
             Command::Condition(id, test) => match (self.point(id), test) {
-                (Ok(names), Test::Holds(expr)) => {
-                    errors.extend(compile::compile_condition(expr, &names).err());
+                (Ok(known), Test::Holds(expr)) if !known.is_trace => {
+                    let found = condition_of(self.program, &known.names, &known.places, expr);
+                    errors.extend(found.err());
+                }
+                (Ok(known), Test::Holds(expr)) => {
+                    errors.extend(compile::compile_condition(expr, &known.names).err());
                 }
                 (Ok(_), Test::Hits(..) | Test::HitsPerGoroutine(..) | Test::Cleared) => {}
                 (Err(error), _) => errors.push(error),
@@ -193,10 +204,10 @@ impl Checker<'_> {
         }
     }
 
-    fn point(&self, id: &Word) -> Result<PointNames, ExprError> {
+    fn point(&self, id: &Word) -> Result<&Known, ExprError> {
         let is = |p: &&Known| p.id == id.text || p.name.as_deref() == Some(&*id.text);
         if let Some(known) = self.points.iter().find(is) {
-            return Ok(known.names.clone());
+            return Ok(known);
         }
         let all: Vec<String> = self
             .points

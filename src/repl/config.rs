@@ -1,10 +1,11 @@
 //! Settings of a session.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
-use crate::script::ExprError;
 use crate::script::check::nearest;
 use crate::script::command::Word;
+use crate::script::{ExprError, ExprKind, Literal};
 
 /// What `config` changes.
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ pub struct Config {
     pub max_lines: usize,
     /// Lines of source above and below.
     pub source_lines: u32,
+    /// How long a stop may last.
+    pub max_stop: Option<Duration>,
 }
 
 impl Default for Config {
@@ -26,6 +29,7 @@ impl Default for Config {
             max_goroutines: 1_000,
             max_lines: 1_000,
             source_lines: 5,
+            max_stop: None,
         }
     }
 }
@@ -35,6 +39,7 @@ const NAMES: &[&str] = &[
     "max-goroutines",
     "max-lines",
     "source-lines",
+    "max-stop",
 ];
 
 impl Config {
@@ -62,6 +67,7 @@ impl Config {
             ("source-lines", _) => {
                 self.source_lines = u32::try_from(number(name, values)?).unwrap_or(u32::MAX);
             }
+            ("max-stop", _) => self.max_stop = time(name, values)?,
             (other, _) => {
                 let names: Vec<String> = NAMES.iter().map(ToString::to_string).collect();
                 let hint = match nearest(other, &names) {
@@ -89,6 +95,10 @@ impl Config {
         let _ = writeln!(text, "max-goroutines   {}", self.max_goroutines);
         let _ = writeln!(text, "max-lines        {}", self.max_lines);
         let _ = writeln!(text, "source-lines     {}", self.source_lines);
+        match self.max_stop {
+            Some(longest) => drop(writeln!(text, "max-stop         {longest:?}")),
+            None => text.push_str("max-stop         (none)\n"),
+        }
         text
     }
 
@@ -99,6 +109,26 @@ impl Config {
             Some(format!("{to}{rest}"))
         });
         found.unwrap_or_else(|| path.to_owned())
+    }
+}
+
+/// `5s`; `none` takes the limit away.
+fn time(name: &Word, values: &[Word]) -> Result<Option<Duration>, ExprError> {
+    let [one] = values else {
+        return Err(ExprError::new(
+            name.span,
+            format!("config {} 5s, or none", name.text),
+        ));
+    };
+    if one.text == "none" {
+        return Ok(None);
+    }
+    let parsed = crate::script::parse(&one.text).ok().map(|e| e.kind);
+    match parsed {
+        Some(ExprKind::Literal(Literal::Duration(ns))) if ns > 0 => {
+            Ok(Some(Duration::from_nanos(ns)))
+        }
+        _ => Err(ExprError::new(one.span, "a time is written 5s, or none")),
     }
 }
 

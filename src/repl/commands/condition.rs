@@ -5,8 +5,8 @@
 //! condition -clear ID
 //! ```
 //!
-//! Sets what a call must meet to be recorded by a tracepoint, in the place of
-//! what was set before. The counts are of calls that meet the expression; OP is
+//! Sets what a call must meet to be recorded by a tracepoint, or a hit to stop at
+//! a breakpoint, in the place of what was set before. The counts are of calls that meet the expression; OP is
 //! one of == != < <= > >= and %, which takes every N-th.
 //!
 //! ```text
@@ -14,6 +14,7 @@
 //!     condition -hitcount 1 % 100
 //! ```
 
+use crate::repl::breaks::condition_of;
 use crate::repl::compile::compile_condition;
 use crate::repl::points::Tracepoint;
 use crate::repl::shell::Shell;
@@ -26,8 +27,15 @@ pub fn run(shell: &mut Shell, id: &Word, test: &Test) -> Result<(), ExprError> {
     let frames_before = frames(shell, id);
     let condition = match test {
         Test::Holds(expr) => {
-            let names = shell.points().find(&id.text).map(|p| p.names.clone());
-            Some(compile_condition(expr, &names.unwrap_or_default())?)
+            let point = shell.points().find(&id.text).cloned();
+            match point {
+                Some(p) if !p.is_trace() => {
+                    let target = shell.source.target.clone();
+                    condition_of(Some(&target), &p.names, &p.places, expr)?
+                }
+                Some(p) => Some(compile_condition(expr, &p.names)?),
+                None => None,
+            }
         }
         Test::Hits(..) | Test::HitsPerGoroutine(..) | Test::Cleared => None,
     };
@@ -36,6 +44,7 @@ pub fn run(shell: &mut Shell, id: &Word, test: &Test) -> Result<(), ExprError> {
             p.condition = condition;
             p.point.condition = Some(expr.clone());
             p.error = None;
+            p.tally.forget_error();
         }
         Test::Hits(op, n) => p.hits_test = Some((*op, *n)),
         Test::HitsPerGoroutine(op, n) => p.goroutine_test = Some((*op, *n)),
@@ -45,9 +54,14 @@ pub fn run(shell: &mut Shell, id: &Word, test: &Test) -> Result<(), ExprError> {
             p.hits_test = None;
             p.goroutine_test = None;
             p.error = None;
+            p.tally.forget_error();
         }
     });
-    if frames(shell, id) == frames_before {
+    let is_trace = shell
+        .points()
+        .find(&id.text)
+        .is_none_or(Tracepoint::is_trace);
+    if is_trace && frames(shell, id) == frames_before {
         return Ok(());
     }
     shell.apply_points().map_err(|e| ExprError::new(id.span, e))

@@ -10,6 +10,7 @@
 //!     max-goroutines N          goroutines that are listed at most
 //!     max-lines N               lines of funcs, types, sources at most
 //!     source-lines N            lines of `list` above and below
+//!     max-stop TIME             a stop that lasts longer ends by itself (5s; none)
 //! ```
 
 use crate::repl::shell::{Call, Shell};
@@ -21,7 +22,11 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
     match call.words {
         [] => {}
         [flag] if flag.text == "-list" => {}
-        words => return shell.config.set(words),
+        words => {
+            shell.config.set(words)?;
+            shell.tracing.max_stop(shell.config.max_stop);
+            return Ok(());
+        }
     }
     let text = shell.config.list();
     shell.answer(Verb::Config, &text);

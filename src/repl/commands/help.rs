@@ -62,6 +62,14 @@ pub fn manual(verb: Verb) -> String {
 fn header(verb: Verb) -> Option<&'static str> {
     Some(match verb {
         Verb::Trace => include_str!("trace.rs"),
+        Verb::Break => include_str!("breaks.rs"),
+        Verb::Halt => include_str!("halt.rs"),
+        Verb::Display => include_str!("display.rs"),
+        Verb::Vars => include_str!("vars.rs"),
+        Verb::Regs => include_str!("regs.rs"),
+        Verb::Set => include_str!("set.rs"),
+        Verb::Thread => include_str!("thread.rs"),
+        Verb::ExamineMem => include_str!("examinemem.rs"),
         Verb::Breakpoints => include_str!("breakpoints.rs"),
         Verb::Clear => include_str!("clear.rs"),
         Verb::ClearAll => include_str!("clearall.rs"),

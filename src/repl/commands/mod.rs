@@ -14,6 +14,7 @@ pub mod conns;
 pub mod cont;
 pub mod disassemble;
 pub mod display;
+pub mod examinemem;
 pub mod exit;
 pub mod fds;
 pub mod frame;
@@ -28,14 +29,18 @@ pub mod locals;
 pub mod on;
 pub mod packages;
 pub mod print;
+pub mod regs;
+pub mod set;
 pub mod sources;
 pub mod stack;
 pub mod summary;
+pub mod thread;
 pub mod threads;
 pub mod toggle;
 pub mod trace;
 pub mod transcript;
 pub mod types;
+pub mod vars;
 pub mod whatis;
 
 use std::fmt::Write as _;
@@ -55,6 +60,11 @@ pub fn run(shell: &mut Shell, verb: Verb, call: Call<'_>) -> Result<(), ExprErro
         Verb::Continue => cont::run(shell, call),
         Verb::Halt => halt::run(shell, call),
         Verb::Display => display::run(shell, call),
+        Verb::Vars => vars::run(shell, call),
+        Verb::Regs => regs::run(shell, call),
+        Verb::Set => set::run(shell, call),
+        Verb::Thread => thread::run(shell, call),
+        Verb::ExamineMem => examinemem::run(shell, call),
         Verb::Args => args::run(shell, call),
         Verb::Locals => locals::run(shell, call),
         Verb::Whatis => whatis::run(shell, call),

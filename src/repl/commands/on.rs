@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Sets what is done for each call that a tracepoint records, in the place of
-//! what was set before: `print EXPR, …`, `args`, `stack N`. `on exit` says what
+//! what was set before: `print EXPR, …`, `args`, `stack N`; of a breakpoint any
+//! commands, which are run at each stop. `on exit` says what
 //! is done when the session has detached; several are done in order.
 //!
 //! ```text
@@ -14,7 +15,7 @@
 //! ```
 
 use super::condition::known;
-use crate::repl::compile::actions;
+use crate::repl::compile::{actions, compile_block};
 use crate::repl::shell::Shell;
 use crate::script::ExprError;
 use crate::script::command::{Statement, Word};
@@ -22,7 +23,17 @@ use crate::script::command::{Statement, Word};
 /// Sets the actions of a tracepoint.
 pub fn run(shell: &mut Shell, id: &Word, block: &[Statement]) -> Result<(), ExprError> {
     known(shell, id)?;
-    let names = shell.points().find(&id.text).map(|p| p.names.clone());
+    let point = shell.points().find(&id.text).cloned();
+    if point.as_ref().is_some_and(|p| !p.is_trace()) {
+        if let Some(error) = compile_block(block).into_iter().next() {
+            return Err(error);
+        }
+        shell
+            .points()
+            .change(&id.text, |p| p.point.actions = Some(block.to_vec()));
+        return Ok(());
+    }
+    let names = point.map(|p| p.names);
     let done = actions(block, &names.unwrap_or_default()).map_err(|errors| {
         let first = errors.into_iter().next();
         first.unwrap_or_else(|| ExprError::new(id.span, "it cannot be done"))
