@@ -20,6 +20,10 @@ pub struct Config {
     pub source_lines: u32,
     /// How long a stop may last.
     pub max_stop: Option<Duration>,
+    /// How long a copy may hold the target.
+    pub snap_max_pause: Duration,
+    /// Copies that are held at a time.
+    pub snap_max_copies: usize,
 }
 
 impl Default for Config {
@@ -30,6 +34,8 @@ impl Default for Config {
             max_lines: 1_000,
             source_lines: 5,
             max_stop: None,
+            snap_max_pause: Duration::from_millis(50),
+            snap_max_copies: 4,
         }
     }
 }
@@ -40,6 +46,8 @@ const NAMES: &[&str] = &[
     "max-lines",
     "source-lines",
     "max-stop",
+    "snap-max-pause",
+    "snap-max-copies",
 ];
 
 impl Config {
@@ -67,6 +75,11 @@ impl Config {
             ("source-lines", _) => {
                 self.source_lines = u32::try_from(number(name, values)?).unwrap_or(u32::MAX);
             }
+            ("snap-max-pause", _) => {
+                let longest = time(name, values)?;
+                self.snap_max_pause = longest.unwrap_or(Duration::MAX);
+            }
+            ("snap-max-copies", _) => self.snap_max_copies = number(name, values)?,
             ("max-stop", _) => self.max_stop = time(name, values)?,
             (other, _) => {
                 let names: Vec<String> = NAMES.iter().map(ToString::to_string).collect();
@@ -99,6 +112,11 @@ impl Config {
             Some(longest) => drop(writeln!(text, "max-stop         {longest:?}")),
             None => text.push_str("max-stop         (none)\n"),
         }
+        match self.snap_max_pause {
+            Duration::MAX => text.push_str("snap-max-pause   (none)\n"),
+            longest => drop(writeln!(text, "snap-max-pause   {longest:?}")),
+        }
+        let _ = writeln!(text, "snap-max-copies  {}", self.snap_max_copies);
         text
     }
 

@@ -9,10 +9,12 @@ use super::breaks::PointPlace;
 use super::compile::{Action, Compiled};
 use super::names::PointNames;
 use crate::record::Call;
-use crate::script::command::{self, Command, Copies, Location, Point, Script, Statement, Strength, Word};
+use crate::script::command::{
+    self, Command, Copies, Location, Point, Script, Statement, Strength, Word,
+};
 use crate::script::{BinaryOp, Checked, EvalError, Span};
 use crate::session::hook::counts;
-use crate::session::{Tally, Test};
+use crate::session::{CopyRule, Tally, Test};
 
 /// One tracepoint.
 #[derive(Clone, Debug)]
@@ -49,6 +51,8 @@ pub struct Tracepoint {
     pub places: Vec<PointPlace>,
     /// And how often it was met.
     pub tally: Arc<Tally>,
+    /// How it copies, of a `snap`.
+    pub rule: Option<Arc<CopyRule>>,
 }
 
 impl Tracepoint {
@@ -71,6 +75,7 @@ impl Tracepoint {
             error: None,
             places: compiled.places,
             tally: Arc::default(),
+            rule: None,
         }
     }
 

@@ -11,6 +11,8 @@
 //!     max-lines N               lines of funcs, types, sources at most
 //!     source-lines N            lines of `list` above and below
 //!     max-stop TIME             a stop that lasts longer ends by itself (5s; none)
+//!     snap-max-pause TIME       the longest that a copy may hold the target (50ms; none)
+//!     snap-max-copies N         copies that are held at a time
 //! ```
 
 use crate::repl::shell::{Call, Shell};
@@ -25,6 +27,9 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
         words => {
             shell.config.set(words)?;
             shell.tracing.max_stop(shell.config.max_stop);
+            let config = &shell.config;
+            let limits = shell.copies.limits();
+            limits.change(config.snap_max_pause, config.snap_max_copies);
             return Ok(());
         }
     }
