@@ -172,6 +172,20 @@ pub fn syscall(pid: i32, tid: u64) -> Option<(i64, u64)> {
     Some((number, u64::from_str_radix(first, 16).ok()?))
 }
 
+/// The children of a process, of all its threads (`children` in
+/// proc_pid_task(5)); none where the kernel does not tell.
+pub fn children(pid: i32) -> Vec<i32> {
+    let mut all = Vec::new();
+    for tid in threads(pid).unwrap_or_default() {
+        let text = read(pid, &format!("task/{tid}/children")).unwrap_or_default();
+        all.extend(
+            text.split_whitespace()
+                .filter_map(|p| p.parse::<i32>().ok()),
+        );
+    }
+    all
+}
+
 /// What a descriptor of a process stands for: a path, `pipe:[4711]`,
 /// `socket:[4712]` (proc_pid_fd(5)).
 pub fn descriptor(pid: i32, fd: i64) -> Option<String> {

@@ -117,7 +117,8 @@ fn walk(
     step: Step,
 ) -> Result<(), ExprError> {
     let live = shell.tracing.live().ok_or_else(|| call.fail(GONE))?;
-    live.walk(Walk { stepper, step }).map_err(|e| call.fail(e))?;
+    live.walk(Walk { stepper, step })
+        .map_err(|e| call.fail(e))?;
     shell.steps_on();
     shell.await_step();
     Ok(())
@@ -137,7 +138,8 @@ impl Shell {
                         live.halt();
                     }
                 }
-                Woke::Resumed | Woke::Line(_) | Woke::Eof => {}
+                // A copy was made; the step goes on.
+                Woke::Snapped | Woke::Resumed | Woke::Line(_) | Woke::Eof => {}
             }
         };
         self.awaits_stop = false;

@@ -14,6 +14,7 @@ use super::calls::{Calls, Prepared};
 use super::control::{Control, StopReason};
 use super::hook::{Answer, Hook, Taken};
 use super::jump::Inside;
+use super::live::Said;
 use super::report::Seen;
 use super::stopped::{Desk, Stops, Why};
 use super::target::Target;
@@ -94,6 +95,8 @@ pub struct Engine {
     /// What another thread asks for.
     pub(super) desk: Option<Desk>,
     pub(super) stops: Stops,
+    /// Copies that were made, to be told.
+    pub(super) snapped: Vec<Said>,
     /// The program's code.
     pub(super) text: Option<(LiveAddr, LiveAddr)>,
     /// By index into [`Plan::sites`]: where a site lies in the process.
@@ -184,6 +187,7 @@ impl Engine {
             messages: Vec::new(),
             desk: None,
             stops: Stops::default(),
+            snapped: Vec::new(),
             text: Some(target.text()),
             bias: target.bias,
             inside: None,
@@ -376,6 +380,11 @@ impl Engine {
             for message in self.messages.drain(..) {
                 tell(message);
             }
+            if let Some(desk) = &self.desk {
+                for said in self.snapped.drain(..) {
+                    (desk.tell)(said);
+                }
+            }
             let event = self.tracer.next_event();
             let arrived = self.calls.clock.now();
             // What a goroutine that hit has written comes before its hit.
@@ -427,7 +436,7 @@ impl Engine {
         }
     }
 
-    /// What the site means; the hooks there that take the thread.
+    /// What the site means; the hooks there that stop the target. Copies are made.
     pub(super) fn on_hit(&mut self, hit: &Hit, arrived: u64) -> Vec<Taken> {
         let plan = self.plan.clone();
         let mut taken = Vec::new();
@@ -443,11 +452,19 @@ impl Engine {
                 Role::Place(place) => {
                     let reporter = &mut self.calls.reporter;
                     if let Some(hooks) = reporter.hooks.take() {
-                        taken.extend(hooks.ask(place, &seen, reporter, &mut self.messages));
+                        taken.extend(hooks.ask(
+                            (place, arrived),
+                            &seen,
+                            reporter,
+                            &mut self.messages,
+                        ));
                         reporter.hooks = Some(hooks);
                     }
                 }
             }
+        }
+        for one in taken.extract_if(.., |t| t.answer == Answer::Snap) {
+            self.snap(hit, one.id);
         }
         taken
     }

@@ -228,7 +228,7 @@ impl Tracer {
         }
     }
 
-    fn all_go_on(&mut self, stopped: HashMap<i32, Settled>) {
+    pub(in crate::process) fn all_go_on(&mut self, stopped: HashMap<i32, Settled>) {
         self.standing.clear();
         for (tid, settled) in stopped {
             self.go_on(tid, settled);
