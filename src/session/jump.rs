@@ -40,7 +40,7 @@ const RING: u64 = 64 << 20;
 
 /// The same beside traps: a thread that hits one waits until what lies in the ring
 /// was read.
-const RING_BESIDE: u64 = 4 << 20;
+const RING_BESIDE: u64 = 16 << 20;
 
 /// How long the ring is left alone when nothing was in it.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -215,12 +215,7 @@ impl JumpsPrepared {
     }
 }
 
-fn order<'a>(
-    sites: &'a [JumpSite],
-    groups: &'a [usize],
-    target: &Target,
-    ring: u64,
-) -> Jumps<'a> {
+fn order<'a>(sites: &'a [JumpSite], groups: &'a [usize], target: &Target, ring: u64) -> Jumps<'a> {
     Jumps {
         sites,
         groups,
