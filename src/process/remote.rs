@@ -422,16 +422,12 @@ impl Tracer {
     }
 
     /// The borrowed thread, which is about to run code of ours: its own
-    /// registers, and whether a filter watches its calls that cannot be
-    /// switched off.
-    pub(super) fn borrowed_thread(&mut self) -> Option<(i32, Regs, bool)> {
+    /// registers, and where a filter watches its calls, whether that is switched
+    /// off.
+    pub(super) fn borrowed_thread(&mut self) -> Option<(i32, Regs, Option<bool>)> {
         let borrowed = self.borrowed.as_mut()?;
         borrowed.used = true;
-        Some((
-            borrowed.tid,
-            borrowed.saved,
-            borrowed.seccomp == Some(false),
-        ))
+        Some((borrowed.tid, borrowed.saved, borrowed.seccomp))
     }
 
     /// Borrows the thread of a hit: it is to go on from `rip`, its slot.

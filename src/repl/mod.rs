@@ -3,17 +3,19 @@
 //! Who lives here: how sessions begin and end ([`start`]), their loop
 //! ([`shell`]), where lines come from ([`prompt`], [`complete`]), the commands
 //! ([`commands`]), locations to functions ([`resolve`]), tracepoints made ready
-//! ([`mod@compile`], [`names`]), breakpoints too ([`breaks`]), and kept ([`points`]), the tracer while there are
+//! ([`mod@compile`], [`names`], [`asked`]), breakpoints too ([`breaks`]), and kept ([`points`]), the tracer while there are
 //! any ([`mod@tracing`]), a target that stands still ([`stops`]), variables of parked goroutines ([`frames`]), records and actions on their way out ([`watcher`],
 //! [`output`]), what is wrong with a script ([`mod@check`]), settings
 //! ([`config`]). Nobody here calls ptrace. Allowed in: cli.
 
+pub mod asked;
 pub mod breaks;
 pub mod check;
 pub mod commands;
 pub mod compile;
 pub mod complete;
 pub mod config;
+pub mod copies;
 pub mod frames;
 pub mod names;
 pub mod output;
@@ -22,6 +24,7 @@ pub mod prompt;
 pub mod resolve;
 pub mod shell;
 pub mod start;
+mod stepping;
 pub mod stops;
 mod terminal;
 pub mod tracing;

@@ -12,6 +12,7 @@ use super::check::{beside, usable};
 use super::commands;
 use super::commands::display::Displays;
 use super::config::Config;
+use super::copies::Copies;
 use super::output::{Form, Output};
 use super::points::Points;
 use super::stops::Standing;
@@ -20,8 +21,8 @@ use super::tracing::Tracing;
 use super::watcher::Figures;
 use crate::script::command::{Command, Statement, Strength, Verb, Word, parse_script};
 use crate::script::{ExprError, Span};
-use crate::session::Said;
 use crate::session::look::Source;
+use crate::session::{Said, Stepper};
 use crate::sys::signals;
 
 /// What happens elsewhere.
@@ -56,6 +57,8 @@ pub enum Woke {
     Eof,
     /// The target stands still.
     Stopped,
+    /// A copy of it was made, or refused.
+    Snapped,
     /// The target is gone.
     TargetGone,
     /// The session is over.
@@ -122,12 +125,18 @@ pub struct Shell {
     pub goroutine: Option<u64>,
     /// Its frame that was chosen; 0 is the innermost.
     pub frame: usize,
+    /// The variables of that frame, for completion.
+    pub in_scope: Arc<Mutex<Vec<String>>>,
     /// The thread that was chosen, of a target that stands still.
     pub thread: Option<u64>,
     /// The target stands still.
     pub standing: Option<Standing>,
+    /// Frozen copies of it.
+    pub copies: Copies,
     /// What is shown at each stop.
     pub displays: Displays,
+    /// What steps have learnt of the program.
+    pub(super) stepper: Option<Arc<Stepper>>,
     /// A command waits for a stop.
     pub(super) awaits_stop: bool,
     /// The block of a point is run.
@@ -175,9 +184,12 @@ impl Shell {
             config: Config::default(),
             goroutine: None,
             frame: 0,
+            in_scope: Arc::default(),
             thread: None,
             standing: None,
+            copies: Copies::new(&Config::default()),
             displays: Displays::default(),
+            stepper: None,
             awaits_stop: false,
             in_block: false,
             mode,
@@ -312,9 +324,8 @@ impl Shell {
         match &statement.command {
             Command::Point(point) => match point.strength {
                 Strength::Trace => commands::trace::run(self, point, statement.span),
-                Strength::Break | Strength::Snap => {
-                    commands::breaks::run(self, point, statement.span)
-                }
+                Strength::Break => commands::breaks::run(self, point, statement.span),
+                Strength::Snap => commands::snap::run(self, point, statement.span),
             },
             Command::Every(ns, block) => {
                 let period = Duration::from_nanos(*ns);
@@ -336,6 +347,7 @@ impl Shell {
             Command::On(id, block) => commands::on::run(self, id, block),
             Command::Condition(id, test) => commands::condition::run(self, id, test),
             Command::Print(exprs) => commands::print::run(self, exprs, statement.span),
+            Command::Whatis(expr) => commands::whatis::run(self, expr, statement.span),
             Command::StopOnError => {
                 self.stop_on_error = true;
                 Ok(())
@@ -457,6 +469,20 @@ impl Shell {
                 self.on_stop(*stop);
                 Some(Woke::Stopped)
             }
+            Event::Tracer(session, Said::Snapped(snapped)) => {
+                if !self.tracing.is_session(session) {
+                    return None;
+                }
+                self.on_snapped(*snapped);
+                Some(Woke::Snapped)
+            }
+            Event::Tracer(session, Said::NotSnapped(refused)) => {
+                if !self.tracing.is_session(session) {
+                    return None;
+                }
+                self.on_not_snapped(&refused);
+                Some(Woke::Snapped)
+            }
             Event::Tracer(session, Said::Resumed) => {
                 if self.tracing.is_session(session) && self.is_stopped() {
                     self.runs_again();
@@ -466,7 +492,9 @@ impl Shell {
             }
             Event::Tracer(session, Said::Over) => {
                 let told = self.tracing.ended(session)?;
-                if self.standing.take().is_some() {
+                if self.standing.is_some() {
+                    self.view_live();
+                    self.standing = None;
                     self.source.run_again();
                 }
                 self.say(&told);
@@ -539,8 +567,12 @@ impl Shell {
     /// Detaches, runs what is to be done then, and says what was seen. False
     /// when something went wrong in leaving.
     pub fn finish(&mut self) -> bool {
+        self.drop_copies();
         self.standing = None;
         self.source.run_again();
+        // Copies that nobody was told of.
+        self.tracing.leave();
+        while self.events.try_recv().is_ok() {}
         let left = self.tracing.finish();
         let on_exit = std::mem::take(&mut self.on_exit);
         self.run_block("on exit", &on_exit);

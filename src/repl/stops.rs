@@ -52,6 +52,9 @@ impl Shell {
 
     /// News of a stop.
     pub(super) fn on_stop(&mut self, stop: Stop) {
+        if self.view_live() {
+            self.say("snapshot live: the target stopped");
+        }
         let place = (stop.tid != 0).then(|| self.place_at(stop.at)).flatten();
         self.source
             .stand_still(stop.threads.iter().map(Into::into).collect());
@@ -119,12 +122,18 @@ impl Shell {
         self.runs_again();
     }
 
-    /// It goes on, or went on by itself.
-    pub(super) fn runs_again(&mut self) {
+    /// It goes on with a step, and stops again soon.
+    pub(super) fn steps_on(&mut self) {
+        self.view_live();
         self.standing = None;
         self.source.run_again();
         self.thread = None;
         self.frame = 0;
+    }
+
+    /// It goes on, or went on by itself.
+    pub(super) fn runs_again(&mut self) {
+        self.steps_on();
         self.goroutine = None;
         self.tracing.keep(false);
         // What was taken out while it stood may have been the last point.
@@ -140,7 +149,7 @@ impl Shell {
         let stopped = loop {
             match self.wait() {
                 Woke::Stopped => break true,
-                Woke::Cancelled | Woke::TargetGone | Woke::Over => break false,
+                Woke::Snapped | Woke::Cancelled | Woke::TargetGone | Woke::Over => break false,
                 // Nobody was asked for a line: what comes now was typed before.
                 Woke::Resumed | Woke::Line(_) | Woke::Eof => {}
             }
@@ -241,6 +250,7 @@ impl Shell {
             "func": place.map(|p| &*p.function),
             "file": place.map(|p| &*p.file),
             "line": place.map(|p| p.line),
+            "pc": (stop.tid != 0).then(|| stop.at.to_string()),
             "threads": stop.threads.len(),
             "stopping_ns": u64::try_from(stop.took.as_nanos()).unwrap_or(u64::MAX),
         });
@@ -264,7 +274,7 @@ impl Shell {
     /// The source around a line, where the file is on this machine.
     pub fn lines_around(&self, file: &str, line: u32) -> Option<String> {
         let text = std::fs::read_to_string(self.config.local(file)).ok()?;
-        let around = self.config.source_lines;
+        let around = self.config.lines_around();
         let first = line.saturating_sub(around).max(1);
         let mut shown = String::new();
         for (number, code) in (1_u32..).zip(text.lines()) {

@@ -13,7 +13,10 @@ use super::watcher::{Figures, Watcher};
 use crate::probe::plan::{PlaceWanted, Plan, Wanted};
 use crate::script::command::Strength;
 use crate::session::look::Source;
-use crate::session::{Answer, Ended, Hook, Live, Options, Outcome, Said, Stats, Target};
+use crate::session::watch::Questions;
+use crate::session::{
+    Answer, Ended, Hook, Keeper, Live, Options, Outcome, Said, Stats, Target, Watch,
+};
 use crate::sink::Color;
 use crate::sink::queue::{Sender, queue};
 use crate::sink::run::{Counters, Selection, Stop, run_sink};
@@ -43,6 +46,8 @@ pub struct Tracing {
     stays: bool,
     /// How long a stop may last.
     max_stop: Option<Duration>,
+    /// Threads that stay for copies.
+    keepers: Vec<Keeper>,
 }
 
 /// How a session ended.
@@ -103,6 +108,7 @@ impl Tracing {
             used: false,
             stays: false,
             max_stop: None,
+            keepers: Vec::new(),
         }
     }
 
@@ -181,6 +187,11 @@ impl Tracing {
                 .iter()
                 .map(|f| watched(f.index).map(|(_, _, n)| *n).max().unwrap_or(0))
                 .collect(),
+            watches: plan
+                .functions
+                .iter()
+                .map(|f| watch(points, f.index))
+                .collect(),
             ids_given: self.ids_given,
             watched: plan
                 .functions
@@ -228,16 +239,29 @@ impl Tracing {
 
     /// Takes everything out of the target.
     pub fn leave(&mut self) {
-        if let Some(ended) = self.live.take().and_then(Live::leave) {
+        if let Some(ended) = self.end() {
             self.note(&ended);
         }
         self.wanted.clear();
+    }
+
+    fn end(&mut self) -> Option<Ended> {
+        let (ended, keeper) = self.live.take()?.leave();
+        self.keepers.retain(|keeper| !keeper.is_done());
+        self.keepers.extend(keeper);
+        ended
+    }
+
+    /// The process.
+    pub fn pid(&self) -> Option<i32> {
+        self.pid
     }
 
     fn note(&mut self, ended: &Ended) {
         self.ids_given = ended.ids_given;
         self.held.hits += ended.stats.hits;
         self.held.held_ns += ended.stats.held_ns;
+        self.held.dismissed += ended.stats.dismissed;
         if let Err(error) = &ended.left {
             self.left_badly = Some(error.to_string());
         }
@@ -249,7 +273,7 @@ impl Tracing {
         if !self.is_session(session) {
             return None;
         }
-        let ended = self.live.take().and_then(Live::leave)?;
+        let ended = self.end()?;
         self.note(&ended);
         match ended.outcome {
             Outcome::Ended(ending) => Some(format!("the target {ending}")),
@@ -268,6 +292,11 @@ impl Tracing {
                 std::thread::sleep(std::time::Duration::from_millis(1));
             }
         }
+        // The kernel kills what is left of them when we end.
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(2);
+        while self.keepers.iter().any(|k| !k.is_done()) && std::time::Instant::now() < end {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
         let mut lines = Vec::new();
         let Stats { hits, held_ns, .. } = self.held;
         if hits > 0 {
@@ -285,7 +314,7 @@ impl Tracing {
         if self.used {
             lines.push(format!(
                 "{} calls seen, {} still open, {} lost",
-                self.counters.seen(),
+                self.counters.seen() + self.held.dismissed,
                 self.counters.open(),
                 self.counters.lost(),
             ));
@@ -295,6 +324,40 @@ impl Tracing {
             well: self.left_badly.is_none(),
         }
     }
+}
+
+/// What all tracepoints that are on ask of the calls of a function.
+fn watch(points: &Points, function: u32) -> Option<Arc<Watch>> {
+    let mut all = Questions::default();
+    let mut any = false;
+    let mut always = false;
+    for point in points.all().iter().filter(|p| p.enabled && p.is_trace()) {
+        let Some(asked) = point.asked_of(function) else {
+            // Without a question, every call is wanted.
+            always |= point.functions.iter().any(|(f, _)| *f == function);
+            continue;
+        };
+        any = true;
+        let Questions {
+            scope,
+            early,
+            at_entry,
+            at_return,
+            ..
+        } = asked.questions.clone();
+        // A call that one of them wants is told of.
+        always |= early.is_empty();
+        all.scope = all.scope.or(scope);
+        all.early.extend(early);
+        all.at_entry.extend(at_entry);
+        all.at_return.extend(at_return);
+        all.limits = point.limits;
+    }
+    if always {
+        all.early.clear();
+    }
+    let watch = any.then(|| Watch::new(all))?;
+    (!watch.is_empty()).then(|| Arc::new(watch))
 }
 
 /// What is asked where breakpoints stand.
@@ -316,6 +379,7 @@ fn hooks(breaks: &[&Tracepoint], plan: &Plan) -> Vec<Hook> {
                 .flatten(),
             scope: at.scope.clone(),
             test: point.test(),
+            copies: point.rule.clone(),
         })
         .collect()
 }

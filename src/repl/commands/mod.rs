@@ -26,13 +26,21 @@ pub mod help;
 pub mod libraries;
 pub mod list;
 pub mod locals;
+pub mod next;
+pub mod next_instruction;
 pub mod on;
 pub mod packages;
 pub mod print;
 pub mod regs;
 pub mod set;
+pub mod snap;
+pub mod snapshot;
+pub mod snapshots;
 pub mod sources;
 pub mod stack;
+pub mod step;
+pub mod step_instruction;
+pub mod stepout;
 pub mod summary;
 pub mod thread;
 pub mod threads;
@@ -59,15 +67,19 @@ pub fn run(shell: &mut Shell, verb: Verb, call: Call<'_>) -> Result<(), ExprErro
         Verb::Toggle => toggle::run(shell, call),
         Verb::Continue => cont::run(shell, call),
         Verb::Halt => halt::run(shell, call),
+        Verb::Next => next::run(shell, call),
+        Verb::Step => step::run(shell, call),
+        Verb::StepOut => stepout::run(shell, call),
+        Verb::StepInstruction => step_instruction::run(shell, call),
+        Verb::NextInstruction => next_instruction::run(shell, call),
         Verb::Display => display::run(shell, call),
-        Verb::Vars => vars::run(shell, call),
         Verb::Regs => regs::run(shell, call),
         Verb::Set => set::run(shell, call),
         Verb::Thread => thread::run(shell, call),
         Verb::ExamineMem => examinemem::run(shell, call),
         Verb::Args => args::run(shell, call),
         Verb::Locals => locals::run(shell, call),
-        Verb::Whatis => whatis::run(shell, call),
+        Verb::Vars => vars::run(shell, call),
         Verb::Frame => frame::run(shell, call),
         Verb::Up | Verb::Down => frame::step(shell, call, verb),
         Verb::Goroutines => goroutines::run(shell, call),
@@ -84,6 +96,8 @@ pub fn run(shell: &mut Shell, verb: Verb, call: Call<'_>) -> Result<(), ExprErro
         Verb::Fds => fds::run(shell, call),
         Verb::Conns => conns::run(shell, call),
         Verb::Summary => summary::run(shell, call),
+        Verb::Snapshot => snapshot::run(shell, call),
+        Verb::Snapshots => snapshots::run(shell, call),
         Verb::Transcript => transcript::run(shell, call),
         Verb::Config => config::run(shell, call),
         Verb::Exit => exit::run(shell, call),
@@ -92,6 +106,17 @@ pub fn run(shell: &mut Shell, verb: Verb, call: Call<'_>) -> Result<(), ExprErro
             Standing::LeftOut(why) => why.to_owned(),
             Standing::Works | Standing::NeedsStop => needs_stop(other),
         })),
+    }
+}
+
+/// A copy holds no descriptors.
+fn not_of_copies(shell: &Shell, call: &Call<'_>) -> Result<(), ExprError> {
+    match shell.copies.viewed() {
+        Some(_) => Err(call.fail(
+            "a copy holds no descriptors; goroutines tells which connection each waits for, \
+             snapshot live goes back to the target",
+        )),
+        None => Ok(()),
     }
 }
 

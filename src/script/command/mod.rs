@@ -104,11 +104,22 @@ impl Strength {
     }
 }
 
+/// The options of a `snap`.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Copies {
+    /// `-count N`: after so many it rests; one, unless told.
+    pub count: Option<u64>,
+    /// `-consistent`: every thread is stopped before.
+    pub consistent: bool,
+}
+
 /// `trace`, `break`, `snap`.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Point {
     /// Which of them.
     pub strength: Strength,
+    /// How a `snap` copies.
+    pub copies: Copies,
     /// The name that it is given.
     pub name: Option<Word>,
     /// Where.
@@ -149,6 +160,8 @@ pub enum Command {
     Condition(Word, Test),
     /// `print A, B`
     Print(Vec<Expr>),
+    /// `whatis EXPR`
+    Whatis(Box<Expr>),
     /// `set -e`
     StopOnError,
     /// Any other: its words, and the command that it is a prefix of.
@@ -165,6 +178,7 @@ impl Command {
             Command::OnExit(_) | Command::On(..) => Verb::On,
             Command::Condition(..) => Verb::Condition,
             Command::Print(_) => Verb::Print,
+            Command::Whatis(_) => Verb::Whatis,
             Command::StopOnError => Verb::Set,
             Command::Plain(verb, ..) => *verb,
         }
@@ -178,6 +192,7 @@ impl Command {
             Command::For(_)
             | Command::Condition(..)
             | Command::Print(_)
+            | Command::Whatis(_)
             | Command::StopOnError
             | Command::Plain(..) => &[],
         }

@@ -19,6 +19,8 @@ mod waits;
 pub use locals::FullStack;
 pub use still::Stoppable;
 
+pub use standing::Stands;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -35,7 +37,7 @@ use crate::process::core::Core;
 use crate::process::{ProcessMemory, procfs};
 use crate::survey::Survey;
 use crate::sys::Regs;
-use crowd::Crowd;
+use crowd::{Crowd, Spot};
 
 /// A program to look at: running, or as it was.
 pub struct Source {
@@ -58,6 +60,13 @@ pub struct Source {
     moment: Option<(i64, jiff::Timestamp)>,
     /// What is read now will be looked at later.
     gathering: bool,
+    /// Of a program that is stopped for each look: where on the stacks parked at
+    /// a spot stands which lock they wait for, bytes above their stack pointers.
+    hints: HashMap<Spot, u64>,
+    /// It is a frozen copy, which is this process.
+    copy: Option<i32>,
+    /// Of a copy: the ids in our pid namespace by those in its own.
+    thread_ids: HashMap<u64, u64>,
 }
 
 /// Where a thread stood.
@@ -163,6 +172,9 @@ impl Source {
             crashed: None,
             moment: None,
             gathering: false,
+            hints: HashMap::new(),
+            copy: None,
+            thread_ids: HashMap::new(),
         })
     }
 
@@ -178,6 +190,38 @@ impl Source {
         let mut source = Source::around(target, memory, pid)?;
         source.stand_still(threads);
         Ok(source)
+    }
+
+    /// A frozen copy of the program of process `pid`, made at a moment by
+    /// CLOCK_MONOTONIC and by the calendar: its own memory, and the registers of
+    /// threads of which they were taken.
+    pub fn frozen(
+        target: Arc<Target>,
+        (pid, copy): (i32, i32),
+        threads: Vec<Registers>,
+        moment: Option<(i64, jiff::Timestamp)>,
+    ) -> Result<Source, SessionError> {
+        let memory = Box::new(ProcessMemory::read_only(copy));
+        let mut source = Source::around(target, memory, Some(pid))?;
+        let ids = procfs::foreign_thread_ids(pid).into_iter();
+        source.thread_ids = ids
+            .filter_map(|(a, b)| Some((u64::try_from(a).ok()?, u64::try_from(b).ok()?)))
+            .collect();
+        source.threads = threads;
+        source.moment = moment;
+        source.copy = Some(copy);
+        Ok(source)
+    }
+
+    /// The process, when it can be asked of this moment: of a frozen copy it
+    /// has gone on.
+    pub fn live_pid(&self) -> Option<i32> {
+        self.pid.filter(|_| self.copy.is_none())
+    }
+
+    /// The process whose memory this is.
+    pub fn memory_pid(&self) -> Option<i32> {
+        self.copy.or(self.pid)
     }
 
     /// From now on the process stands still, and these are its threads.
@@ -229,6 +273,9 @@ impl Source {
         let Some(pid) = self.pid else {
             return HashMap::new();
         };
+        if self.copy.is_some() {
+            return self.thread_ids.clone();
+        }
         if self.threads.is_empty() {
             let ids = procfs::foreign_thread_ids(pid).into_iter();
             return ids
@@ -286,6 +333,11 @@ fn readable(target: &Target, pid: i32) -> Result<ProcessMemory, SessionError> {
     Ok(memory)
 }
 
+/// Now, by CLOCK_MONOTONIC and by the calendar.
+pub fn moment() -> Option<(i64, jiff::Timestamp)> {
+    monotonic().zip(Some(jiff::Timestamp::now()))
+}
+
 /// CLOCK_MONOTONIC in nanoseconds.
 fn monotonic() -> Option<i64> {
     use nix::time::{ClockId, clock_gettime};
@@ -315,6 +367,14 @@ pub struct Wanted {
 
 /// Looks once.
 pub fn look(source: &Source, wanted: &Wanted) -> Result<Survey, SessionError> {
+    Ok(look_and_learn(source, wanted)?.0)
+}
+
+/// The same, and what it learnt of where locks are told.
+fn look_and_learn(
+    source: &Source,
+    wanted: &Wanted,
+) -> Result<(Survey, HashMap<Spot, u64>), SessionError> {
     let now = source.nanotime();
     let time_ns = source.calendar();
     let target = &source.target;
@@ -331,7 +391,7 @@ pub fn look(source: &Source, wanted: &Wanted) -> Result<Survey, SessionError> {
             _ => Ok(()),
         },
     )?;
-    let mut survey = crowd.finish()?;
+    let (mut survey, hints) = crowd.finish()?;
     survey.time_ns = time_ns;
     target
         .image
@@ -343,5 +403,5 @@ pub fn look(source: &Source, wanted: &Wanted) -> Result<Survey, SessionError> {
     survey.dead = others.dead;
     survey.idle = others.idle;
     survey.unreadable += others.unreadable;
-    Ok(survey)
+    Ok((survey, hints))
 }
