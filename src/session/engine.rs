@@ -23,6 +23,9 @@ use crate::process::region::{Installation, SiteBytes};
 use crate::process::tracer::{Ending, Event, Hit, Tracer};
 use crate::record::End;
 
+/// What is said of a leftover.
+pub(super) const TOOK_OUT: &str = "took out what a gotap that was killed had left in the target";
+
 /// What the user wants of each call.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -108,8 +111,7 @@ impl Engine {
         let plan = calls.plan.clone();
         let mut messages = Vec::new();
         if tracer.clean_leftover(target.text())? {
-            messages
-                .push("took out what a gotap that was killed had left in the target".to_owned());
+            messages.push(TOOK_OUT.to_owned());
         }
         let bytes: Vec<SiteBytes> = plan
             .sites
@@ -139,6 +141,7 @@ impl Engine {
             text: Some(target.text()),
             bias: target.bias,
         };
+        engine.prepare_copies();
         // Once the traps are there, threads that enter wait until they are
         // attended to: whoever is found inside began before.
         engine.arm_sites(target, &outcomes)?;
