@@ -12,6 +12,7 @@
 //! - [`value`]: typed values: load under limits, render
 //! - [`script`]: the language of expressions and commands
 //! - [`record`]: what leaves the engine, as plain data
+//! - [`tape`]: recordings: records in a file, and back
 //! - [`probe`]: patterns → sites; hits → calls
 //! - [`survey`]: what every goroutine is doing, as plain data: groups, verdict
 //! - [`sink`]: how records are written
@@ -34,4 +35,5 @@ pub mod session;
 pub mod sink;
 pub mod survey;
 pub mod sys;
+pub mod tape;
 pub mod value;

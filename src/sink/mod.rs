@@ -16,7 +16,7 @@ mod parts;
 pub mod queue;
 pub mod run;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 pub mod summary;
 #[cfg(test)]
 mod tests;

@@ -12,14 +12,14 @@ const TIME: i64 = 1_767_268_862_123_456_789;
 
 /// Memory that a sink writes to and a test reads.
 #[derive(Clone, Default)]
-pub(super) struct Kept(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Kept(Arc<Mutex<Vec<u8>>>);
 
 impl Kept {
-    pub(super) fn writer(&self) -> Box<dyn Write + Send> {
+    pub(crate) fn writer(&self) -> Box<dyn Write + Send> {
         Box::new(self.clone())
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 }
@@ -46,7 +46,7 @@ fn pointer(ty: &str) -> Value {
     }
 }
 
-pub(super) fn bytes(text: &[u8], len: u64) -> Value {
+pub(crate) fn bytes(text: &[u8], len: u64) -> Value {
     Value::Bytes {
         bytes: text.to_vec(),
         len,
@@ -54,7 +54,7 @@ pub(super) fn bytes(text: &[u8], len: u64) -> Value {
 }
 
 /// A call of a function that has nothing to do with sockets.
-pub(super) fn plain(id: u64) -> Call {
+pub(crate) fn plain(id: u64) -> Call {
     Call {
         id,
         parent: None,
@@ -78,7 +78,7 @@ pub(super) fn plain(id: u64) -> Call {
 }
 
 /// `net.(*conn).Read` that returned 64 bytes.
-pub(super) fn read(id: u64) -> Call {
+pub(crate) fn read(id: u64) -> Call {
     Call {
         dur_ns: Some(1_204_000),
         goid: Some(34),
@@ -120,7 +120,7 @@ fn returned(call: Call, n: i64, err: ErrorValue) -> Call {
     }
 }
 
-pub(super) fn error(text: &str) -> ErrorValue {
+pub(crate) fn error(text: &str) -> ErrorValue {
     ErrorValue::Text {
         text: text.into(),
         structural: false,
@@ -128,7 +128,7 @@ pub(super) fn error(text: &str) -> ErrorValue {
 }
 
 /// One of each kind.
-pub(super) fn all() -> Vec<Record> {
+pub(crate) fn all() -> Vec<Record> {
     let reset = "read tcp 10.0.0.1:80->10.0.0.2:5: connection reset by peer";
     let mut calls = vec![
         plain(1),
@@ -241,6 +241,6 @@ pub(super) fn all() -> Vec<Record> {
     records
 }
 
-pub(super) fn record(call: Call) -> Record {
+pub(crate) fn record(call: Call) -> Record {
     Record::Call(Box::new(call))
 }
