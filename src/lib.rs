@@ -12,8 +12,8 @@
 //! - [`value`]: typed values: load under limits, render
 //! - [`script`]: the language of expressions and commands
 //! - [`record`]: what leaves the engine, as plain data
-//! - [`tape`]: recordings: records in a file, and back
 //! - [`probe`]: patterns → sites; hits → calls
+//! - [`tape`]: recordings: records in a file, and back
 //! - [`survey`]: what every goroutine is doing, as plain data: groups, verdict
 //! - [`sink`]: how records are written
 //! - [`session`]: the engine on its tracer thread

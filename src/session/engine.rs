@@ -19,6 +19,7 @@ use crate::process::ProcessError;
 use crate::process::region::{Installation, SiteBytes};
 use crate::process::tracer::{Ending, Event, Hit, Tracer};
 use crate::record::End;
+use crate::script::Simple;
 
 /// What the user wants of each call.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +36,10 @@ pub struct Options {
     pub limit: Option<Duration>,
     /// Disarm functions that are entered more often than this a second.
     pub max_rate: Option<u64>,
+    /// Of so many calls of a function one is told.
+    pub every: Option<u32>,
+    /// What must hold of each call that is told; more may have to.
+    pub terms: Vec<Simple>,
     /// How many ids earlier sessions on this target have given to calls.
     pub ids_given: u64,
 }

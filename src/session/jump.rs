@@ -5,10 +5,10 @@
 //! shown to them as if its thread still stood at the site ([`past`]).
 
 mod captures;
+mod gates;
 mod past;
 mod ticks;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,7 @@ use crate::arch::jump::{GOffsets, JumpSite, Next, Reader};
 use crate::arch::unit::{CannotJump, Interiors};
 use crate::golang::family::{Flow, family_of};
 use crate::golang::resting::{Resting, Stopped};
+use crate::probe::hash::WordMap;
 use crate::probe::jump::JumpPlan;
 use crate::probe::plan::{Event, Plan, Role, Site};
 use crate::process::tracer::Ending;
@@ -30,6 +31,7 @@ use crate::record::{Conn, End};
 use crate::sink::queue::Sender;
 use crate::sys::{Regs, tsc};
 use captures::{MAX_PAYLOAD, SiteRecord};
+use gates::Gates;
 use past::Past;
 use ticks::Ticks;
 
@@ -37,13 +39,19 @@ use ticks::Ticks;
 const RING: u64 = 64 << 20;
 
 /// How long the ring is left alone when nothing was in it.
-const PAUSE: Duration = Duration::from_millis(2);
+/// Each look interrupts somebody on a busy machine; what comes meanwhile should
+/// fit a second level cache.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// How long a record may stay unfinished until it is given up.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often it is looked whether the target is still there.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// With so many records behind its beginning, a ring that was read empty goes on
+/// at its beginning.
+const FOLD: u32 = 1024;
 
 /// Records that are taken before anything else is looked at.
 const BATCH: usize = 4096;
@@ -139,7 +147,7 @@ pub struct JumpEngine {
     options: Options,
     control: Control,
     /// Connections by the words written down of them, since the batch began.
-    conns: HashMap<Vec<u64>, Option<Conn>>,
+    conns: WordMap<Vec<u64>, Option<Arc<Conn>>>,
     unfinished: Option<Instant>,
     told_lost: u64,
     messages: Vec<String>,
@@ -173,11 +181,13 @@ impl JumpEngine {
             Ok(false) => {}
             Err(error) => return Err(Box::new((tracer, error.into()))),
         }
-        let calls = Calls::new(target, plan.clone(), &options, sender);
-        let (records, sites) = match draw(&calls, target, &plan, jumps, &options) {
+        let mut calls = Calls::new(target, plan.clone(), &options, sender);
+        calls.gather();
+        let (records, sites, marked) = match draw(&calls, target, &plan, jumps, &options) {
             Ok(drawn) => drawn,
             Err(why) => return Err(Box::new((tracer, SessionError::NoJumps(why)))),
         };
+        calls.mark(marked);
         let g = GOffsets {
             goid: target.layouts.g.goid as i32,
             stack_hi: target.layouts.g.stack_hi as i32,
@@ -232,7 +242,7 @@ impl JumpEngine {
             no_regs,
             options,
             control,
-            conns: HashMap::new(),
+            conns: WordMap::default(),
             unfinished: None,
             told_lost: 0,
             messages,
@@ -243,6 +253,10 @@ impl JumpEngine {
             engine
                 .calls
                 .find_running(target, jumped.memory(), true, &|_| true);
+            let (ring, layout) = jumped.ring();
+            for (goid, depth) in engine.calls.take_marks() {
+                layout.leave_mark(ring, goid, depth);
+            }
         }
         Ok(engine)
     }
@@ -299,6 +313,7 @@ impl JumpEngine {
         let now = self.calls.clock.now();
         let open = self.calls.join.drain(end, now);
         self.calls.emit(open);
+        self.calls.send_gathered();
         (outcome, left)
     }
 
@@ -367,7 +382,6 @@ impl JumpEngine {
         let (ring, _) = jumped.ring();
         let mut words = std::mem::take(&mut self.words);
         let mut taken = 0;
-        self.conns.clear();
         while taken < BATCH {
             match self.reader.next(ring, &mut words) {
                 Next::Record => {
@@ -392,6 +406,14 @@ impl JumpEngine {
             }
         }
         self.reader.release(ring);
+        if taken < BATCH {
+            self.reader.fold(ring, FOLD);
+        }
+        let layout = jumped.ring().1;
+        for (goid, depth) in self.calls.take_marks() {
+            layout.take_mark(ring, goid, depth);
+        }
+        self.calls.send_gathered();
         self.words = words;
         taken
     }
@@ -435,7 +457,7 @@ impl JumpEngine {
         record: &SiteRecord,
         words: &[u64],
         past: &mut Past<'_>,
-    ) -> Option<Conn> {
+    ) -> Option<Arc<Conn>> {
         let (at, fields) = record.conn.as_ref()?;
         let key = words.get(*at..*at + 1 + fields.fields.len())?;
         if let Some(known) = self.conns.get(key) {
@@ -451,7 +473,7 @@ impl JumpEngine {
         if past.conn_changed
             && let Some(conn) = &mut conn
         {
-            conn.note = Some("closed since");
+            Arc::make_mut(conn).note = Some("closed since");
         }
         self.conns.insert(key.to_vec(), conn.clone());
         conn
@@ -461,6 +483,7 @@ impl JumpEngine {
         let now = self.calls.clock.now();
         self.calls.clock.adjust();
         self.ticks.adjust(&self.calls.clock);
+        self.conns.clear();
         self.tell_lost(jumped);
         if self
             .options
@@ -472,6 +495,7 @@ impl JumpEngine {
         if let Some(slow) = self.options.slow {
             self.calls.report_slow(now, slow);
         }
+        self.calls.send_gathered();
     }
 
     fn tell_lost(&mut self, jumped: &Jumped) {
@@ -489,7 +513,9 @@ fn draw(
     plan: &Plan,
     jumps: &JumpPlan,
     options: &Options,
-) -> Result<(Vec<SiteRecord>, Vec<JumpSite>), NoJumps> {
+) -> Result<(Vec<SiteRecord>, Vec<JumpSite>, Vec<bool>), NoJumps> {
+    let gates = Gates::new(&calls.reporter, plan, options);
+    let ends = |own| captures::ends_here(plan, own);
     let mut records = vec![SiteRecord::default(); plan.sites.len()];
     let mut sites = Vec::new();
     for (index, unit) in jumps.units() {
@@ -502,12 +528,16 @@ fn draw(
         unit.at = target.bias.live(crate::addr::ImageAddr(unit.at)).0;
         sites.push(JumpSite {
             unit,
-            shape: record.shape.clone(),
+            shape: record
+                .shape
+                .clone()
+                .behind(gates.of_site(&site.roles, &ends)),
             id: index as u32,
         });
         if let Some(place) = records.get_mut(index) {
             *place = record;
         }
     }
-    Ok((records, sites))
+    let marked = (0..plan.functions.len()).map(|f| gates.marks(f)).collect();
+    Ok((records, sites, marked))
 }

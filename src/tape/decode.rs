@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use super::encode::{Last, RENUMBER, tag};
 use super::wire::{MAX_DEPTH, MAX_VALUES, Malformed, Wire, part, record};
-use crate::record::{Call, Conn, Direction, End, Endpoint, ErrorValue, Frame, Payload, Record};
+use crate::record::{
+    Call, Conn, Direction, End, Endpoint, ErrorValue, Frame, Named, Payload, Record,
+};
 use crate::value::Value;
 
 /// Words that records hold as our own, not as the target's text.
 const WORDS: &[&str] = &[
     "closed",
     "closed since",
+    "damaged recording",
     "filter error",
     "nil",
     "no goroutine",
@@ -32,7 +35,8 @@ fn word(text: &str) -> &'static str {
 pub struct Progress {
     at: usize,
     strings: Vec<Arc<str>>,
-    conns: Vec<Conn>,
+    named: Vec<Named>,
+    conns: Vec<Arc<Conn>>,
     last: Last,
 }
 
@@ -41,7 +45,8 @@ pub struct Decoder<'a> {
     wire: Wire<'a>,
     len: usize,
     strings: Vec<Arc<str>>,
-    conns: Vec<Conn>,
+    named: Vec<Named>,
+    conns: Vec<Arc<Conn>>,
     last: Last,
     values: usize,
 }
@@ -53,6 +58,7 @@ impl<'a> Decoder<'a> {
             wire: Wire::new(block.get(progress.at..).unwrap_or_default()),
             len: block.len(),
             strings: progress.strings,
+            named: progress.named,
             conns: progress.conns,
             last: progress.last,
             values: 0,
@@ -64,6 +70,7 @@ impl<'a> Decoder<'a> {
         Progress {
             at: self.len.saturating_sub(self.wire.len()),
             strings: self.strings,
+            named: self.named,
             conns: self.conns,
             last: self.last,
         }
@@ -78,6 +85,7 @@ impl<'a> Decoder<'a> {
         let kind = self.wire.byte()?;
         if kind & RENUMBER != 0 {
             self.strings.clear();
+            self.named.clear();
             self.conns.clear();
         }
         match kind & !RENUMBER {
@@ -153,12 +161,12 @@ impl<'a> Decoder<'a> {
             },
             asked,
             args: match has(part::ARGS) {
-                true => self.named(0)?,
-                false => Vec::new(),
+                true => self.shared()?,
+                false => Named::default(),
             },
             results: match has(part::RESULTS) {
-                true => self.named(0)?,
-                false => Vec::new(),
+                true => self.shared()?,
+                false => Named::default(),
             },
             n,
             err,
@@ -230,7 +238,7 @@ impl<'a> Decoder<'a> {
         known.ok_or(Malformed("a string that was not told"))
     }
 
-    fn conn(&mut self) -> Result<Conn, Malformed> {
+    fn conn(&mut self) -> Result<Arc<Conn>, Malformed> {
         let number = self.wire.number()?;
         if let Some(index) = number.checked_sub(1) {
             let index = usize::try_from(index).unwrap_or(usize::MAX);
@@ -260,6 +268,7 @@ impl<'a> Decoder<'a> {
                 false => None,
             },
         };
+        let conn = Arc::new(conn);
         self.conns.push(conn.clone());
         Ok(conn)
     }
@@ -290,6 +299,18 @@ impl<'a> Decoder<'a> {
             4 => Endpoint::Unix(self.string()?),
             _ => return Err(Malformed("the kind of an address")),
         })
+    }
+
+    fn shared(&mut self) -> Result<Named, Malformed> {
+        let number = self.wire.number()?;
+        if let Some(index) = number.checked_sub(1) {
+            let index = usize::try_from(index).unwrap_or(usize::MAX);
+            let known = self.named.get(index).cloned();
+            return known.ok_or(Malformed("a list that was not told"));
+        }
+        let list: Named = self.named(0)?.into();
+        self.named.push(list.clone());
+        Ok(list)
     }
 
     fn named(&mut self, depth: u32) -> Result<Vec<(Arc<str>, Value)>, Malformed> {

@@ -1,11 +1,11 @@
 //! Records to bytes.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::wire::{MAX_DEPTH, MAX_RAW, MAX_VALUES, part, put, put_signed, record};
-use crate::record::{Call, Conn, Direction, End, Endpoint, ErrorValue, Record};
+use crate::probe::hash::WordMap;
+use crate::record::{Call, Conn, Direction, End, Endpoint, ErrorValue, Named, Record};
 use crate::value::Value;
 
 /// The bytes of one block's records. Strings and connections are written once
@@ -15,10 +15,13 @@ pub struct Encoder {
     out: Vec<u8>,
     records: u32,
     /// By where they lie: that costs no look at their bytes.
-    strings: HashMap<(usize, usize), u64>,
+    strings: WordMap<(usize, usize), u64>,
     /// Keeps them where they are.
     held: Vec<Arc<str>>,
-    conns: HashMap<Option<i64>, (Conn, u64)>,
+    /// Arguments and results, likewise.
+    named: WordMap<usize, u64>,
+    held_named: Vec<Named>,
+    conns: WordMap<Option<i64>, (Arc<Conn>, u64)>,
     conn_count: u64,
     last: Last,
     values: usize,
@@ -52,12 +55,18 @@ impl Encoder {
     /// A further block begins.
     pub fn reset(&mut self) {
         self.out.clear();
-        self.strings.clear();
-        self.held.clear();
-        self.conns.clear();
-        self.conn_count = 0;
+        self.renumber();
         self.records = 0;
         self.last = Last::default();
+    }
+
+    fn renumber(&mut self) {
+        self.strings.clear();
+        self.held.clear();
+        self.named.clear();
+        self.held_named.clear();
+        self.conns.clear();
+        self.conn_count = 0;
     }
 
     /// Appends a record. False when it has more values than a recording takes:
@@ -73,10 +82,7 @@ impl Encoder {
                     // What was numbered within is not in the file.
                     self.out.truncate(start);
                     self.last = last;
-                    self.strings.clear();
-                    self.conns.clear();
-                    self.held.clear();
-                    self.conn_count = 0;
+                    self.renumber();
                     self.out.push(record::GAP | RENUMBER);
                     put(&mut self.out, 1);
                     self.string(&Arc::from("too large"));
@@ -160,10 +166,10 @@ impl Encoder {
             self.string(text);
         }
         if !call.args.is_empty() {
-            self.named(&call.args, 0);
+            self.shared(&call.args);
         }
         if !call.results.is_empty() {
-            self.named(&call.results, 0);
+            self.shared(&call.results);
         }
         if !call.stack.is_empty() {
             self.values = self.values.saturating_sub(call.stack.len());
@@ -202,9 +208,9 @@ impl Encoder {
     }
 
     /// A connection likewise. Of each descriptor the last is remembered.
-    fn conn(&mut self, conn: &Conn) {
+    fn conn(&mut self, conn: &Arc<Conn>) {
         if let Some((known, number)) = self.conns.get(&conn.fd)
-            && known == conn
+            && (Arc::ptr_eq(known, conn) || known == conn)
         {
             put(&mut self.out, *number);
             return;
@@ -263,6 +269,19 @@ impl Encoder {
                 self.string(path);
             }
         }
+    }
+
+    /// A list's number, or 0 and the list.
+    fn shared(&mut self, list: &Named) {
+        let place = list.as_ptr().addr();
+        if let Some(number) = self.named.get(&place) {
+            put(&mut self.out, *number);
+            return;
+        }
+        self.out.push(0);
+        self.named(list, 0);
+        self.held_named.push(list.clone());
+        self.named.insert(place, self.held_named.len() as u64);
     }
 
     fn named(&mut self, values: &[(Arc<str>, Value)], depth: u32) {

@@ -140,9 +140,9 @@ fn endpoints() -> Vec<Record> {
         note: Some("closed since"),
     };
     let inet = |text: &str, zone: &str| Endpoint::Inet(text.parse().unwrap(), zone.into());
-    let call = |conn| {
+    let call = |conn: Conn| {
         record(Call {
-            conn: Some(conn),
+            conn: Some(conn.into()),
             ..read(5)
         })
     };
@@ -235,7 +235,7 @@ fn what_is_too_large_is_a_gap() {
         len: 200_000,
     };
     let mut call = plain(1);
-    call.args = vec![("a".into(), big)];
+    call.args = vec![("a".into(), big)].into();
     let given = [record(read(1)), record(call), record(read(3))];
     let items = items(&tape(&given, 10)).unwrap();
     let gap = Record::Gap {
