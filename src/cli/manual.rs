@@ -44,6 +44,10 @@ Firing (--fire):
   record into memory that gotap reads; no thread waits, and nobody traces the
   program meanwhile. Functions of which some site cannot jump are left out and
   named. auto: jump when all that is traced can, else trap, with the reason.
+  Comparisons with == and != of fd, goid, n (with numbers) and err (with nil) that
+  --where joins by && are asked by the generated code, and so is --every-nth:
+  what they leave out costs no record. What n and err leave out is told by the
+  last line as not having returned.
   By jumps there is no --stack, no --max-rate and no --payload of what is read;
   addresses and error texts are read some milliseconds after the call. A ring
   that is full drops records: how many is said.
