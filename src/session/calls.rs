@@ -92,6 +92,7 @@ pub(super) struct Calls {
     /// ([`crate::arch::jump::gate`]), and goroutine and depth of those whose
     /// marks are to be taken away.
     marked: Vec<bool>,
+    found: Vec<(u64, u64)>,
     marks: Vec<(u64, u64)>,
     /// Calls of each function, for one of so many.
     every: Option<(u32, Vec<u64>)>,
@@ -111,6 +112,7 @@ impl Calls {
             stats: Stats::default(),
             sender,
             marked: Vec::new(),
+            found: Vec::new(),
             marks: Vec::new(),
             every: options.every.map(|k| (k, vec![0; plan.functions.len()])),
             plan,
@@ -138,7 +140,7 @@ impl Calls {
             call.conn = found.conn;
             let stack = Stack::Goroutine(found.goid);
             if self.is_marked(found.func) {
-                self.marks.push((found.goid, found.depth));
+                self.found.push((found.goid, found.depth));
             }
             self.join.found_running(
                 stack,
@@ -282,8 +284,13 @@ impl Calls {
         self.marked.get(func).copied().unwrap_or(false)
     }
 
-    /// Calls whose marks are to be left, when they were found running, or taken
-    /// away since they have ended: goroutine and depth.
+    /// Calls that were found running, whose marks are to be left: goroutine and
+    /// depth.
+    pub fn take_found(&mut self) -> Vec<(u64, u64)> {
+        std::mem::take(&mut self.found)
+    }
+
+    /// Calls that have ended, whose marks are to be taken away.
     pub fn take_marks(&mut self) -> Vec<(u64, u64)> {
         std::mem::take(&mut self.marks)
     }

@@ -27,7 +27,7 @@ mod values;
 
 pub use calls::Prepared;
 pub use control::{Control, StopReason};
-pub use engine::{Engine, Options, Outcome, Start, Stats};
+pub use engine::{CLEANED, Engine, Options, Outcome, Start, Stats};
 pub use jump::{JumpEngine, NoJumps};
 pub use live::{Ended, Live, Said};
 pub use replan::Armed;

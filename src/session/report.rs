@@ -444,6 +444,12 @@ impl Reporter {
         self.functions.get(func)?.spill
     }
 
+    /// A function's values are shown with what they point to, which has to be
+    /// read while its thread waits.
+    pub fn follows(&self, func: usize) -> bool {
+        self.values.follows(func)
+    }
+
     /// How a function's values are read.
     pub fn decoder(&self, func: usize) -> Option<&Decoder> {
         self.values.decoder(func)

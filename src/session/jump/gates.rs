@@ -21,15 +21,20 @@ pub struct Gates<'a> {
 }
 
 impl<'a> Gates<'a> {
-    /// Works out what each entry is asked.
-    pub fn new(reporter: &'a Reporter, plan: &'a Plan, options: &'a Options) -> Gates<'a> {
+    /// Works out what each entry is asked, of the functions that jump.
+    pub fn new(
+        reporter: &'a Reporter,
+        plan: &'a Plan,
+        options: &'a Options,
+        jumps: &dyn Fn(usize) -> bool,
+    ) -> Gates<'a> {
         // A site that is somebody else's, too, has no gate.
         let alone = |func: usize| {
             let shared = |roles: &[Role]| roles.len() > 1 && roles.contains(&Role::Entry(func));
             !plan.sites.iter().any(|site| shared(&site.roles))
         };
         let entries = (0..plan.functions.len())
-            .map(|func| match alone(func) {
+            .map(|func| match alone(func) && jumps(func) {
                 true => at_entry(reporter, func, options),
                 false => Vec::new(),
             })
