@@ -338,7 +338,7 @@ fn holds(gate: &Gate, at: &State, goid: u64, counter: &mut i64, mark: &mut u64) 
         let yes = match test {
             Test::Every { k, .. } => {
                 *counter -= 1;
-                let turn = *counter <= 0;
+                let turn = *counter < 0;
                 *counter += if turn { i64::from(*k) } else { 0 };
                 turn
             }

@@ -268,7 +268,7 @@ impl Writer<'_> {
                 let k = i32::try_from(*k).map_err(|_| Wrong::Capture)?;
                 let at = self.ring.counter(*counter).cast_signed();
                 self.rip(Code::Dec_rm64, None, at.cast_unsigned())?;
-                self.a.jg(no)?;
+                self.a.jns(no)?;
                 let memory = MemoryOperand::with_base_displ(Register::RIP, at);
                 let mut add = Instruction::with2(Code::Add_rm64_imm32, memory, k)?;
                 add.set_has_lock_prefix(true);
