@@ -19,6 +19,7 @@ pub mod hook;
 pub mod jump;
 pub mod live;
 pub mod look;
+mod memo;
 mod rates;
 mod replan;
 mod report;
