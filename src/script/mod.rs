@@ -66,6 +66,7 @@ mod operand;
 mod parser;
 mod program;
 pub mod scope;
+mod simple;
 #[cfg(test)]
 mod tests;
 
@@ -77,6 +78,7 @@ pub use facts::{CALL_FACTS, CallFact, CallNames, FactInfo, Key, Known, Names};
 pub use operand::Stopped;
 pub use parser::parse;
 pub use program::Scope;
+pub use simple::Simple;
 
 /// Parses and checks a condition; the error shows the text with a caret under
 /// the place that is wrong.

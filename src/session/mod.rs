@@ -16,6 +16,7 @@ pub mod engine;
 pub mod jump;
 pub mod live;
 pub mod look;
+mod memo;
 mod rates;
 mod replan;
 mod report;
