@@ -6,12 +6,16 @@
 mod support;
 
 use std::fmt::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use gotap::golang::step::Kind;
-use support::stepper::{Landed, Stepper};
-use support::{Fixture, Variant};
+use gotap::image::Image;
+use gotap::image::dwarf::Dwarf;
+use serde_json::Value;
+use support::{Fixture, SOON, Target, Variant, poll};
 
 const BUILDS: [&[Variant]; 2] = [&[Variant::NoOpt], &[]];
 
@@ -53,48 +57,96 @@ fn word(kind: Kind) -> &'static str {
 }
 
 /// Where Delve stops: at the breakpoint, and after each step. `None`: ended.
-fn their_stops(program: &Path, function: &str, walk: &[Kind]) -> (Vec<Option<u64>>, String) {
+fn their_stops(program: &Path, function: &str, walk: &[Kind]) -> (Vec<Option<String>>, String) {
     let mut script = format!("break main.{function}\ncontinue\nclearall\n");
     for kind in walk {
         writeln!(script, "{}", word(*kind)).expect("a string");
     }
     let said = delve(program, &(script + "exit\n"));
-    let stop = regex::Regex::new(r"(?m)^> .*\(PC: 0x([0-9a-f]+)\)$|Process \d+ has exited");
+    let stop = regex::Regex::new(r"(?m)^> .*\(PC: (0x[0-9a-f]+)\)$|Process \d+ has exited");
     let stop = stop.expect("a pattern");
-    let stops = stop.captures_iter(&said).map(|found| {
-        let pc = found.get(1)?;
-        Some(u64::from_str_radix(pc.as_str(), 16).expect("hex"))
-    });
+    let stops = stop.captures_iter(&said);
+    let stops = stops.map(|found| found.get(1).map(|pc| pc.as_str().to_owned()));
     (stops.collect(), said)
+}
+
+/// Where we stop, in the same words, with the lines for messages. `None`: ended.
+fn our_stops(program: &Fixture, function: &str, walk: &[Kind]) -> Vec<(Option<String>, String)> {
+    let image = Arc::new(Image::open(&program.path).expect("the program"));
+    let dwarf = Dwarf::open(image.clone()).expect("DWARF").expect("some");
+    let found = image.functions().by_name(&format!("main.{function}"));
+    let at = dwarf.breakpoint_of(found.first().expect("the function"));
+    let at = at.expect("lines");
+
+    let mut script = format!("break b *{at}\ncontinue\nclear b\n");
+    for kind in walk {
+        writeln!(script, "{}", word(*kind)).expect("a string");
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let file = dir.path().join("walk.gotap");
+    std::fs::write(&file, script).expect("write the script");
+
+    let mut target = Target::start(program, &["wait"]);
+    target.expect_line("ready");
+    let gotap = Command::new(env!("CARGO_BIN_EXE_gotap"))
+        .args(["run", "-o", "json", "-p", &target.pid().to_string()])
+        .arg(&file)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("gotap");
+    let memory = std::fs::File::open(format!("/proc/{}/mem", target.pid())).expect("memory");
+    let armed = poll(SOON, || {
+        let mut byte = [0];
+        memory.read_exact_at(&mut byte, at.0).is_ok() && byte == [0xcc]
+    });
+    assert!(armed, "{} main.{function}: nothing was armed", program.label);
+    target.tell("go");
+    let out = gotap.wait_with_output().expect("gotap ends");
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&out.stderr).into_owned();
+    let mut stops = Vec::new();
+    for line in said.lines() {
+        let Ok(stop) = serde_json::from_str::<Value>(line) else {
+            continue;
+        };
+        if stop["event"] == "stop" {
+            let text = |key: &str| stop[key].as_str().unwrap_or("?").to_owned();
+            let place = format!("{} {}:{}", text("func"), text("file"), stop["line"]);
+            stops.push((Some(text("pc")), format!("{place} {}", text("pc"))));
+        }
+    }
+    if errors.contains("the target exited") {
+        stops.push((None, "its end".to_owned()));
+    }
+    if stops.len() <= walk.len() {
+        // What was refused, for messages.
+        stops.push((Some(String::new()), errors));
+    }
+    stops
 }
 
 /// Walks with both, and compares. How far they went together, and what was
 /// wrong then.
 fn compare(program: &Fixture, function: &str, walk: &[Kind]) -> (usize, Option<String>) {
     let (theirs, said) = their_stops(&program.path, function, walk);
-    let mut ours = Stepper::start(&program.path, &format!("main.{function}"));
+    let ours = our_stops(program, function, walk);
     let mut trail = vec![format!("{} main.{function}", program.label)];
-    let mut theirs = theirs.into_iter();
-    assert_eq!(theirs.next(), Some(Some(ours.pc())), "{said}");
-    trail.push(ours.line(ours.pc()));
-    for (index, kind) in walk.iter().enumerate() {
-        let landed = ours.step(*kind);
-        let their = theirs.next();
-        let show = |at: Option<u64>| at.map_or("its end".to_owned(), |pc| ours.line(pc));
-        let (same, at) = match landed {
-            Ok(Landed::At(pc, _)) => (their == Some(Some(pc)), show(Some(pc))),
-            Ok(Landed::Exited) => (their == Some(None), show(None)),
-            // Delve says so too, and shows where it stands.
-            Err(ref refused) => (their == Some(Some(ours.pc())), refused.clone()),
-        };
-        trail.push(format!("{} {at}", word(*kind)));
-        if !same {
-            trail.push(format!("Delve {}", their.map_or("nowhere".to_owned(), show)));
+    assert_eq!(theirs.first(), Some(&ours[0].0), "{said}");
+    trail.push(ours[0].1.clone());
+    let steps = walk.iter().zip(&ours[1..]).enumerate();
+    for (index, (kind, (pc, place))) in steps {
+        let their = theirs.get(index + 1);
+        trail.push(format!("{} {place}", word(*kind)));
+        if their != Some(pc) {
+            trail.push(format!("Delve {their:?}"));
             return (index, Some(trail.join("\n")));
         }
         // What the runtime does of itself depends on the other threads.
-        if !matches!(landed, Ok(Landed::At(..))) || at.starts_with("runtime.") {
-            return (index, None);
+        let theirs_to_say = ["runtime.", "main.settle"];
+        if pc.is_none() || theirs_to_say.iter().any(|s| place.starts_with(s)) {
+            return (index + 1, None);
         }
     }
     (walk.len(), None)
@@ -163,15 +215,4 @@ fn walks_of_all_kinds_go_where_delve_goes() {
 fn stepout_goes_where_delve_goes() {
     let walks = STARTS.map(|start| (start, vec![Kind::Out; 6]));
     compare_all(&walks, 20);
-}
-
-#[test]
-fn tmp() {
-    use Kind::*;
-    let mut w = vec![Next; 5];
-    w.extend([Into,Into,Into,Into, Into, Next, Out, Into, Next]);
-    let program = Fixture::build("steps", &[]);
-    let (_, what) = compare(&program, "goroutines", &w);
-    println!("{what:?}");
-    assert!(what.is_none());
 }

@@ -10,7 +10,8 @@ use crate::addr::ImageAddr;
 use crate::golang::step::{Kind, Step, successors};
 use crate::script::ExprError;
 use crate::session::look::Stands;
-use crate::session::{Errand, Stepper, Walk, Who, Why};
+use crate::session::{Errand, Stepper, Stop, Walk, Who, Why};
+use crate::value::Value;
 
 /// How long one instruction may take, which may be a page fault or wait for
 /// another thread's lock.
@@ -124,6 +125,17 @@ fn walk(
 }
 
 impl Shell {
+    /// What the function has returned that a step came out of.
+    pub(super) fn returned_values(&self, stop: &Stop) -> Vec<(Arc<str>, Value)> {
+        let stood = stop.threads.iter().find(|t| t.tid == stop.tid);
+        match (&self.stepper, &stop.returned, stood) {
+            (Some(stepper), Some(returned), Some(stood)) => {
+                stepper.results(self.source.bytes(), stood, returned)
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Waits for the end of a step, or another stop: true when there is one.
     /// Ctrl-C stops the target where it is.
     fn await_step(&mut self) -> bool {
