@@ -11,6 +11,7 @@ use crate::arch::abi::{self, INT_REGISTERS, Location, Reg};
 use crate::image::signature::locate;
 use crate::image::types::{Param, Signature, Source, TypeId, TypeKind, TypeTable};
 use crate::memory::Memory;
+use crate::value::held::Held;
 use crate::value::{Limits, Place, RuntimeTypes, Value, load_all, preload};
 
 /// The largest value that is gathered from registers, bytes: nine integer and
@@ -145,6 +146,33 @@ impl Decoder {
     /// Names of the results.
     pub fn result_names(&self) -> impl Iterator<Item = Arc<str>> + '_ {
         shown(&self.results).map(|p| p.name.clone())
+    }
+
+    /// Names and types of parameters, then of results (true), as far as the
+    /// source has them.
+    pub fn variables(&self) -> impl Iterator<Item = (&Arc<str>, TypeId, bool)> + '_ {
+        let params = shown(&self.params).map(|p| (&p.name, p.ty, false));
+        params.chain(shown(&self.results).map(|p| (&p.name, p.ty, true)))
+    }
+
+    /// Where the bytes of the parameters are at an entry, or of the results at
+    /// a RET.
+    pub fn held<'d>(
+        &'d self,
+        results: bool,
+        from: &'d Origin<'_>,
+    ) -> impl Iterator<Item = (&'d Arc<str>, TypeId, Held)> + 'd {
+        let parts = if results { &self.results } else { &self.params };
+        shown(parts).map(|part| {
+            let held = match &part.location {
+                Location::Stack { offset } => Held::At(from.argp.offset(*offset)),
+                Location::Registers(_) => match gather(part, &from.registers) {
+                    Some(bytes) => Held::bytes(&bytes),
+                    None => Held::Nowhere,
+                },
+            };
+            (&part.name, part.ty, held)
+        })
     }
 
     /// Loads the descriptions of all types now, so that nothing has to be looked

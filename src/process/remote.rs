@@ -110,6 +110,10 @@ enum Called {
 }
 
 impl Borrowed {
+    pub(super) fn tid(&self) -> i32 {
+        self.tid
+    }
+
     fn new(tid: i32, saved: Regs, at: u64, group: bool) -> Borrowed {
         let filtered = procfs::status(tid).is_ok_and(|s| s.seccomp != 0);
         Borrowed {

@@ -1,15 +1,18 @@
 //! What is wrong with a script, found without touching a process.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use super::asked::ask;
+use super::breaks::{PointPlace, condition_of};
 use super::compile::{self, Compiled};
 use super::names::PointNames;
-use crate::script::ExprError;
 use crate::script::check::nearest;
 use crate::script::command::verbs::needs_stop;
 use crate::script::command::{
-    Command, Script, Standing, Statement, Test, Verb, Word, parse_script,
+    Command, Script, Standing, Statement, Strength, Test, Verb, Word, parse_script,
 };
+use crate::script::{Expr, ExprError};
 use crate::session::Target;
 
 /// Files that name files that name files.
@@ -24,6 +27,10 @@ struct Known {
     id: String,
     name: Option<String>,
     names: PointNames,
+    functions: Vec<(u32, Arc<str>)>,
+    /// Of a `break` or `snap`, where it stands.
+    places: Vec<PointPlace>,
+    is_trace: bool,
 }
 
 /// Finds every error of a script's text. `name` is the file's, for messages
@@ -121,17 +128,23 @@ impl Checker<'_> {
         match &statement.command {
             Command::Point(point) => {
                 let compiled = compile::compile(self.program, point);
-                let names = match &compiled {
-                    Ok(Compiled { names, .. }) => names.clone(),
-                    Err(_) => PointNames::unknown_program(),
+                let compiled = match compiled {
+                    Ok(compiled) => compiled,
+                    Err(found) => {
+                        errors.extend(found);
+                        Compiled {
+                            names: PointNames::unknown_program(),
+                            ..Compiled::default()
+                        }
+                    }
                 };
-                if let Err(found) = compiled {
-                    errors.extend(found);
-                }
                 self.points.push(Known {
                     id: (self.points.len() + 1).to_string(),
                     name: point.name.as_ref().map(|n| n.text.clone()),
-                    names,
+                    names: compiled.names,
+                    functions: compiled.functions,
+                    places: compiled.places,
+                    is_trace: point.strength == Strength::Trace,
                 });
             }
             Command::Every(_, block) | Command::OnExit(block) => {
@@ -140,22 +153,25 @@ impl Checker<'_> {
                 }
             }
             Command::On(id, block) => match self.point(id) {
-                Ok(names) => {
-                    if let Err(found) = compile::actions(block, &names) {
-                        errors.extend(found);
-                    }
+                Ok(known) if !known.is_trace => errors.extend(compile::compile_block(block)),
+                Ok(known) => {
+                    errors.extend(self.asked(known, None, block));
                 }
                 Err(error) => errors.push(error),
             },
             Command::Condition(id, test) => match (self.point(id), test) {
-                (Ok(names), Test::Holds(expr)) => {
-                    errors.extend(compile::compile_condition(expr, &names).err());
+                (Ok(known), Test::Holds(expr)) if !known.is_trace => {
+                    let found = condition_of(self.program, &known.names, &known.places, expr);
+                    errors.extend(found.err());
+                }
+                (Ok(known), Test::Holds(expr)) => {
+                    errors.extend(self.asked(known, Some(expr), &[]));
                 }
                 (Ok(_), Test::Hits(..) | Test::HitsPerGoroutine(..) | Test::Cleared) => {}
                 (Err(error), _) => errors.push(error),
             },
             // What a goroutine's frame will have, nobody knows now.
-            Command::Print(_) | Command::For(_) | Command::StopOnError => {}
+            Command::Print(_) | Command::Whatis(_) | Command::For(_) | Command::StopOnError => {}
             Command::Plain(verb, words, then) => {
                 if let Err(error) = self.plain(*verb, words, statement) {
                     errors.push(error);
@@ -180,7 +196,7 @@ impl Checker<'_> {
             },
             Verb::Config => match words.first() {
                 Some(flag) if flag.text == "-list" => Ok(()),
-                _ => super::config::Config::default().set(words),
+                _ => super::config::Config::default().set(words).map(drop),
             },
             Verb::Help => match words.first() {
                 Some(word) if Verb::by_name(&word.text).is_none() => Err(ExprError::new(
@@ -193,10 +209,24 @@ impl Checker<'_> {
         }
     }
 
-    fn point(&self, id: &Word) -> Result<PointNames, ExprError> {
+    /// What is wrong with a condition and actions of a tracepoint.
+    fn asked(
+        &self,
+        known: &Known,
+        condition: Option<&Expr>,
+        actions: &[Statement],
+    ) -> Vec<ExprError> {
+        let functions = &known.functions;
+        let program = self.program.filter(|_| !functions.is_empty());
+        ask(program, functions, &known.names, condition, actions)
+            .err()
+            .unwrap_or_default()
+    }
+
+    fn point(&self, id: &Word) -> Result<&Known, ExprError> {
         let is = |p: &&Known| p.id == id.text || p.name.as_deref() == Some(&*id.text);
         if let Some(known) = self.points.iter().find(is) {
-            return Ok(known.names.clone());
+            return Ok(known);
         }
         let all: Vec<String> = self
             .points

@@ -122,6 +122,8 @@ pub struct Shell {
     pub goroutine: Option<u64>,
     /// Its frame that was chosen; 0 is the innermost.
     pub frame: usize,
+    /// The variables of that frame, for completion.
+    pub in_scope: Arc<Mutex<Vec<String>>>,
     /// The thread that was chosen, of a target that stands still.
     pub thread: Option<u64>,
     /// The target stands still.
@@ -177,6 +179,7 @@ impl Shell {
             config: Config::default(),
             goroutine: None,
             frame: 0,
+            in_scope: Arc::default(),
             thread: None,
             standing: None,
             displays: Displays::default(),
@@ -339,6 +342,7 @@ impl Shell {
             Command::On(id, block) => commands::on::run(self, id, block),
             Command::Condition(id, test) => commands::condition::run(self, id, test),
             Command::Print(exprs) => commands::print::run(self, exprs, statement.span),
+            Command::Whatis(expr) => commands::whatis::run(self, expr, statement.span),
             Command::StopOnError => {
                 self.stop_on_error = true;
                 Ok(())

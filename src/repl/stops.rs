@@ -12,9 +12,10 @@ use serde_json::{Map, Value as Json, json};
 
 use super::commands::display;
 use super::output::Form;
-use super::shell::{Mode, Shell, Woke};
+use super::shell::{Call, Mode, Shell, Woke};
 use crate::addr::LiveAddr;
 use crate::image::SourceFrame;
+use crate::script::ExprError;
 use crate::script::command::Statement;
 use crate::session::{Stop, Why};
 use crate::value::escaped;
@@ -31,6 +32,12 @@ impl Shell {
     /// The target stands still: nothing of it changes by itself.
     pub fn is_stopped(&self) -> bool {
         self.standing.is_some()
+    }
+
+    /// The chosen goroutine is the one that the stop is about.
+    pub fn at_stop(&self) -> bool {
+        let stop = self.standing.as_ref().map(|s| &s.stop);
+        stop.is_some_and(|s| s.goid == self.goroutine)
     }
 
     /// What stands at an address of the process.
@@ -147,6 +154,27 @@ impl Shell {
         stopped && self.is_stopped()
     }
 
+    /// The thread that a command is about: the chosen one, that of the chosen
+    /// goroutine, of a core the one that it begins with.
+    pub fn thread_at_hand(&self, call: &Call<'_>) -> Result<u64, ExprError> {
+        let known = self.source.thread_ids();
+        if known.is_empty() {
+            return Err(call.fail("the target runs: halt stops it"));
+        }
+        if let Some(tid) = self.thread {
+            return Ok(tid);
+        }
+        if let (Some(goid), true) = (self.goroutine, self.is_stopped()) {
+            return Err(call.fail(format!(
+                "goroutine {goid} is on no thread: thread ID chooses one"
+            )));
+        }
+        known
+            .first()
+            .copied()
+            .ok_or_else(|| call.fail("it has no threads"))
+    }
+
     fn tell_stop(&self) {
         let Some(standing) = &self.standing else {
             return;
@@ -260,7 +288,7 @@ impl Shell {
     /// The source around a line, where the file is on this machine.
     pub fn lines_around(&self, file: &str, line: u32) -> Option<String> {
         let text = std::fs::read_to_string(self.config.local(file)).ok()?;
-        let around = self.config.source_lines;
+        let around = self.config.lines_around();
         let first = line.saturating_sub(around).max(1);
         let mut shown = String::new();
         for (number, code) in (1_u32..).zip(text.lines()) {

@@ -94,6 +94,30 @@ impl Checked {
         }
     }
 
+    /// Where it points to, when it is one of the program's pointers or the address
+    /// of something.
+    pub fn address(&self, facts: &dyn Facts) -> Result<Option<u64>, EvalError> {
+        let Node::Program(place, _) = &self.root else {
+            return Ok(None);
+        };
+        let stopped = stopped(facts, Span::default())?;
+        match operand(place, facts)? {
+            Operand::Address(_, at) => Ok(Some(at.0)),
+            Operand::Value(ty, held) => Ok(match stopped.types().get(ty).kind {
+                TypeKind::Pointer(_)
+                | TypeKind::UnsafePointer
+                | TypeKind::Map { .. }
+                | TypeKind::Chan(_)
+                | TypeKind::Func
+                | TypeKind::Slice(_)
+                | TypeKind::String => held.word(stopped.memory()),
+                _ => None,
+            }),
+            Operand::Missing(why) => Err(EvalError::new(place.span(), why)),
+            Operand::List { .. } | Operand::Byte(_) => Ok(None),
+        }
+    }
+
     /// The Go type of what it names in the program.
     pub fn type_name(&self, types: &dyn TypeTable) -> Option<String> {
         match &self.root {

@@ -5,7 +5,7 @@
 //! generated code), `calls` (from what was seen to records), [`control`] (how
 //! other threads ask it to stop), an engine on a thread of its own ([`live`]) and
 //! changes of its plan while it runs (`replan`), what is asked at a place in the
-//! program ([`hook`]), a target that stands still ([`stopped`]), the clock, and looks at
+//! program ([`hook`]), of calls where they happen ([`mod@watch`]), a target that stands still ([`stopped`]), the clock, and looks at
 //! goroutines without a tracer ([`look`]). Nobody here knows terminals. Allowed
 //! in: repl, cli.
 
@@ -27,10 +27,11 @@ mod stepping;
 pub mod stopped;
 pub mod target;
 mod values;
+pub mod watch;
 
 pub use calls::Prepared;
 pub use control::{Control, StopReason};
-pub use engine::{Engine, Options, Outcome, Start, Stats};
+pub use engine::{CLEANED, Engine, Options, Outcome, Start, Stats};
 pub use hook::{Answer, FrameScope, Hook, Tally, Test};
 pub use jump::{JumpEngine, NoJumps};
 pub use live::{Ended, Live, Said};
@@ -39,6 +40,7 @@ pub use stopped::{Errand, Stood, Stop, Who, Why};
 pub use stepping::{Stepper, Walk};
 pub use target::Target;
 pub use values::value_names;
+pub use watch::{CallScope, Watch};
 
 use crate::image::ImageError;
 use crate::image::pattern::PatternError;

@@ -28,7 +28,7 @@ pub(super) type Named = Vec<(Arc<str>, Value)>;
 pub(super) struct Values {
     image: Arc<Image>,
     bias: Bias,
-    dwarf: Option<Dwarf>,
+    dwarf: Option<Arc<Dwarf>>,
     maps: MapKind,
     decoders: Vec<Option<Decoder>>,
     /// For functions of the net family nothing is followed: their facts are
@@ -52,7 +52,7 @@ impl Values {
         let dwarf = if shallow.iter().all(|s| *s) {
             None
         } else {
-            Dwarf::open(image.clone()).unwrap_or_else(|error| {
+            target.debug_info().unwrap_or_else(|error| {
                 tracing::warn!(%error, "the debug information cannot be used");
                 None
             })
@@ -79,7 +79,7 @@ impl Values {
             .map(|(function, planned)| {
                 let signature = function.and_then(|_| signatures.next())?;
                 let table: &dyn TypeTable = match (&dwarf, signature.source) {
-                    (Some(dwarf), crate::image::types::Source::Dwarf) => dwarf,
+                    (Some(dwarf), crate::image::types::Source::Dwarf) => &**dwarf,
                     _ => &*target.types,
                 };
                 let decoder = Decoder::new(table, &signature, planned.abi)?;
@@ -90,7 +90,7 @@ impl Values {
         Values {
             image: image.clone(),
             bias: target.bias,
-            maps: dwarf.as_ref().map_or(MapKind::Unknown, TypeTable::map_kind),
+            maps: dwarf.as_ref().map_or(MapKind::Unknown, |d| d.map_kind()),
             dwarf,
             decoders,
             shallow,
@@ -150,7 +150,7 @@ impl Values {
             maps: self.maps,
         };
         let types: &dyn TypeTable = match (&self.dwarf, decoder.from_dwarf) {
-            (Some(dwarf), true) => dwarf,
+            (Some(dwarf), true) => &**dwarf,
             _ => &*hit.types.table,
         };
         let shallow = self.shallow.get(func).copied().unwrap_or(false);

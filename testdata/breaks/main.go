@@ -14,10 +14,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -36,8 +38,9 @@ var (
 	greet   = "hello"
 	ratio   = 0.5
 	on      = true
-	last    *Request
+	last    = &Request{ID: -1}
 	ticks   atomic.Int64
+	signals atomic.Int64
 	stop    chan struct{}
 	stopped sync.WaitGroup
 )
@@ -74,6 +77,13 @@ func run(base, times int) int {
 }
 
 func main() {
+	heard := make(chan os.Signal, 100)
+	signal.Notify(heard, syscall.SIGUSR1)
+	go func() {
+		for range heard {
+			signals.Add(1)
+		}
+	}()
 	fmt.Printf("ready pid %d\n", os.Getpid())
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
@@ -104,7 +114,7 @@ func main() {
 	}
 }
 
-func both(times int) map[string]int64 {
+func both(times int) map[string]any {
 	var wait sync.WaitGroup
 	var sum atomic.Int64
 	for g := 0; g < 2; g++ {
@@ -120,12 +130,17 @@ func both(times int) map[string]int64 {
 	return all
 }
 
-func counts() map[string]int64 {
-	return map[string]int64{
+func counts() map[string]any {
+	return map[string]any{
 		"visits": visits.Load(),
 		"evens":  evens.Load(),
 		"ticks":  ticks.Load(),
-		"factor": int64(factor),
+		"factor": factor,
+		"greet":  greet,
+		"ratio":  ratio,
+		"on":     on,
+		"last":   last != nil,
+		"usr1":   signals.Load(),
 	}
 }
 

@@ -2,7 +2,7 @@
 //! breakpoints [-save FILE]                                        alias: bp
 //! ```
 //!
-//! Lists the tracepoints: number or name, functions, hits, condition, actions.
+//! Lists the points: number or name, functions, hits, condition, actions.
 //! With -save, writes them to a file, conditions and actions included, which
 //! `source FILE` reads back.
 

@@ -30,7 +30,7 @@ use std::fmt::Write as _;
 use crate::repl::compile::compile;
 use crate::repl::points::Tracepoint;
 use crate::repl::shell::Shell;
-use crate::script::command::{Place, Point};
+use crate::script::command::{Location, Place, Point};
 use crate::script::{ExprError, Span};
 use crate::value::escaped;
 
@@ -51,7 +51,7 @@ pub fn run(shell: &mut Shell, point: &Point, span: Span) -> Result<(), ExprError
         ));
     }
     let mut point = point.clone();
-    from_here(shell, &mut point)?;
+    from_here(shell, &mut point.location)?;
     let target = shell.source.target.clone();
     let compiled = compile(Some(&target), &point).map_err(|errors| {
         let first = errors.into_iter().next();
@@ -85,17 +85,17 @@ pub fn run(shell: &mut Shell, point: &Point, span: Span) -> Result<(), ExprError
 }
 
 /// A line alone counts from where the target stands.
-pub fn from_here(shell: &Shell, point: &mut Point) -> Result<(), ExprError> {
-    let span = point.location.span;
+pub fn from_here(shell: &Shell, location: &mut Location) -> Result<(), ExprError> {
+    let span = location.span;
     let standing = shell.standing.as_ref().and_then(|s| s.place.as_ref());
-    let line = match (&point.location.place, standing) {
+    let line = match (&location.place, standing) {
         (Place::Line(line), Some(_)) => *line,
         (Place::Offset(by), Some(here)) => u32::try_from(i64::from(here.line).saturating_add(*by))
             .map_err(|_| ExprError::new(span, "there is no such line"))?,
         _ => return Ok(()),
     };
     if let Some(here) = standing {
-        point.location.place = Place::Named(here.file.to_string(), Some(line));
+        location.place = Place::Named(here.file.to_string(), Some(line));
     }
     Ok(())
 }

@@ -2,10 +2,11 @@
 //! clear ID
 //! ```
 //!
-//! Takes a tracepoint out, by number or name. Its calls that are still running
+//! Takes a point out, by number or name. Its calls that are still running
 //! are told as open: nobody will see how they end.
 
 use super::condition::known;
+use crate::repl::points::Tracepoint;
 use crate::repl::shell::{Call, Shell};
 use crate::script::ExprError;
 use crate::script::command::Verb;
@@ -16,8 +17,9 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
         return Err(call.fail("which one? clear 1"));
     };
     let found = known(shell, id)?;
-    shell.points().remove(|p| p.id == found);
+    let gone = shell.points().remove(|p| p.id == found);
     shell.apply_points().map_err(|e| call.fail(e))?;
-    shell.tell(Verb::Clear, &format!("Tracepoint {} cleared\n", id.text));
+    let title = gone.first().map_or("Tracepoint", Tracepoint::title);
+    shell.tell(Verb::Clear, &format!("{} {} cleared\n", title, id.text));
     Ok(())
 }

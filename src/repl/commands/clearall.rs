@@ -2,7 +2,7 @@
 //! clearall [LOCATION]
 //! ```
 //!
-//! Takes all tracepoints out, or those on the functions of a location.
+//! Takes all points out, or those on the functions of a location.
 
 use crate::repl::resolve::{Resolved, resolve};
 use crate::repl::shell::{Call, Shell};
@@ -30,7 +30,7 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
     });
     shell.apply_points().map_err(|e| call.fail(e))?;
     for point in gone {
-        let text = format!("Tracepoint {} cleared\n", point.label());
+        let text = format!("{} {} cleared\n", point.title(), point.label());
         shell.tell(Verb::ClearAll, &text);
     }
     Ok(())

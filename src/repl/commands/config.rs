@@ -6,10 +6,14 @@
 //! Shows or changes settings:
 //!
 //! ```text
-//!     substitute-path FROM TO   where sources are on this machine
-//!     max-goroutines N          goroutines that are listed at most
-//!     max-lines N               lines of funcs, types, sources at most
-//!     source-lines N            lines of `list` above and below
+//!     substitute-path FROM TO    where sources are on this machine; -clear
+//!     max-string-len N           bytes of a string that are printed
+//!     max-array-values N         elements of arrays, slices and maps
+//!     max-variable-recurse N     pointers that are followed, one in another
+//!     max-goroutines N           goroutines that are listed at most
+//!     max-lines N                lines of funcs, types, sources, vars at most
+//!     source-list-line-count N   lines of `list` above and below
+//!     max-stop TIME              a stop that lasts longer ends by itself (5s; none)
 //! ```
 
 use crate::repl::shell::{Call, Shell};
@@ -21,7 +25,13 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
     match call.words {
         [] => {}
         [flag] if flag.text == "-list" => {}
-        words => return shell.config.set(words),
+        words => {
+            if let Some(told) = shell.config.set(words)? {
+                shell.say(&told);
+            }
+            shell.tracing.max_stop(shell.config.max_stop);
+            return Ok(());
+        }
     }
     let text = shell.config.list();
     shell.answer(Verb::Config, &text);

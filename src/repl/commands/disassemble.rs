@@ -1,8 +1,10 @@
 //! ```text
-//! disassemble LOCATION                                        alias: disass
+//! disassemble [LOCATION]                                      alias: disass
 //! ```
 //!
-//! Shows a function's instructions, as the file has them, with their lines.
+//! Shows a function's instructions, as the file has them, with their lines; of a
+//! target that is stopped also of the function that it stopped in, `=>` before
+//! the instruction that comes next.
 
 use std::fmt::Write as _;
 
@@ -11,7 +13,7 @@ use crate::arch::slot::instruction_text;
 use crate::repl::resolve::{Resolved, resolve, short};
 use crate::repl::shell::{Call, Shell};
 use crate::script::ExprError;
-use crate::script::command::{Location, Verb};
+use crate::script::command::{Location, Place, Verb};
 use crate::value::escaped;
 
 /// Instructions that are shown at most.
@@ -24,17 +26,24 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
         [flag, rest @ ..] if flag.text == "-l" => rest,
         words => words,
     };
-    let [word] = words else {
-        return Err(call.fail("what? disassemble main.main"));
-    };
     let target = shell.source.target.clone();
-    let location = Location::parse(word)?;
+    let now = shell.standing.as_ref().filter(|_| shell.at_stop());
+    let now = now.map(|s| target.bias.image(s.stop.at));
+    let chosen = match (words, now) {
+        ([word], _) => Location::parse(word)?,
+        ([], Some(at)) => Location {
+            place: Place::Address(at.0),
+            span: call.span,
+        },
+        _ => return Err(call.fail("what? disassemble main.main")),
+    };
+    let location = chosen;
     let function = match resolve(&target.image, &location)? {
         Resolved::Functions(functions, _) => match functions.as_slice() {
             [one] => *one,
             many => {
                 return Err(ExprError::new(
-                    word.span,
+                    location.span,
                     format!("{} functions match; name one", many.len()),
                 ));
             }
@@ -69,7 +78,8 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
         let instruction = instruction_text(bytes, at.0);
         let _ = writeln!(
             text,
-            "  {:<20} {at}  {hex:<20}  {instruction}",
+            "{} {:<20} {at}  {hex:<20}  {instruction}",
+            if now == Some(at) { "=>" } else { "  " },
             escaped(&place)
         );
         offset += len.max(1);

@@ -10,6 +10,7 @@
 //!     goroutine 34 stack
 //! ```
 
+use crate::repl::frames::note_names;
 use crate::repl::shell::{Call, Shell};
 use crate::script::ExprError;
 use crate::script::command::Verb;
@@ -22,7 +23,7 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
         let Some(goid) = shell.goroutine else {
             return Err(call.fail("no goroutine is chosen: goroutine ID, or goroutines"));
         };
-        return show(shell, &call, goid);
+        return show(shell, &call, goid).map(drop);
     };
     let goid: u64 = word
         .text
@@ -37,12 +38,15 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
         (shell.goroutine, shell.frame) = before;
         return done;
     }
-    show(shell, &call, goid)?;
+    let tid = show(shell, &call, goid)?;
     (shell.goroutine, shell.frame) = (Some(goid), 0);
+    note_names(shell, &call);
+    shell.thread = tid;
     Ok(())
 }
 
-fn show(shell: &Shell, call: &Call<'_>, goid: u64) -> Result<(), ExprError> {
+/// Shows it; the thread that it is on.
+fn show(shell: &Shell, call: &Call<'_>, goid: u64) -> Result<Option<u64>, ExprError> {
     let wanted = Wanted {
         all_stacks: true,
         each: true,
@@ -57,5 +61,5 @@ fn show(shell: &Shell, call: &Call<'_>, goid: u64) -> Result<(), ExprError> {
     let mut out = Vec::new();
     table::list(&mut out, &survey, &[one]).map_err(|e| call.fail(e))?;
     shell.answer(Verb::Goroutine, &String::from_utf8_lossy(&out));
-    Ok(())
+    Ok(one.tid)
 }

@@ -62,6 +62,13 @@ pub fn manual(verb: Verb) -> String {
 fn header(verb: Verb) -> Option<&'static str> {
     Some(match verb {
         Verb::Trace => include_str!("trace.rs"),
+        Verb::Break => include_str!("breaks.rs"),
+        Verb::Halt => include_str!("halt.rs"),
+        Verb::Display => include_str!("display.rs"),
+        Verb::Regs => include_str!("regs.rs"),
+        Verb::Set => include_str!("set.rs"),
+        Verb::Thread => include_str!("thread.rs"),
+        Verb::ExamineMem => include_str!("examinemem.rs"),
         Verb::Breakpoints => include_str!("breakpoints.rs"),
         Verb::Clear => include_str!("clear.rs"),
         Verb::ClearAll => include_str!("clearall.rs"),
@@ -81,6 +88,7 @@ fn header(verb: Verb) -> Option<&'static str> {
         Verb::Print => include_str!("print.rs"),
         Verb::Args => include_str!("args.rs"),
         Verb::Locals => include_str!("locals.rs"),
+        Verb::Vars => include_str!("vars.rs"),
         Verb::Whatis => include_str!("whatis.rs"),
         Verb::Frame | Verb::Up | Verb::Down => include_str!("frame.rs"),
         Verb::Funcs => include_str!("funcs.rs"),

@@ -14,6 +14,7 @@ pub mod conns;
 pub mod cont;
 pub mod disassemble;
 pub mod display;
+pub mod examinemem;
 pub mod exit;
 pub mod fds;
 pub mod frame;
@@ -30,17 +31,21 @@ pub mod next_instruction;
 pub mod on;
 pub mod packages;
 pub mod print;
+pub mod regs;
+pub mod set;
 pub mod sources;
 pub mod stack;
 pub mod step;
 pub mod step_instruction;
 pub mod stepout;
 pub mod summary;
+pub mod thread;
 pub mod threads;
 pub mod toggle;
 pub mod trace;
 pub mod transcript;
 pub mod types;
+pub mod vars;
 pub mod whatis;
 
 use std::fmt::Write as _;
@@ -65,9 +70,13 @@ pub fn run(shell: &mut Shell, verb: Verb, call: Call<'_>) -> Result<(), ExprErro
         Verb::StepInstruction => step_instruction::run(shell, call),
         Verb::NextInstruction => next_instruction::run(shell, call),
         Verb::Display => display::run(shell, call),
+        Verb::Regs => regs::run(shell, call),
+        Verb::Set => set::run(shell, call),
+        Verb::Thread => thread::run(shell, call),
+        Verb::ExamineMem => examinemem::run(shell, call),
         Verb::Args => args::run(shell, call),
         Verb::Locals => locals::run(shell, call),
-        Verb::Whatis => whatis::run(shell, call),
+        Verb::Vars => vars::run(shell, call),
         Verb::Frame => frame::run(shell, call),
         Verb::Up | Verb::Down => frame::step(shell, call, verb),
         Verb::Goroutines => goroutines::run(shell, call),

@@ -2,7 +2,8 @@
 //! threads
 //! ```
 //!
-//! Lists the process's threads, and which goroutine each has.
+//! Lists the process's threads, and which goroutine each has; `*` marks the chosen
+//! one of a target that is stopped.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -41,7 +42,12 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
     tids.sort_unstable();
     let mut text = String::new();
     for tid in tids {
-        let _ = write!(text, "Thread {tid}");
+        let mark = match shell.thread {
+            Some(chosen) if chosen == tid => "* ",
+            Some(_) => "  ",
+            None => "",
+        };
+        let _ = write!(text, "{mark}Thread {tid}");
         let state = i32::try_from(tid)
             .ok()
             .filter(|_| shell.source.pid.is_some())

@@ -2,7 +2,7 @@
 //! toggle ID
 //! ```
 //!
-//! Switches a tracepoint off, or on again, by number or name.
+//! Switches a point off, or on again, by number or name.
 
 use super::condition::known;
 use crate::repl::shell::{Call, Shell};
@@ -15,16 +15,14 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
         return Err(call.fail("which one? toggle 1"));
     };
     known(shell, id)?;
-    let mut on = false;
+    let (mut on, mut title) = (false, "Tracepoint");
     shell.points().change(&id.text, |p| {
         p.enabled = !p.enabled;
         on = p.enabled;
+        title = p.title();
     });
     shell.apply_points().map_err(|e| call.fail(e))?;
     let state = if on { "on" } else { "off" };
-    shell.tell(
-        Verb::Toggle,
-        &format!("Tracepoint {} is {state}\n", id.text),
-    );
+    shell.tell(Verb::Toggle, &format!("{title} {} is {state}\n", id.text));
     Ok(())
 }
