@@ -20,8 +20,8 @@ use super::tracing::Tracing;
 use super::watcher::Figures;
 use crate::script::command::{Command, Statement, Strength, Verb, Word, parse_script};
 use crate::script::{ExprError, Span};
-use crate::session::{Said, Stepper};
 use crate::session::look::Source;
+use crate::session::{Said, Stepper};
 use crate::sys::signals;
 
 /// What happens elsewhere.
