@@ -47,6 +47,8 @@ impl Stopped {
                 func: None,
                 scope: None,
                 test: Test::default(),
+                copies: None,
+                copies: None,
             }],
             ..Options::default()
         };
