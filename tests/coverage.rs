@@ -183,7 +183,9 @@ fn traps_by_function(plan: &Plan, jumps: &JumpPlan) -> Vec<(String, String)> {
         for role in &plan.sites[site].roles {
             let function = match role {
                 Role::Entry(own) | Role::Return(Some(own)) => plan.functions[*own].name.clone(),
-                Role::Return(None) | Role::Event(_) | Role::Place(_) => format!("at {}", plan.sites[site].at),
+                Role::Return(None) | Role::Event(_) | Role::Place(_) => {
+                    format!("at {}", plan.sites[site].at)
+                }
             };
             found.push((function, why.to_string()));
         }

@@ -17,8 +17,19 @@ const BUILDS: [&[Variant]; 2] = [&[Variant::NoOpt], &[]];
 
 /// Functions that walks begin in.
 const STARTS: [&str; 13] = [
-    "loops", "inlines", "defers", "panics", "nilled", "recursive", "closures", "generics",
-    "ranges", "methods", "goroutines", "crowd", "pass",
+    "loops",
+    "inlines",
+    "defers",
+    "panics",
+    "nilled",
+    "recursive",
+    "closures",
+    "generics",
+    "ranges",
+    "methods",
+    "goroutines",
+    "crowd",
+    "pass",
 ];
 
 /// What `dlv exec` says to a script.
@@ -89,7 +100,10 @@ fn compare(program: &Fixture, function: &str, walk: &[Kind]) -> (usize, Option<S
         };
         trail.push(format!("{} {at}", word(*kind)));
         if !same {
-            trail.push(format!("Delve {}", their.map_or("nowhere".to_owned(), show)));
+            trail.push(format!(
+                "Delve {}",
+                their.map_or("nowhere".to_owned(), show)
+            ));
             return (index, Some(trail.join("\n")));
         }
         // What the runtime does of itself depends on the other threads.
@@ -114,7 +128,12 @@ fn compare_all(walks: &[(&str, Vec<Kind>)], least: usize) {
         eprintln!("{}: {steps} steps", program.label);
         assert!(steps >= least || !wrong.is_empty(), "{steps} steps");
     }
-    assert!(wrong.is_empty(), "{} walks:\n{}", wrong.len(), wrong.join("\n\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} walks:\n{}",
+        wrong.len(),
+        wrong.join("\n\n")
+    );
 }
 
 #[test]
@@ -169,7 +188,7 @@ fn stepout_goes_where_delve_goes() {
 fn tmp() {
     use Kind::*;
     let mut w = vec![Next; 5];
-    w.extend([Into,Into,Into,Into, Into, Next, Out, Into, Next]);
+    w.extend([Into, Into, Into, Into, Into, Next, Out, Into, Next]);
     let program = Fixture::build("steps", &[]);
     let (_, what) = compare(&program, "goroutines", &w);
     println!("{what:?}");

@@ -2,6 +2,7 @@
 //! that change and ask. One thread runs all commands; what happens elsewhere
 //! (the prompt, signals, the tracer) comes to it as events.
 
+use std::collections::HashSet;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use super::check::{beside, usable};
 use super::commands;
 use super::commands::display::Displays;
 use super::config::Config;
+use super::delve::returns_of_traces;
 use super::output::{Form, Output};
 use super::points::Points;
 use super::stops::Standing;
@@ -20,8 +22,8 @@ use super::tracing::Tracing;
 use super::watcher::Figures;
 use crate::script::command::{Command, Statement, Strength, Verb, Word, parse_script};
 use crate::script::{ExprError, Span};
-use crate::session::{Said, Stepper};
 use crate::session::look::Source;
+use crate::session::{Said, Stepper};
 use crate::sys::signals;
 
 /// What happens elsewhere.
@@ -152,6 +154,8 @@ pub struct Shell {
     events: Receiver<Event>,
     sources: usize,
     last: Option<Statement>,
+    /// Names of breaks that belong to traces.
+    pub(super) joined: HashSet<String>,
 }
 
 /// Files that run files.
@@ -199,6 +203,7 @@ impl Shell {
             events,
             sources: 0,
             last: None,
+            joined: HashSet::new(),
         }
     }
 
@@ -263,9 +268,23 @@ impl Shell {
             // A file that cannot be read is not run by halves.
             return;
         }
-        for statement in &parsed.script.statements {
+        let target = self.source.target.clone();
+        let halves = if name.is_empty() {
+            Vec::new()
+        } else {
+            returns_of_traces(&target, &self.config, &parsed.script)
+        };
+        for (at, statement) in parsed.script.statements.iter().enumerate() {
             if self.poll() || self.over {
                 return;
+            }
+            if let Some(half) = halves.iter().find(|h| h.statement == at) {
+                self.say(&half.warning);
+                self.joined.insert(half.name.clone());
+                continue;
+            }
+            if self.is_of_joined(statement) {
+                continue;
             }
             if let Err(error) = self.execute(statement, name) {
                 self.wrong(name, text, &error);
@@ -316,12 +335,15 @@ impl Shell {
     /// Runs one command. `file` is where it stands, for files that it names.
     pub fn execute(&mut self, statement: &Statement, file: &str) -> Result<(), ExprError> {
         match &statement.command {
-            Command::Point(point) => match point.strength {
-                Strength::Trace => commands::trace::run(self, point, statement.span),
-                Strength::Break | Strength::Snap => {
-                    commands::breaks::run(self, point, statement.span)
+            Command::Point(point) => {
+                let point = &self.config.placed(point);
+                match point.strength {
+                    Strength::Trace => commands::trace::run(self, point, statement.span),
+                    Strength::Break | Strength::Snap => {
+                        commands::breaks::run(self, point, statement.span)
+                    }
                 }
-            },
+            }
             Command::Every(ns, block) => {
                 let period = Duration::from_nanos(*ns);
                 self.timers.push(Timer {

@@ -117,7 +117,8 @@ fn walk(
     step: Step,
 ) -> Result<(), ExprError> {
     let live = shell.tracing.live().ok_or_else(|| call.fail(GONE))?;
-    live.walk(Walk { stepper, step }).map_err(|e| call.fail(e))?;
+    live.walk(Walk { stepper, step })
+        .map_err(|e| call.fail(e))?;
     shell.steps_on();
     shell.await_step();
     Ok(())

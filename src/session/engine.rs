@@ -443,8 +443,11 @@ impl Engine {
                 Role::Place(place) => {
                     let reporter = &mut self.calls.reporter;
                     if let Some(hooks) = reporter.hooks.take() {
-                        taken.extend(hooks.ask(place, &seen, reporter, &mut self.messages));
+                        let wrong = &mut self.messages;
+                        let mut passed = Vec::new();
+                        taken.extend(hooks.ask(place, &seen, reporter, wrong, &mut passed));
                         reporter.hooks = Some(hooks);
+                        self.calls.passed(passed, arrived);
                     }
                 }
             }

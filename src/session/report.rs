@@ -205,8 +205,24 @@ impl Reporter {
             since_attach: false,
             stack: Vec::new(),
             payload: None,
+            locals: Vec::new(),
+            passed: None,
             taken: Vec::new(),
         }
+    }
+
+    /// A record of a line that is passed.
+    pub fn passing(&mut self, seen: &Seen<'_>, goid: Option<u64>, frames: usize) -> Box<Call> {
+        let mut call = Box::new(self.blank(usize::MAX, seen.tid));
+        call.goid = goid;
+        call.end = End::Passed;
+        if frames > 0
+            && let Some(g) = self.g(seen)
+        {
+            let at = (seen.regs.rip, seen.regs.rsp, g.hi);
+            call.stack = self.stacks.at(seen.memory, at, frames);
+        }
+        call
     }
 
     /// The goroutine of a stopped thread: by R14, which compiled code keeps,

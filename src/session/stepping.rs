@@ -50,12 +50,7 @@ impl Stepper {
     }
 
     /// Plans a step of a goroutine that stands.
-    pub fn plan(
-        &self,
-        memory: &dyn Memory,
-        kind: Kind,
-        at: &Standing,
-    ) -> Result<Step, StepError> {
+    pub fn plan(&self, memory: &dyn Memory, kind: Kind, at: &Standing) -> Result<Step, StepError> {
         self.known().planner.plan(&self.program(memory), kind, at)
     }
 

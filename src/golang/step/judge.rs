@@ -194,7 +194,9 @@ impl Planner {
         let start = self.behind_prologue(program, &function);
         let own = function.entry()..function.end();
         step.traps.retain(|t| {
-            !own.contains(&t.at) || t.at == start || !matches!(t.then, Then::Stop | Then::Return { .. })
+            !own.contains(&t.at)
+                || t.at == start
+                || !matches!(t.then, Then::Stop | Then::Return { .. })
                 || matches!(t.when, When::Deferred { .. })
         });
     }

@@ -65,7 +65,9 @@ impl Planner {
         }
         let behind = behind_wrappers(program, function, false);
         // Into the middle of duffzero and the like.
-        if behind.entry() == function.entry() && is_generated(&function) && target != function.entry()
+        if behind.entry() == function.entry()
+            && is_generated(&function)
+            && target != function.entry()
         {
             return Some(target);
         }
@@ -156,13 +158,19 @@ impl<'a> Drawing<'_, 'a> {
         if !into && !leave {
             self.draw_loop_bodies(&name, &top, here, loops.as_deref());
         }
-        let loops = loops.filter(|_| !into && range_parent(&plain_name(&function.name())).is_some());
+        let loops =
+            loops.filter(|_| !into && range_parent(&plain_name(&function.name())).is_some());
         if let Some(loops) = &loops {
             self.draw_out_of_bodies(loops);
         }
         let outer = match &loops {
-            Some(l) => l.last_chunk::<2>().map(|[f, caller]| (f.clone(), caller.clone())),
-            None => self.frames.get(1).map(|caller| (top.clone(), caller.clone())),
+            Some(l) => l
+                .last_chunk::<2>()
+                .map(|[f, caller]| (f.clone(), caller.clone())),
+            None => self
+                .frames
+                .get(1)
+                .map(|caller| (top.clone(), caller.clone())),
         };
         let inlined = match &loops {
             Some(_) => outer.as_ref().is_some_and(|(f, _)| f.inlined),
@@ -201,7 +209,10 @@ impl<'a> Drawing<'_, 'a> {
 
     /// Its caller is the end of all goroutines.
     fn ends_goroutine(&self) -> bool {
-        let caller = self.frames.iter().find(|f| !f.inlined && f.pc != self.program.bias.image(self.at.pc));
+        let caller = self
+            .frames
+            .iter()
+            .find(|f| !f.inlined && f.pc != self.program.bias.image(self.at.pc));
         caller.is_some_and(|f| f.name == "runtime.goexit")
     }
 
@@ -220,7 +231,9 @@ impl<'a> Drawing<'_, 'a> {
                 self.trap(way.at, When::Anywhere, Then::Enter);
                 continue;
             };
-            starts_goroutine |= functions.find(to).is_some_and(|f| f.name() == "runtime.newproc");
+            starts_goroutine |= functions
+                .find(to)
+                .is_some_and(|f| f.name() == "runtime.newproc");
             let within = is_runtime(function);
             if let Some(at) = self.planner.entered(self.program, to, within) {
                 self.trap(at, When::Anywhere, Then::Stop);
@@ -288,7 +301,8 @@ impl<'a> Drawing<'_, 'a> {
             let own = map.bodies_at(around.lookup);
             let own = own.into_iter().find(|i| {
                 let body = map.bodies.get(*i);
-                around.inlined && body.is_some_and(|b| plain_name(&b.function) == plain_name(&around.name))
+                around.inlined
+                    && body.is_some_and(|b| plain_name(&b.function) == plain_name(&around.name))
             });
             let name = plain_name(&around.name);
             let family = range_parent(&name).unwrap_or(&name);

@@ -45,7 +45,8 @@ impl StepMap {
     /// begins with none of its own has those of its beginning throughout.
     pub fn line_at(&self, pc: ImageAddr) -> Option<(&str, u32)> {
         let begins = self.lines.rows.first().map_or(self.entry, |r| r.at);
-        self.lines.at(if begins > self.entry { self.entry } else { pc })
+        self.lines
+            .at(if begins > self.entry { self.entry } else { pc })
     }
 
     /// The bodies around an instruction, innermost first, as indices.

@@ -22,9 +22,12 @@ use crate::script::ExprError;
 pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
     let count = match call.words {
         [] => 1,
-        [word] => word.text.parse::<u32>().ok().filter(|n| *n > 0).ok_or_else(|| {
-            ExprError::new(word.span, "how many lines? a number from 1 on")
-        })?,
+        [word] => word
+            .text
+            .parse::<u32>()
+            .ok()
+            .filter(|n| *n > 0)
+            .ok_or_else(|| ExprError::new(word.span, "how many lines? a number from 1 on"))?,
         [_, extra, ..] => return Err(ExprError::new(extra.span, "one number is enough")),
     };
     for _ in 0..count {
