@@ -86,7 +86,7 @@ fn a_file_that_delve_saved_runs_unchanged() {
             folder.path(),
             &format!(
                 "trace main.(*server).handle\nbreak main.work\ncondition 4 req.ID == 42\n\
-                 break w1 main.go:{}\ncondition -hitcount w1 == 7\nbreak off main.newOrder\n\
+                 break w1 main.go:{}\ncondition -hitcount w1 == 7\nbreak off main.idle\n\
                  toggle off",
                 line_of("total += req.ID * i"),
             ),
