@@ -292,14 +292,16 @@ impl<'a> Tracing<'a> {
             began = Instant::now();
             options.limit = self.args.time.map(left);
             start = Start::Attached;
-            prepared = firing.prepare(target, &options, &self.sender, pid, true)?;
-            tracer = match Tracer::attach(pid) {
-                Ok(tracer) => tracer,
-                Err(
+            let again = firing
+                .prepare(target, &options, &self.sender, pid, true)
+                .and_then(|prepared| Ok((prepared, Tracer::attach(pid)?)));
+            (prepared, tracer) = match again {
+                Ok(again) => again,
+                Err(SessionError::Process(
                     ProcessError::NoSuchProcess(_)
                     | ProcessError::Gone(_)
                     | ProcessError::NotTraceable { .. },
-                ) => {
+                )) => {
                     let ending = engine.try_reap().unwrap_or(Ending::Unknown);
                     return Ok((Outcome::Ended(ending), None));
                 }

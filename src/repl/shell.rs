@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::check::{beside, usable};
+use super::check::usable;
 use super::commands;
 use super::commands::display::Displays;
 use super::config::Config;
+use super::copies::Copies;
 use super::delve::returns_of_traces;
 use super::output::{Form, Output};
 use super::points::Points;
@@ -58,6 +59,8 @@ pub enum Woke {
     Eof,
     /// The target stands still.
     Stopped,
+    /// A copy of it was made, or refused.
+    Snapped,
     /// The target is gone.
     TargetGone,
     /// The session is over.
@@ -130,6 +133,8 @@ pub struct Shell {
     pub thread: Option<u64>,
     /// The target stands still.
     pub standing: Option<Standing>,
+    /// Frozen copies of it.
+    pub copies: Copies,
     /// What is shown at each stop.
     pub displays: Displays,
     /// What steps have learnt of the program.
@@ -152,14 +157,12 @@ pub struct Shell {
     target_gone: bool,
     failed: bool,
     events: Receiver<Event>,
-    sources: usize,
+    /// Files that are run, one in another.
+    pub(super) sources: usize,
     last: Option<Statement>,
     /// Names of breaks that belong to traces.
     pub(super) joined: HashSet<String>,
 }
-
-/// Files that run files.
-const MAX_SOURCES: usize = 8;
 
 impl Shell {
     /// Around an opened program.
@@ -186,6 +189,7 @@ impl Shell {
             in_scope: Arc::default(),
             thread: None,
             standing: None,
+            copies: Copies::new(&Config::default()),
             displays: Displays::default(),
             stepper: None,
             awaits_stop: false,
@@ -339,9 +343,8 @@ impl Shell {
                 let point = &self.config.placed(point);
                 match point.strength {
                     Strength::Trace => commands::trace::run(self, point, statement.span),
-                    Strength::Break | Strength::Snap => {
-                        commands::breaks::run(self, point, statement.span)
-                    }
+                    Strength::Break => commands::breaks::run(self, point, statement.span),
+                    Strength::Snap => commands::snap::run(self, point, statement.span),
                 }
             }
             Command::Every(ns, block) => {
@@ -377,31 +380,11 @@ impl Shell {
                     then: then.as_deref(),
                 };
                 match verb {
-                    Verb::Source => self.run_file(call, file),
+                    Verb::Source => commands::source::run(self, call, file),
                     verb => commands::run(self, *verb, call),
                 }
             }
         }
-    }
-
-    fn run_file(&mut self, call: Call<'_>, file: &str) -> Result<(), ExprError> {
-        let [word] = call.words else {
-            return Err(call.fail("which file? source FILE"));
-        };
-        if self.sources >= MAX_SOURCES {
-            return Err(call.fail(format!("more than {MAX_SOURCES} files, one in another")));
-        }
-        let path = beside(file, &word.text);
-        let text = std::fs::read_to_string(&path).map_err(|error| {
-            ExprError::new(
-                word.span,
-                format!("cannot read {}: {error}", path.display()),
-            )
-        })?;
-        self.sources += 1;
-        self.run_text(&path.display().to_string(), &text);
-        self.sources -= 1;
-        Ok(())
     }
 
     /// Something is still to come: calls, or what a timer does.
@@ -486,6 +469,20 @@ impl Shell {
                 self.on_stop(*stop);
                 Some(Woke::Stopped)
             }
+            Event::Tracer(session, Said::Snapped(snapped)) => {
+                if !self.tracing.is_session(session) {
+                    return None;
+                }
+                self.on_snapped(*snapped);
+                Some(Woke::Snapped)
+            }
+            Event::Tracer(session, Said::NotSnapped(refused)) => {
+                if !self.tracing.is_session(session) {
+                    return None;
+                }
+                self.on_not_snapped(&refused);
+                Some(Woke::Snapped)
+            }
             Event::Tracer(session, Said::Resumed) => {
                 if self.tracing.is_session(session) && self.is_stopped() {
                     self.runs_again();
@@ -495,7 +492,9 @@ impl Shell {
             }
             Event::Tracer(session, Said::Over) => {
                 let told = self.tracing.ended(session)?;
-                if self.standing.take().is_some() {
+                if self.standing.is_some() {
+                    self.view_live();
+                    self.standing = None;
                     self.source.run_again();
                 }
                 self.say(&told);
@@ -568,8 +567,12 @@ impl Shell {
     /// Detaches, runs what is to be done then, and says what was seen. False
     /// when something went wrong in leaving.
     pub fn finish(&mut self) -> bool {
+        self.drop_copies();
         self.standing = None;
         self.source.run_again();
+        // Copies that nobody was told of.
+        self.tracing.leave();
+        while self.events.try_recv().is_ok() {}
         let left = self.tracing.finish();
         let on_exit = std::mem::take(&mut self.on_exit);
         self.run_block("on exit", &on_exit);

@@ -14,6 +14,7 @@ use super::calls::{Calls, Prepared};
 use super::control::{Control, StopReason};
 use super::hook::{Answer, Hook, Taken};
 use super::jump::Inside;
+use super::live::Said;
 use super::report::Seen;
 use super::stopped::{Desk, Stops, Why};
 use super::target::Target;
@@ -94,6 +95,8 @@ pub struct Engine {
     /// What another thread asks for.
     pub(super) desk: Option<Desk>,
     pub(super) stops: Stops,
+    /// Copies that were made, to be told.
+    pub(super) snapped: Vec<Said>,
     /// The program's code.
     pub(super) text: Option<(LiveAddr, LiveAddr)>,
     /// By index into [`Plan::sites`]: where a site lies in the process.
@@ -120,6 +123,7 @@ impl Engine {
         }
         let mut engine = Engine::new(tracer, target, prepared.calls, options, control);
         engine.messages = messages;
+        engine.prepare_copies();
         let all: Vec<usize> = (0..engine.plan.sites.len()).collect();
         engine.install(target, &all, start)?;
         if start == Start::Attached && !prepared.looked {
@@ -184,6 +188,7 @@ impl Engine {
             messages: Vec::new(),
             desk: None,
             stops: Stops::default(),
+            snapped: Vec::new(),
             text: Some(target.text()),
             bias: target.bias,
             inside: None,
@@ -376,6 +381,11 @@ impl Engine {
             for message in self.messages.drain(..) {
                 tell(message);
             }
+            if let Some(desk) = &self.desk {
+                for said in self.snapped.drain(..) {
+                    (desk.tell)(said);
+                }
+            }
             let event = self.tracer.next_event();
             let arrived = self.calls.clock.now();
             // What a goroutine that hit has written comes before its hit.
@@ -427,7 +437,7 @@ impl Engine {
         }
     }
 
-    /// What the site means; the hooks there that take the thread.
+    /// What the site means; the hooks there that stop the target. Copies are made.
     pub(super) fn on_hit(&mut self, hit: &Hit, arrived: u64) -> Vec<Taken> {
         let plan = self.plan.clone();
         let mut taken = Vec::new();
@@ -445,12 +455,16 @@ impl Engine {
                     if let Some(hooks) = reporter.hooks.take() {
                         let wrong = &mut self.messages;
                         let mut passed = Vec::new();
-                        taken.extend(hooks.ask(place, &seen, reporter, wrong, &mut passed));
+                        let at = (place, arrived);
+                        taken.extend(hooks.ask(at, &seen, reporter, wrong, &mut passed));
                         reporter.hooks = Some(hooks);
                         self.calls.passed(passed, arrived);
                     }
                 }
             }
+        }
+        for one in taken.extract_if(.., |t| t.answer == Answer::Snap) {
+            self.snap(hit, one.id);
         }
         taken
     }

@@ -38,6 +38,10 @@ use drain::{BATCH, ENOUGH};
 /// Bytes of the ring.
 const RING: u64 = 64 << 20;
 
+/// The same beside traps: a thread that hits one waits until what lies in the ring
+/// was read.
+const RING_BESIDE: u64 = 16 << 20;
+
 /// How long the ring is left alone when nothing was in it.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -56,9 +60,9 @@ pub enum NoJumps {
     /// What tells how calls end cannot be seen by jumps.
     #[error("how calls end is told by the runtime: {0}")]
     Events(String),
-    /// No function can.
-    #[error("no function can be fired by jumps")]
-    Nothing,
+    /// No function can: this one for instance.
+    #[error("{0}: {1}")]
+    Nothing(String, String),
 }
 
 /// True reasons why the machine or the options forbid jumps.
@@ -88,6 +92,7 @@ pub struct JumpsPrepared {
     records: Arc<[SiteRecord]>,
     sites: Vec<JumpSite>,
     groups: Vec<usize>,
+    ring: u64,
     drawn: Drawn,
     resting: Resting,
     /// Some unit has a place where a goroutine could rest.
@@ -95,19 +100,29 @@ pub struct JumpsPrepared {
 }
 
 impl JumpsPrepared {
-    /// For process `pid`. Sites of which more is to be recorded than fits trap:
-    /// `ways` is told.
+    /// For process `pid`. Functions of which more is to be recorded than fits
+    /// trap, and with `exact` those whose values are shown with what they point to,
+    /// which would be read some milliseconds later: `ways` is told.
     pub fn new(
         prepared: &Prepared,
         target: &Target,
         jumps: &JumpPlan,
         ways: &mut Ways,
         options: &Options,
-        pid: i32,
+        (pid, exact): (i32, bool),
     ) -> Result<JumpsPrepared, SessionError> {
         let calls = &prepared.calls;
         let plan = &*calls.plan;
         let mut records = vec![SiteRecord::default(); plan.sites.len()];
+        for (own, function) in plan.functions.iter().enumerate() {
+            if exact
+                && calls.reporter.follows(own)
+                && let Ok(trap) = &function.trap
+            {
+                let why = "what its values point to has to be read at once";
+                ways.set_trap(ways.group(trap.entry_site), why.to_owned());
+            }
+        }
         for (index, _) in jumps.units() {
             let Some(site) = plan.sites.get(index).filter(|_| ways.jumps(index)) else {
                 continue;
@@ -136,11 +151,23 @@ impl JumpsPrepared {
             });
             groups.push(ways.group(index));
         }
-        if !plan.functions.is_empty() && ways.trapped(plan).count() >= plan.armed() {
-            return Err(NoJumps::Nothing.into());
+        if ways.trapped(plan).count() >= plan.armed() {
+            let first = ways.trapped(plan).next().and_then(|(own, why)| {
+                let name = plan.functions.get(own)?.name.clone();
+                Some(NoJumps::Nothing(name, why.to_owned()))
+            });
+            return Err(first
+                .unwrap_or(NoJumps::Nothing(String::new(), String::new()))
+                .into());
         }
-        let order = order(&sites, &groups, target);
+        let ring = if ways.counts().1 > 0 {
+            RING_BESIDE
+        } else {
+            RING
+        };
+        let order = order(&sites, &groups, target, ring);
         Ok(JumpsPrepared {
+            ring,
             drawn: draw_pages(pid, &order)?,
             resting: Resting::prepare(&target.image, target.bias),
             records: records.into(),
@@ -161,7 +188,7 @@ impl JumpsPrepared {
         start: Start,
     ) -> Result<Inside, SessionError> {
         let calls = &prepared.calls;
-        let order = order(&self.sites, &self.groups, target);
+        let order = order(&self.sites, &self.groups, target, self.ring);
         let looked_at = self.anywhere && start == Start::Attached;
         let mut parked = |memory: &ProcessMemory, inside: &Interiors, at: &[Whereabouts]| {
             // Most stack checks have no place where a goroutine could rest.
@@ -188,12 +215,12 @@ impl JumpsPrepared {
     }
 }
 
-fn order<'a>(sites: &'a [JumpSite], groups: &'a [usize], target: &Target) -> Jumps<'a> {
+fn order<'a>(sites: &'a [JumpSite], groups: &'a [usize], target: &Target, ring: u64) -> Jumps<'a> {
     Jumps {
         sites,
         groups,
         text: target.text(),
-        ring: RING,
+        ring,
         g: GOffsets {
             goid: target.layouts.g.goid as i32,
             stack_hi: target.layouts.g.stack_hi as i32,

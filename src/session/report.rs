@@ -288,19 +288,8 @@ impl Reporter {
         self.watches.get(func)?.clone()
     }
 
-    /// Nobody wants to be told of a call that begins, of which `call` is all that
-    /// is known.
-    pub fn dismisses(&self, watch: &Watch, call: &Call, seen: &Seen<'_>) -> bool {
-        watch.dismisses(call, &self.at(seen))
-    }
-
-    /// Takes what was asked for at an entry, or a return, besides.
-    pub fn take(&self, watch: &Watch, call: &mut Call, seen: &Seen<'_>, results: bool) {
-        let taken = watch.take(call, &self.at(seen), results);
-        call.taken.extend(taken);
-    }
-
-    fn at<'a>(&'a self, seen: &'a Seen<'a>) -> At<'a> {
+    /// What is seen at a site, with what is known to understand it.
+    pub fn at<'a>(&'a self, seen: &'a Seen<'a>) -> At<'a> {
         At {
             seen,
             types: &self.types,
@@ -490,6 +479,12 @@ impl Reporter {
     /// Where a function's own code has put its receiver, from argp.
     pub fn spill(&self, func: usize) -> Option<u64> {
         self.functions.get(func)?.spill
+    }
+
+    /// A function's values are shown with what they point to, which has to be
+    /// read while its thread waits.
+    pub fn follows(&self, func: usize) -> bool {
+        self.values.follows(func)
     }
 
     /// How a function's values are read.

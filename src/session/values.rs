@@ -34,6 +34,8 @@ pub(super) struct Values {
     /// For functions of the net family nothing is followed: their facts are
     /// fields of their own, and they are called often.
     shallow: Vec<bool>,
+    /// What values point to is shown.
+    follows: Vec<bool>,
     full: Limits,
     none: Limits,
 }
@@ -73,10 +75,12 @@ impl Values {
             .with_dwarf(&ask)
             .of(&known)
             .into_iter();
+        let mut follows = vec![false; plan.functions.len()];
         let decoders = functions
             .iter()
             .zip(&plan.functions)
-            .map(|(function, planned)| {
+            .zip(shallow.iter().zip(&mut follows))
+            .map(|((function, planned), (shallow, follows))| {
                 let signature = function.and_then(|_| signatures.next())?;
                 let table: &dyn TypeTable = match (&dwarf, signature.source) {
                     (Some(dwarf), crate::image::types::Source::Dwarf) => &**dwarf,
@@ -84,6 +88,7 @@ impl Values {
                 };
                 let decoder = Decoder::new(table, &signature, planned.abi)?;
                 decoder.preload(table, &full);
+                *follows = !shallow && decoder.follows(table);
                 Some(decoder)
             })
             .collect();
@@ -94,6 +99,7 @@ impl Values {
             dwarf,
             decoders,
             shallow,
+            follows,
             full,
             none: Limits {
                 depth: 0,
@@ -106,6 +112,11 @@ impl Values {
     /// The decoder of a function.
     pub fn decoder(&self, func: usize) -> Option<&Decoder> {
         self.decoders.get(func)?.as_ref()
+    }
+
+    /// A function's values are shown with what they point to.
+    pub fn follows(&self, func: usize) -> bool {
+        self.follows.get(func).copied().unwrap_or(false)
     }
 
     /// The arguments at an entry hit.

@@ -192,6 +192,11 @@ impl Reader {
         self.count(found)
     }
 
+    /// The ticket of the next record: all before were read, lost or passed over.
+    pub fn reached(&self) -> u64 {
+        self.next
+    }
+
     /// Leaves the next record, which is not whole, for later.
     pub fn pass(&mut self) {
         self.passed.push_back(self.next);

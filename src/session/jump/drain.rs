@@ -130,10 +130,15 @@ impl Drain {
 
     /// Takes all that was written by now by goroutines other than those that are
     /// writing at this moment: before a trap's hit is attended to, since what its
-    /// goroutine has written comes before.
+    /// goroutine has written comes before. What is written meanwhile stays.
     pub(in crate::session) fn catch_up(&mut self, jumped: &Jumped, calls: &mut Calls) {
-        while self.take(jumped, calls) >= BATCH {}
-        if self.unread(jumped) > 0 {
+        let until = self.reader.written(jumped.ring().0);
+        while self.reader.reached() < until {
+            if self.take(jumped, calls) == 0 {
+                self.take_past(jumped, calls);
+            }
+        }
+        if self.reader.has_passed() {
             self.take_past(jumped, calls);
         }
     }
