@@ -6,7 +6,7 @@
 //! ([`mod@compile`], [`names`], [`asked`]), breakpoints too ([`breaks`]), and kept ([`points`]), the tracer while there are
 //! any ([`mod@tracing`]), a target that stands still ([`stops`]), variables of parked goroutines ([`frames`]), records and actions on their way out ([`watcher`],
 //! [`output`]), what is wrong with a script ([`mod@check`]), settings
-//! ([`config`]). Nobody here calls ptrace. Allowed in: cli.
+//! ([`config`]), files that Delve wrote ([`delve`]). Nobody here calls ptrace. Allowed in: cli.
 
 pub mod asked;
 pub mod breaks;
@@ -16,6 +16,7 @@ pub mod compile;
 pub mod complete;
 pub mod config;
 pub mod copies;
+pub mod delve;
 pub mod frames;
 pub mod names;
 pub mod output;

@@ -270,6 +270,15 @@ impl Calls {
         }
     }
 
+    /// Lines inside of functions were passed.
+    pub fn passed(&mut self, passed: Vec<Box<Call>>, arrived: u64) {
+        for mut call in passed {
+            call.id = self.join.unseen();
+            call.time_ns = self.clock.wall(arrived);
+            self.send(call);
+        }
+    }
+
     /// The runtime tells how calls end.
     pub fn on_event(&mut self, event: RuntimeEvent, seen: &Seen<'_>, arrived: u64) {
         match event {

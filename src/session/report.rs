@@ -205,8 +205,24 @@ impl Reporter {
             since_attach: false,
             stack: Vec::new(),
             payload: None,
+            locals: Vec::new(),
+            passed: None,
             taken: Vec::new(),
         }
+    }
+
+    /// A record of a line that is passed.
+    pub fn passing(&mut self, seen: &Seen<'_>, goid: Option<u64>, frames: usize) -> Box<Call> {
+        let mut call = Box::new(self.blank(usize::MAX, seen.tid));
+        call.goid = goid;
+        call.end = End::Passed;
+        if frames > 0
+            && let Some(g) = self.g(seen)
+        {
+            let at = (seen.regs.rip, seen.regs.rsp, g.hi);
+            call.stack = self.stacks.at(seen.memory, at, frames);
+        }
+        call
     }
 
     /// The goroutine of a stopped thread: by R14, which compiled code keeps,
@@ -272,19 +288,8 @@ impl Reporter {
         self.watches.get(func)?.clone()
     }
 
-    /// Nobody wants to be told of a call that begins, of which `call` is all that
-    /// is known.
-    pub fn dismisses(&self, watch: &Watch, call: &Call, seen: &Seen<'_>) -> bool {
-        watch.dismisses(call, &self.at(seen))
-    }
-
-    /// Takes what was asked for at an entry, or a return, besides.
-    pub fn take(&self, watch: &Watch, call: &mut Call, seen: &Seen<'_>, results: bool) {
-        let taken = watch.take(call, &self.at(seen), results);
-        call.taken.extend(taken);
-    }
-
-    fn at<'a>(&'a self, seen: &'a Seen<'a>) -> At<'a> {
+    /// What is seen at a site, with what is known to understand it.
+    pub fn at<'a>(&'a self, seen: &'a Seen<'a>) -> At<'a> {
         At {
             seen,
             types: &self.types,

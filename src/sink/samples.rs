@@ -74,6 +74,8 @@ pub(crate) fn plain(id: u64) -> Call {
         since_attach: false,
         stack: Vec::new(),
         payload: None,
+        locals: Vec::new(),
+        passed: None,
         taken: Vec::new(),
     }
 }

@@ -147,6 +147,8 @@ impl<'a> Decoder<'a> {
         Ok(Call {
             // Of sessions alone, which record nothing.
             taken: Vec::new(),
+            locals: Default::default(),
+            passed: None,
             id,
             parent,
             time_ns,
@@ -178,6 +180,7 @@ impl<'a> Decoder<'a> {
                 2 => End::Exit,
                 3 => End::Unwound,
                 4 => End::Open,
+                5 => End::Passed,
                 _ => return Err(Malformed("how a call ended")),
             },
             since_attach: has(part::SINCE_ATTACH),

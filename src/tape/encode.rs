@@ -124,6 +124,7 @@ impl Encoder {
             End::Exit => 2,
             End::Unwound => 3,
             End::Open => 4,
+            End::Passed => 5,
         } << part::END;
         parts |= match &call.err {
             None => 0,
