@@ -48,7 +48,6 @@ impl Stopped {
                 scope: None,
                 test: Test::default(),
                 copies: None,
-                copies: None,
             }],
             ..Options::default()
         };
