@@ -47,6 +47,7 @@ impl Stopped {
                 func: None,
                 scope: None,
                 test: Test::default(),
+                copies: None,
             }],
             ..Options::default()
         };
