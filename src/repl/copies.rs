@@ -313,7 +313,10 @@ fn milliseconds(time: std::time::Duration) -> String {
 
 /// `12s`
 fn seconds(time: std::time::Duration) -> String {
-    Nanos(time.as_secs().saturating_mul(1_000_000_000)).to_string()
+    match time.as_secs() {
+        0 => "0s".to_owned(),
+        whole => Nanos(whole.saturating_mul(1_000_000_000)).to_string(),
+    }
 }
 
 fn object(copy: &Copy) -> Map<String, Json> {
@@ -331,6 +334,7 @@ fn object(copy: &Copy) -> Map<String, Json> {
         "pause_ns": u64::try_from(snapped.copy.pause.as_nanos()).unwrap_or(u64::MAX),
         "resident": snapped.copy.resident,
         "consistent": snapped.consistent,
+        "copy_pid": snapped.copy.pid,
     });
     match object {
         Json::Object(object) => object,

@@ -123,6 +123,7 @@ impl Engine {
         }
         let mut engine = Engine::new(tracer, target, prepared.calls, options, control);
         engine.messages = messages;
+        engine.prepare_copies();
         let all: Vec<usize> = (0..engine.plan.sites.len()).collect();
         engine.install(target, &all, start)?;
         if start == Start::Attached && !prepared.looked {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::SessionError;
 use super::calls::Prepared;
 use super::control::{Control, StopReason};
-use super::engine::{Engine, Options, Outcome, Start, Stats};
+use super::engine::{Engine, Options, Outcome, Start, Stats, CLEANED};
 use super::replan::{Armed, Change};
 use super::report::Reporter;
 use super::snap::{NotSnapped, Snapped};
@@ -112,10 +112,15 @@ impl Live {
                 target: own_target,
                 tell: Box::new(news),
             });
+            let (told, refused) = engine
+                .take_messages()
+                .into_iter()
+                .partition::<Vec<_>, _>(|message| message == CLEANED);
             let _ = tell.send(Ok(Armed {
                 sites: engine.armed_sites(),
-                refused: engine.take_messages(),
+                refused,
             }));
+            told.into_iter().for_each(|m| say(Said::Message(m)));
             let (outcome, left) = engine.run(&mut |message| say(Said::Message(message)));
             own_control.end();
             let ended = Ended {

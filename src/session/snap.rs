@@ -158,6 +158,18 @@ pub struct NotSnapped {
 }
 
 impl Engine {
+    /// Makes all ready for copies, if any hook may want one: what is mapped for
+    /// them is mapped before anybody waits at a hit.
+    pub(super) fn prepare_copies(&mut self) {
+        let wanted = self.options.hooks.iter().any(|hook| hook.copies.is_some());
+        if let Some(text) = self.text.filter(|_| wanted)
+            && let Err(error) = self.tracer.prepare_snapshots(text)
+        {
+            self.messages
+                .push(format!("there will be no snapshots: {error}"));
+        }
+    }
+
     /// A point wants a copy of the target as it is at a hit, which is still to be
     /// passed.
     pub(super) fn snap(&mut self, hit: &Hit, id: usize) {

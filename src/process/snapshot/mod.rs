@@ -227,9 +227,20 @@ impl Tracer {
     fn collect_dead_later(&mut self) {
         if !self.copies.dead.is_empty() {
             let dead = std::mem::take(&mut self.copies.dead);
-            if let Ok(mut tracer) = Tracer::attach(self.pid) {
-                tracer.copies.dead = dead;
-                tracer.collect_at_leisure();
+            let end = Instant::now() + PATIENCE;
+            loop {
+                match Tracer::attach(self.pid) {
+                    Ok(mut tracer) => {
+                        tracer.copies.dead = dead;
+                        tracer.collect_at_leisure();
+                        return;
+                    }
+                    // By another thread of ours, which may be at the same.
+                    Err(ProcessError::AlreadyTraced { .. }) if Instant::now() < end => {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    Err(_) => return,
+                }
             }
         }
     }
