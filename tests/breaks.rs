@@ -496,6 +496,28 @@ fn continue_waits_for_the_next_stop() {
     assert!(target.answers());
 }
 
+/// What is deferred in a loop is in the runtime's list.
+#[test]
+fn deferred_calls_are_listed() {
+    let folder = folder();
+    let mut target = start(&[]);
+    let text = "break main.rest { up; deferred; deferred 2; deferred 4 }\n";
+    let gotap = run(&target, folder.path(), text, &[]);
+    target.ask("late");
+    let outcome = gotap.stop();
+    let text = outcome.text();
+    for number in 1..=3 {
+        let line = format!("{number}  main.tidy  ");
+        assert!(text.contains(&line), "{line}:\n{text}");
+    }
+    assert_eq!(text.matches("main.tidy").count(), 4, "{text}");
+    let errors = outcome.errors();
+    assert!(
+        errors.contains("there are 3 deferred calls, no 4"),
+        "{errors}"
+    );
+}
+
 /// What goes wrong at a hit marks the breakpoint, and lets the program run.
 #[test]
 fn a_condition_that_goes_wrong_lets_it_run() {

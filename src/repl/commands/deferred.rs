@@ -10,7 +10,7 @@
 
 use std::fmt::Write as _;
 
-use crate::golang::step::deferred;
+use crate::golang::step::{deferred, function_of};
 use crate::repl::shell::{Call, Shell};
 use crate::repl::stepping::stepper;
 use crate::script::ExprError;
@@ -48,9 +48,7 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
         if only.is_some_and(|only| only != number) {
             continue;
         }
-        let target = &shell.source.target;
-        let function = target.image.functions().find(target.bias.image(one.code));
-        let line = match &function {
+        let line = match function_of(&program, one) {
             Some(f) => format!(
                 "{number}  {}  {}:{}",
                 f.name(),
@@ -63,7 +61,9 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
     }
     if text.is_empty() {
         text = match only {
-            Some(n) => return Err(call.fail(format!("there are {} deferred calls, no {n}", all.len()))),
+            Some(n) => {
+                return Err(call.fail(format!("there are {} deferred calls, no {n}", all.len())));
+            }
             None => "(none)\n".to_owned(),
         };
     }
