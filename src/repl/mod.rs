@@ -6,7 +6,7 @@
 //! ([`mod@compile`], [`names`]), breakpoints too ([`breaks`]), and kept ([`points`]), the tracer while there are
 //! any ([`mod@tracing`]), a target that stands still ([`stops`]), variables of parked goroutines ([`frames`]), records and actions on their way out ([`watcher`],
 //! [`output`]), what is wrong with a script ([`mod@check`]), settings
-//! ([`config`]). Nobody here calls ptrace. Allowed in: cli.
+//! ([`config`]), frozen copies of the target ([`copies`]). Nobody here calls ptrace. Allowed in: cli.
 
 pub mod breaks;
 pub mod check;
