@@ -99,6 +99,7 @@ fn call(id: u64) -> Call {
         since_attach: false,
         stack: Vec::new(),
         payload: None,
+        taken: Vec::new(),
     };
     if id % 10 == 9 {
         call.func = "main.(*Server).handle".into();

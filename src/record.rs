@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 pub use crate::golang::endpoint::Endpoint;
+use crate::script::Taken;
 use crate::value::Value;
 
 mod facts;
@@ -143,6 +144,8 @@ pub struct Call {
     pub stack: Vec<Frame>,
     /// With `--payload`.
     pub payload: Option<Payload>,
+    /// What was asked for besides, by number, taken at the entry or the return.
+    pub taken: Vec<(u32, Taken)>,
 }
 
 /// What a sink is given.

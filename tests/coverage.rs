@@ -183,7 +183,9 @@ fn traps_by_function(plan: &Plan, jumps: &JumpPlan) -> Vec<(String, String)> {
         for role in &plan.sites[site].roles {
             let function = match role {
                 Role::Entry(own) | Role::Return(Some(own)) => plan.functions[*own].name.clone(),
-                Role::Return(None) | Role::Event(_) => format!("at {}", plan.sites[site].at),
+                Role::Return(None) | Role::Event(_) | Role::Place(_) => {
+                    format!("at {}", plan.sites[site].at)
+                }
             };
             found.push((function, why.to_string()));
         }
@@ -241,7 +243,7 @@ fn shares(image: &Image, plan: &Plan, jumps: &JumpPlan) -> BTreeMap<String, Shar
             match role {
                 Role::Entry(_) => share.entries.add(jump.unit.is_ok()),
                 Role::Return(_) => share.returns.add(jump.unit.is_ok()),
-                Role::Event(_) => {}
+                Role::Event(_) | Role::Place(_) => {}
             }
         }
     }

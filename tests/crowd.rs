@@ -126,6 +126,8 @@ fn a_mutex_that_very_many_wait_for_is_told_with_their_number() {
         &["--all-stacks"],
         &["--list"],
         &["--list", "--all-stacks"],
+        &["--consistent"],
+        &["--consistent", "--list"],
     ] {
         let look = gotap(target.pid(), args);
         let verdict = look["verdict"].as_str().expect("a verdict");

@@ -61,7 +61,7 @@ impl Facts for There<'_> {
 struct Program {
     target: Target,
     source: Source,
-    dwarf: Dwarf,
+    dwarf: std::sync::Arc<Dwarf>,
     goids: Vec<u64>,
 }
 

@@ -130,39 +130,6 @@ fn breakpoints_on_functions_go_where_delve_puts_them() {
     }
 }
 
-/// Each stop of `next` through a function is one of the places that were
-/// planned from the stop before.
-#[test]
-fn steps_land_where_they_were_planned() {
-    let stop = regex::Regex::new(r"(?m)^> .*?(main\.\S+)\(\) .*\(PC: 0x([0-9a-f]+)\)");
-    let stop = stop.expect("a pattern");
-    for variants in BUILDS {
-        let program = Program::open(variants);
-        let label = &program.fixture.label;
-        let script = "break main.steps\ncontinue\nclearall\n".to_owned() + &"next\n".repeat(60);
-        let said = delve(&program.fixture.path, &(script + "exit\n"));
-        let stops: Vec<ImageAddr> = stop
-            .captures_iter(&said)
-            .map(|f| ImageAddr(u64::from_str_radix(&f[2], 16).expect("hex")))
-            .collect();
-        let steps = program.image.functions().by_names(&["main.steps"]);
-        let steps = steps[0].first().expect("a function");
-        let inside = |at: ImageAddr| steps.entry() <= at && at < steps.end();
-        let mut checked = 0;
-        for pair in stops.windows(2).filter(|p| inside(p[0]) && inside(p[1])) {
-            let places = program.dwarf.next_places(steps, pair[0], false);
-            assert!(
-                places.contains(&pair[1]),
-                "{label}: {} after {} is not in {places:?}\n{said}",
-                pair[1],
-                pair[0]
-            );
-            checked += 1;
-        }
-        assert!(checked >= 15, "{label}: only {checked} steps\n{said}");
-    }
-}
-
 /// The calls of a line, as `go tool objdump` prints them.
 #[test]
 fn the_calls_of_a_line_are_those_of_objdump() {

@@ -95,6 +95,76 @@ fn peers_are_put_together() {
 }
 
 #[test]
+fn who_waits_for_one_server_is_told_with_its_address() {
+    for variants in [&[][..], &[Variant::Stripped]] {
+        let fixture = Fixture::build("states", variants);
+        let mut target = Target::start(&fixture, &["replies", "60"]);
+        let server = target.answer("ready", LATER);
+        let server = server.as_str().expect("an address");
+        let pid = target.pid().to_string();
+        let verdict = || {
+            let look = json(&["goroutines", "-p", &pid, "-o", "json"]);
+            look["verdict"].as_str().map(str::to_owned)
+        };
+        let told = format!("60 of 62 goroutines wait to read from {server}");
+        let made = "created at states/stuck.go:16";
+        let before = verdict().expect("a verdict");
+        assert_eq!(before, format!("{told}; {made}"));
+        // A collection notes since when they wait.
+        target.ask("gc");
+        target.ask("gc");
+        let after = verdict().expect("a verdict");
+        let begin = format!("{told}, the oldest for ");
+        assert!(after.starts_with(&begin), "{after}");
+        assert!(after.ends_with(&format!(" or more; {made}")), "{after}");
+    }
+}
+
+#[test]
+fn a_deadlock_is_called_one() {
+    let fixture = Fixture::build("states", &[Variant::Cgo]);
+    let mut target = Target::start(&fixture, &["deadlock", "4"]);
+    target.answer("ready", LATER);
+    let pid = target.pid().to_string();
+    let verdict = poll_verdict(&pid, "nothing can run");
+    let expected = "nothing can run: all 5 goroutines wait for each other \
+                    (a deadlock, unless a timer wakes one)";
+    assert_eq!(verdict, expected);
+    // A program that waits for somebody outside is none.
+    let other = start(&["states", "2"]);
+    let found = json(&["goroutines", "-p", &other.pid().to_string(), "-o", "json"]);
+    let said = found["verdict"].as_str().unwrap_or_default();
+    assert!(!said.contains("nothing can run"), "{found}");
+}
+
+/// Main may still be on its way to where it waits when it has said so.
+fn poll_verdict(pid: &str, part: &str) -> String {
+    let mut last = Value::Null;
+    let came = poll(SOON, || {
+        last = json(&["goroutines", "-p", pid, "-o", "json"]);
+        last["verdict"].as_str().is_some_and(|v| v.contains(part))
+    });
+    assert!(came, "{last}");
+    last["verdict"].as_str().expect("a verdict").to_owned()
+}
+
+#[test]
+fn a_signal_ends_looking_again_and_again_well() {
+    let target = start(&["states", "2"]);
+    let pid = target.pid().to_string();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let args = ["goroutines", "-p", &pid, "--every", "1h", "-o", "json"];
+        let mut gotap = Gotap::spawn(gotap::command(&args));
+        gotap.wait_for_lines(1, SOON);
+        gotap.signal(signal);
+        let outcome = gotap.finish(SOON);
+        outcome.must_succeed();
+        assert_eq!(outcome.records().len(), 1, "{signal}");
+        assert_eq!(outcome.errors(), "", "{signal}");
+    }
+}
+
+#[test]
 fn waits_are_told_as_they_are_known() {
     let began = Instant::now();
     let mut target = start(&["states", "2"]);

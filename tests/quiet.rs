@@ -16,7 +16,7 @@ use gotap::golang::gs::{self, Status};
 use gotap::golang::layout::Layouts;
 use gotap::golang::resting::{Resting, Stopped};
 use gotap::image::Image;
-use gotap::process::quiet::{ThreadAt, busy_threads};
+use gotap::process::quiet::{ThreadAt, busy, whereabouts};
 use gotap::process::{ProcessMemory, procfs};
 use gotap::sys::ptrace;
 use gotap::sys::wait::{self, Stop, Wait, Whom};
@@ -168,16 +168,16 @@ fn inside_at_every_stop(program: &Fixture, spinners: usize, procs: usize) {
             "{stops} stops: {on_threads} on threads, {in_frames} in frames, {parked} parked"
         );
         let threads = stopper.stop();
-        let mut sps: Vec<u64> = threads.iter().map(|t| t.sp).collect();
-        sps.sort_unstable();
+        let at = whereabouts(&memory, &threads).expect("it lives");
+        let places: Vec<(u64, u64)> = at.iter().map(|at| (at.sp, at.pc)).collect();
         let stopped = Stopped {
             memory: &memory,
             layouts: &layouts,
             globals: &globals,
             bias,
-            stack_pointers: &sps,
+            threads: &places,
         };
-        let by_threads = busy_threads(&memory, &threads, &pieces).expect("it lives");
+        let by_threads = busy(&at, &pieces);
         let by_goroutines = resting.busy(stopped, &pieces).expect("it lives");
         assert!(!by_threads.contains(&1) && !by_goroutines.contains(&1));
         let direct = threads.iter().any(|t| pieces.find(t.pc).is_some());
@@ -250,24 +250,21 @@ fn waiting_goroutines_need_no_look() {
         layouts: &layouts,
         globals: &globals,
         bias,
-        stack_pointers: &[],
+        threads: &[],
     };
     let few = || resting.count(running).is_ok_and(|count| count < 50);
     assert!(support::poll(LATER, few), "10,000 goroutines come to wait");
     let mut stopper = Stopper::new(target.pid());
     let looked_at = support::wait_for("few goroutines to look at", LATER, || {
         let threads = stopper.stop();
-        let mut sps: Vec<u64> = threads.iter().map(|t| t.sp).collect();
-        sps.sort_unstable();
-        let stopped = Stopped {
-            memory: &memory,
-            layouts: &layouts,
-            globals: &globals,
-            bias,
-            stack_pointers: &sps,
-        };
         let began = Instant::now();
-        let busy = busy_threads(&memory, &threads, &units).expect("it lives");
+        let at = whereabouts(&memory, &threads).expect("it lives");
+        let places: Vec<(u64, u64)> = at.iter().map(|at| (at.sp, at.pc)).collect();
+        let stopped = Stopped {
+            threads: &places,
+            ..running
+        };
+        let busy = busy(&at, &units);
         let of_threads = began.elapsed();
         let parked = resting.busy(stopped, &units).expect("it lives");
         let of_all = began.elapsed();

@@ -35,8 +35,8 @@ pub enum CannotMove {
     /// happened.
     #[error("the instruction at {0:#x} enters the kernel or faults on purpose")]
     Traps(u64),
-    /// An indirect call: it would push an address on the injected page.
-    #[error("the instruction at {0:#x} is an indirect call")]
+    /// A call through memory: done by parts, it would fault after its push.
+    #[error("the instruction at {0:#x} calls through memory")]
     IndirectCall(u64),
     /// `ret n`, far jumps, transactions: nothing Go writes.
     #[error("the instruction at {0:#x} is of a kind that Go does not write")]
@@ -138,7 +138,7 @@ pub fn relocate(code: &[u8], site: u64, slot: u64) -> Result<Slot, CannotMove> {
             }
             out.call(near_target(&insn, site)?, next)?;
         }
-        FlowControl::IndirectCall => return Err(CannotMove::IndirectCall(site)),
+        FlowControl::IndirectCall => out.indirect_call(original, &insn, next)?,
         FlowControl::Interrupt | FlowControl::Exception => return Err(CannotMove::Traps(site)),
         FlowControl::XbeginXabortXend => return Err(CannotMove::Odd(site)),
     }
@@ -295,25 +295,53 @@ impl Writer {
         Ok(())
     }
 
-    /// A call: pushes the original return address, then jumps. One push where
-    /// the address fits its sign-extended operand, else by halves.
+    /// A call: pushes the original return address, then jumps.
     fn call(&mut self, target: u64, next: u64) -> Result<(), CannotMove> {
-        if let Ok(low) = i32::try_from(next) {
-            self.slot.bytes.push(0x68);
-            self.slot.bytes.extend_from_slice(&low.to_le_bytes());
-        } else {
-            let (low, high) = (next as u32, (next >> 32) as u32);
-            self.slot.bytes.extend([0x48, 0x8d, 0x64, 0x24, 0xf8]); // lea rsp, [rsp-8]
-            self.place(self.site, 8);
-            self.slot.bytes.extend([0xc7, 0x04, 0x24]); // mov dword [rsp], low
-            self.slot.bytes.extend(low.to_le_bytes());
-            self.place(self.site, 8);
-            self.slot.bytes.extend([0xc7, 0x44, 0x24, 4]); // mov dword [rsp+4], high
-            self.slot.bytes.extend(high.to_le_bytes());
-        }
+        self.push_address(next);
         self.slot.resume = self.slot.bytes.len();
         self.place(target, 0);
         self.jump_only(target)
+    }
+
+    /// A call to where a register says, which is how Go calls closures and
+    /// methods of interfaces: pushes the original return address, then jumps.
+    fn indirect_call(
+        &mut self,
+        original: &[u8],
+        insn: &Instruction,
+        next: u64,
+    ) -> Result<(), CannotMove> {
+        let register = insn.op0_kind() == OpKind::Register;
+        let plain = insn.code() == Code::Call_rm64 && insn.op0_register() != Register::RSP;
+        let (modrm, head) = original
+            .split_last()
+            .filter(|_| register && plain)
+            .ok_or(CannotMove::IndirectCall(self.site))?;
+        self.push_address(next);
+        self.place(self.site, 8);
+        self.slot.bytes.extend_from_slice(head);
+        // ff /2 calls, ff /4 jumps.
+        self.slot.bytes.push(modrm & 0xc7 | 4 << 3);
+        self.slot.resume = self.slot.bytes.len();
+        Ok(())
+    }
+
+    /// One push where the address fits its sign-extended operand, else by
+    /// halves. No flag changes.
+    fn push_address(&mut self, address: u64) {
+        if let Ok(low) = i32::try_from(address) {
+            self.slot.bytes.push(0x68);
+            self.slot.bytes.extend_from_slice(&low.to_le_bytes());
+            return;
+        }
+        let (low, high) = (address as u32, (address >> 32) as u32);
+        self.slot.bytes.extend([0x48, 0x8d, 0x64, 0x24, 0xf8]); // lea rsp, [rsp-8]
+        self.place(self.site, 8);
+        self.slot.bytes.extend([0xc7, 0x04, 0x24]); // mov dword [rsp], low
+        self.slot.bytes.extend(low.to_le_bytes());
+        self.place(self.site, 8);
+        self.slot.bytes.extend([0xc7, 0x44, 0x24, 4]); // mov dword [rsp+4], high
+        self.slot.bytes.extend(high.to_le_bytes());
     }
 
     fn jump_only(&mut self, target: u64) -> Result<(), CannotMove> {

@@ -33,6 +33,8 @@ use crate::survey::facts::{Asked, GoroutineNames};
 use crate::survey::group::{self, By};
 use crate::survey::verdict::verdict;
 use crate::survey::{Entry, Survey};
+use crate::sys::sched::be_patient;
+use crate::sys::signals::end_requests;
 use crate::sys::{is_terminal, terminal_rows};
 use crate::value::Limits;
 
@@ -188,6 +190,11 @@ pub fn run(args: &GoroutinesArgs, out: &mut dyn Write) -> anyhow::Result<()> {
             bail!("-o pprof writes a compressed file: send it to one, `-o pprof > g.pb.gz`");
         }
     }
+    be_patient();
+    let ends = match args.every {
+        Some(_) => Some(end_requests().context("cannot set up signal handling")?),
+        None => None,
+    };
     let mut watched = args.open()?;
     if let Some(apart) = args.diff {
         return differences(args, &mut watched, apart, out);
@@ -233,7 +240,10 @@ pub fn run(args: &GoroutinesArgs, out: &mut dyn Write) -> anyhow::Result<()> {
             _ if failed > 0 => bail!("{failed} of {} could not be looked at", args.pid.len()),
             _ => return Ok(()),
         }
-        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        let left = next.saturating_duration_since(Instant::now());
+        if ends.as_ref().is_some_and(|e| e.recv_timeout(left).is_ok()) {
+            return Ok(());
+        }
     }
 }
 
@@ -418,6 +428,7 @@ fn differences(
 
 /// Runs `gotap stack`.
 pub fn stack(args: &StackArgs, out: &mut dyn Write) -> anyhow::Result<()> {
+    be_patient();
     let symbols = args.symbols.as_deref();
     let mut view = match (&args.subject.core, args.subject.pid()) {
         (Some(core), _) => Viewed::core(core, args.subject.binary.as_deref(), symbols)?,

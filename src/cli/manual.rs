@@ -185,8 +185,10 @@ At the prompt:
   (gotap) t net.(*conn).Read if n == 0 || err != nil
   (gotap) on 1 print fd, remote
   (gotap) goroutines -group reason
+  (gotap) break main.(*Server).handle if req.ID == 42
   (gotap) help trace
-  Names and aliases are Delve's. Records are shown above the line that is typed.
+  trace stops nothing; break stops the whole process until continue, and
+  config max-stop 5s ends a stop that was forgotten. Names and aliases are Delve's. Records are shown above the line that is typed.
   Tab completes commands, functions, goroutines; Enter repeats the last command
   that only looked; what ends in an open { goes on on the next line.
 
@@ -215,13 +217,17 @@ pub(super) const RUN: &str = r"A script:
   One command a line, or several with ; between them. The first { outside of
   brackets, quotes and /.../ opens a block. Locations are Delve's: a function, the
   end of its name, FILE:LINE, *ADDRESS, a regular expression between slashes.
+  A break stops the whole process; its block is run, and then the process goes on,
+  always. At the top level continue waits for the next stop: the commands behind
+  it see that one, until the next continue or the script's end.
   What fails is told with file and line, and the script goes on; with set -e at
   its head it ends there.
 
 Output (-o json):
   Every record, every result of print, args and stack, and the answer of every
   command is one object a line: records as gotap trace has them; actions with
-  tracepoint, call and action; answers with command and output.
+  tracepoint, call and action; stops with event, breakpoints, goid, func, file and
+  line; answers with command and output.
 
 Exit codes:
   0 done; 1 it went wrong, or a command of the script did; 2 wrong usage";

@@ -27,7 +27,7 @@ use anyhow::Context;
 use nix::sys::signal::Signal;
 
 pub use args::{Output, Preset, Style, TraceArgs};
-use firing::{AnyEngine, Firing};
+use firing::{AnyEngine, Firing, Ready};
 use planning::{list, make_plan, refusals, unseen_calls};
 
 use super::messages::{self, Messages};
@@ -38,8 +38,7 @@ use crate::script::{
     BadExpression, CALL_FACTS, CallNames, Checked, compile_condition, parse_condition,
 };
 use crate::session::{
-    Control, Options, Outcome, Prepared, SessionError, Start, Stats, StopReason, Target,
-    value_names,
+    Control, Options, Outcome, SessionError, Start, Stats, StopReason, Target, value_names,
 };
 use crate::sink::queue::{Sender, queue};
 use crate::sink::run::{Counters, Selection, Stop, run_sink};
@@ -171,6 +170,7 @@ fn options(args: &TraceArgs) -> Options {
     Options {
         stack: args.stack,
         stacks: Vec::new(),
+        watches: Vec::new(),
         payload: args.payload.unwrap_or(0),
         slow: args.slow,
         limit: args.time,
@@ -245,16 +245,17 @@ impl<'a> Tracing<'a> {
         }
     }
 
-    fn attached(self, pid: i32, target: &Target, firing: Firing) -> anyhow::Result<()> {
+    fn attached(self, pid: i32, target: &Target, mut firing: Firing) -> anyhow::Result<()> {
         let options = options(self.args);
-        let prepared = firing.prepare(target, &options, &self.sender, Some(pid));
+        let prepared = firing.prepare(target, &options, &self.sender, pid, true)?;
         let tracer = Tracer::attach(pid)?;
         let (outcome, _) = self.sessions(tracer, prepared, target, firing, Start::Attached)?;
         self.finish(outcome, None)
     }
 
-    fn started(self, tracer: Tracer, target: &Target, firing: Firing) -> anyhow::Result<()> {
-        let prepared = firing.prepare(target, &options(self.args), &self.sender, None);
+    fn started(self, tracer: Tracer, target: &Target, mut firing: Firing) -> anyhow::Result<()> {
+        let options = options(self.args);
+        let prepared = firing.prepare(target, &options, &self.sender, tracer.pid(), false)?;
         let (outcome, ending) = self.sessions(tracer, prepared, target, firing, Start::Launched)?;
         self.finish(outcome, ending)
     }
@@ -264,7 +265,7 @@ impl<'a> Tracing<'a> {
     fn sessions(
         &self,
         tracer: Tracer,
-        mut prepared: Option<Prepared>,
+        mut prepared: Ready,
         target: &Target,
         mut firing: Firing,
         start: Start,
@@ -291,14 +292,16 @@ impl<'a> Tracing<'a> {
             began = Instant::now();
             options.limit = self.args.time.map(left);
             start = Start::Attached;
-            prepared = firing.prepare(target, &options, &self.sender, Some(pid));
-            tracer = match Tracer::attach(pid) {
-                Ok(tracer) => tracer,
-                Err(
+            let again = firing
+                .prepare(target, &options, &self.sender, pid, true)
+                .and_then(|prepared| Ok((prepared, Tracer::attach(pid)?)));
+            (prepared, tracer) = match again {
+                Ok(again) => again,
+                Err(SessionError::Process(
                     ProcessError::NoSuchProcess(_)
                     | ProcessError::Gone(_)
                     | ProcessError::NotTraceable { .. },
-                ) => {
+                )) => {
                     let ending = engine.try_reap().unwrap_or(Ending::Unknown);
                     return Ok((Outcome::Ended(ending), None));
                 }
@@ -309,7 +312,7 @@ impl<'a> Tracing<'a> {
 
     fn session(
         &self,
-        (tracer, prepared): (Tracer, Option<Prepared>),
+        (tracer, prepared): (Tracer, Ready),
         target: &Target,
         firing: &mut Firing,
         options: &Options,
@@ -317,15 +320,7 @@ impl<'a> Tracing<'a> {
         began: Instant,
     ) -> anyhow::Result<(Outcome, AnyEngine)> {
         let pid = tracer.pid();
-        let mut engine = firing.arm(
-            tracer,
-            prepared,
-            target,
-            options,
-            start,
-            &self.sender,
-            &self.control,
-        )?;
+        let mut engine = firing.arm(tracer, prepared, target, options, start, &self.control)?;
         for note in target.notes() {
             let version = target.image.go_version().text();
             self.messages.say(format!("{version}: {note}"));

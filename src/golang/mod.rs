@@ -26,6 +26,7 @@ pub mod parked;
 pub mod polled;
 pub mod resting;
 pub mod stack;
+pub mod step;
 #[cfg(test)]
 mod testing;
 pub mod vitals;

@@ -79,8 +79,8 @@ impl OnThread<'_> {
         };
         Ok(match name.as_deref() {
             // It has the goroutine's stack already, and not yet its pc
-            // (runtime/asm_amd64.s).
-            Some("runtime.gogo") if own(sp) => Some(parked(r.g.sched_pc, sp)),
+            // (runtime/asm_amd64.s: runtime·gogo goes on in gogo<>).
+            Some("runtime.gogo" | "gogo") if own(sp) => Some(parked(r.g.sched_pc, sp)),
             Some(_) if own(sp) => Some(Position {
                 pc,
                 sp,

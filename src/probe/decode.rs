@@ -11,6 +11,7 @@ use crate::arch::abi::{self, INT_REGISTERS, Location, Reg};
 use crate::image::signature::locate;
 use crate::image::types::{Param, Signature, Source, TypeId, TypeKind, TypeTable};
 use crate::memory::Memory;
+use crate::value::held::Held;
 use crate::value::{Limits, Place, RuntimeTypes, Value, load_all, preload};
 
 /// The largest value that is gathered from registers, bytes: nine integer and
@@ -101,6 +102,33 @@ pub struct ErrorResult {
     pub data: u64,
 }
 
+/// Structs within structs that are looked through.
+const MAX_NESTED: usize = 8;
+
+/// A value of this type points to more that is shown with it.
+fn points(ty: TypeId, table: &dyn TypeTable, deeper: usize) -> bool {
+    let Some(deeper) = deeper.checked_sub(1) else {
+        return true;
+    };
+    match &table.get(ty).kind {
+        TypeKind::String
+        | TypeKind::Pointer(_)
+        | TypeKind::Slice(_)
+        | TypeKind::Interface { .. }
+        | TypeKind::Map { .. }
+        | TypeKind::Chan(_)
+        | TypeKind::Func => true,
+        TypeKind::Array { elem, .. } => points(*elem, table, deeper),
+        TypeKind::Struct(fields) => fields.iter().any(|f| points(f.ty, table, deeper)),
+        TypeKind::Bool
+        | TypeKind::Int { .. }
+        | TypeKind::Float
+        | TypeKind::Complex
+        | TypeKind::UnsafePointer
+        | TypeKind::Opaque => false,
+    }
+}
+
 impl Decoder {
     /// For a signature whose types are in `table`; `None` when some type's
     /// size is not known, so that nothing behind it can be placed.
@@ -145,6 +173,42 @@ impl Decoder {
     /// Names of the results.
     pub fn result_names(&self) -> impl Iterator<Item = Arc<str>> + '_ {
         shown(&self.results).map(|p| p.name.clone())
+    }
+
+    /// Names and types of parameters, then of results (true), as far as the
+    /// source has them.
+    pub fn variables(&self) -> impl Iterator<Item = (&Arc<str>, TypeId, bool)> + '_ {
+        let params = shown(&self.params).map(|p| (&p.name, p.ty, false));
+        params.chain(shown(&self.results).map(|p| (&p.name, p.ty, true)))
+    }
+
+    /// Where the bytes of the parameters are at an entry, or of the results at
+    /// a RET.
+    pub fn held<'d>(
+        &'d self,
+        results: bool,
+        from: &'d Origin<'_>,
+    ) -> impl Iterator<Item = (&'d Arc<str>, TypeId, Held)> + 'd {
+        let parts = if results { &self.results } else { &self.params };
+        shown(parts).map(|part| {
+            let held = match &part.location {
+                Location::Stack { offset } => Held::At(from.argp.offset(*offset)),
+                Location::Registers(_) => match gather(part, &from.registers) {
+                    Some(bytes) => Held::bytes(&bytes),
+                    None => Held::Nowhere,
+                },
+            };
+            (&part.name, part.ty, held)
+        })
+    }
+
+    /// Something that is shown lies in memory that a value points to: a string's
+    /// bytes, a slice's elements. Errors are left aside: they have a reader of
+    /// their own.
+    pub fn follows(&self, table: &dyn TypeTable) -> bool {
+        let parts = shown(&self.params).chain(shown(&self.results));
+        let mut parts = parts.filter(|part| !part.is_error);
+        !self.shapes_only && parts.any(|part| points(part.ty, table, MAX_NESTED))
     }
 
     /// Loads the descriptions of all types now, so that nothing has to be looked

@@ -6,6 +6,10 @@
 //! how deep the stack is, who is written in assembly. Data, like the plan that
 //! it belongs to; nothing here touches a process.
 
+mod ways;
+
+pub use ways::Ways;
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::ops::Range;

@@ -21,7 +21,7 @@ use crate::arch::scan::{Disassembler, Problem, Scan};
 use crate::arch::slot::{CannotMove, MAX_INSN, instruction_text, relocate};
 use crate::image::{Function, Image, Match, abi_of};
 use crate::memory::Memory;
-pub use places::{PlaceWanted, PlannedPlace};
+pub use places::{PlaceWanted, PlannedPlace, step_site};
 
 /// Most functions that tail jumps are followed to, from one function.
 const MAX_TAIL: usize = 32;

@@ -1,12 +1,13 @@
 //! A target that stands still for as long as somebody looks at it.
 //!
-//! Every thread is brought to a stop on the program's own code (`leave.rs`,
-//! `settle`), but for those that hit a site and were told of: they stay in the
-//! very stop that told, unconsumed, so that the handler sends them on should
-//! gotap die. The kernel lets all others go on then; nothing of theirs leads
-//! into a region. A thread that ran into a site and was not told of stands
-//! before it again, and hits it when it goes on: no hit is lost or counted
-//! twice. A signal that a thread stopped for is delivered when it goes on.
+//! Every thread is brought to a stop (`leave.rs`, `settle`), but for those that
+//! hit a site and were told of: they stay in the very stop that told,
+//! unconsumed, so that the handler sends them on should gotap die. The kernel
+//! lets all others go on then. A thread that ran into a site and was not told of
+//! stands before it again, and hits it when it goes on; one that was told of
+//! before and is in its slot stays there, and is only shown at its site: no hit
+//! is lost or counted twice. A signal that a thread stopped for is delivered when
+//! it goes on.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use super::ProcessError;
 use super::die;
 use super::leave::Settled;
 use super::procfs;
+use super::remote::Remote;
 use super::still::StillThread;
 use super::tracer::{Ending, Event, Hit, Tracer};
 use crate::sys::wait::{Stop, Wait, Whom};
@@ -56,7 +58,10 @@ impl Tracer {
         if let Some(hit) = hit {
             self.standing.insert(hit.tid);
         }
-        let threads = self.stop_all()?;
+        self.halting = true;
+        let threads = self.stop_all();
+        self.halting = false;
+        let threads = threads?;
         die::here("halt:stopped");
         self.halted = Some(Halt {
             threads,
@@ -106,11 +111,15 @@ impl Tracer {
             && regs.rip == site.wrapping_add(1)
         {
             regs.rip = *site;
+        } else if let Some(home) = self.home_of(regs.rip) {
+            regs.rip = home.rip;
+            regs.rsp = regs.rsp.wrapping_add_signed(home.rsp_adjust);
         }
         Some(regs)
     }
 
-    /// Changes the registers of a thread that stands still; not where it goes on.
+    /// Changes the registers of a thread that stands still; not where it goes on,
+    /// and not its stack pointer.
     pub fn change_registers(&mut self, tid: i32, mut regs: Regs) -> Result<(), ProcessError> {
         let fail = |errno| ProcessError::Ptrace {
             what: "changing registers",
@@ -119,6 +128,7 @@ impl Tracer {
         };
         let now = ptrace::registers(tid).map_err(fail)?;
         regs.rip = now.rip;
+        regs.rsp = now.rsp;
         regs.orig_rax = now.orig_rax;
         ptrace::set_registers(tid, regs).map_err(fail)
     }
@@ -134,7 +144,14 @@ impl Tracer {
             self.go_on_from(tid, site);
         }
         for (tid, settled) in halt.threads {
-            self.go_on(tid, settled);
+            self.go_on_halted(tid, settled);
+        }
+    }
+
+    fn go_on_halted(&mut self, tid: i32, settled: Settled) {
+        match settled {
+            Settled::Signal(signal) => self.on_signal(tid, signal),
+            settled => self.go_on(tid, settled),
         }
     }
 
@@ -161,7 +178,7 @@ impl Tracer {
         let (site, settled) = (halt.hits.remove(&tid), halt.threads.remove(&tid));
         match (site, settled) {
             (Some(site), _) => self.go_on_from(tid, site),
-            (None, Some(settled)) => self.go_on(tid, settled),
+            (None, Some(settled)) => self.go_on_halted(tid, settled),
             (None, None) => return Alone::Gone,
         }
         let end = Instant::now() + longest;
@@ -170,11 +187,12 @@ impl Tracer {
                 Wait::Stopped {
                     stop: stop @ Stop::Signal(libc::SIGTRAP),
                     ..
-                } => match self.on_stop(tid, stop) {
-                    Some(Event::Hit(hit) | Event::Blocked(hit)) => break Some(hit),
-                    // It was not a site's.
-                    _ => {}
-                },
+                } => {
+                    // Else it was not a site's.
+                    if let Some(Event::Hit(hit) | Event::Blocked(hit)) = self.on_stop(tid, stop) {
+                        break Some(hit);
+                    }
+                }
                 Wait::Nothing | Wait::Interrupted if Instant::now() < end => {
                     self.serve_while_all_stand();
                     std::thread::sleep(GLANCE);
@@ -196,13 +214,15 @@ impl Tracer {
             }
             return Alone::Hit(hit);
         }
+        self.halting = true;
         let settled = self.settle(tid, end + super::leave::PATIENCE);
+        // Whom it has started stands as well.
+        let new = self.stop_all().unwrap_or_default();
+        self.halting = false;
         if settled == Settled::Gone {
             self.forget(tid);
             return Alone::Gone;
         }
-        // Whom it has started stands as well.
-        let new = self.stop_all().unwrap_or_default();
         if let Some(halt) = &mut self.halted {
             halt.threads.insert(tid, settled);
             halt.threads.extend(new);
@@ -218,12 +238,12 @@ impl Tracer {
 
     /// Looks after who has ended, and after children, while all stand still.
     pub fn glance_while_halted(&mut self) -> Option<Event> {
-        if self.halted.is_none() {
-            return None;
-        }
+        self.halted.as_ref()?;
         self.serve_while_all_stand();
-        if self.replaced && self.held {
+        if self.replaced {
             self.halted = None;
+            self.standing.clear();
+            self.held = true;
             return Some(Event::Exec);
         }
         let ending = match wait::peek(Whom::Tid(self.pid), true) {
@@ -237,13 +257,45 @@ impl Tracer {
         self.on_exit(self.pid, ending)
     }
 
+    /// While all stand still: one of those, by preference one that sleeps so.
+    pub(super) fn borrow_halted(&mut self, remote: &Remote) -> Result<(), ProcessError> {
+        let Some(halt) = &self.halted else {
+            return Ok(());
+        };
+        let mut free: Vec<(bool, i32, u64, bool)> = halt
+            .threads
+            .iter()
+            .filter(|(_, s)| matches!(s, Settled::Stopped | Settled::Group))
+            .filter_map(|(tid, settled)| {
+                let own = self.own_syscall(&ptrace::registers(*tid).ok()?, remote);
+                let at = own.unwrap_or(remote.syscall);
+                Some((own.is_none(), *tid, at, *settled == Settled::Group))
+            })
+            .collect();
+        free.sort_unstable();
+        match free.first() {
+            Some((_, tid, at, group)) => self.borrow_at(*tid, *at, *group),
+            None => Err(ProcessError::Stuck(self.pid)),
+        }
+    }
+
+    /// Neither is a thread in a region, nor will it return there from a handler.
+    fn is_elsewhere(&self, tid: i32) -> bool {
+        // The borrowed one has other registers now; it was outside.
+        let borrowed = self.borrowed.as_ref().is_some_and(|b| b.tid() == tid);
+        borrowed
+            || ptrace::registers(tid).is_ok_and(|regs| {
+                !self.in_region(regs.rip) && self.pcs_on_stack(tid, regs.rsp).is_empty()
+            })
+    }
+
     /// Regions that a later one took the place of go, where nobody can be in
     /// them: all stand outside.
     pub(super) fn drop_retired(&mut self) {
-        let clear = self
-            .halted
-            .as_ref()
-            .is_some_and(|halt| halt.threads.values().all(|s| *s != Settled::Stuck));
+        let clear = self.halted.as_ref().is_some_and(|halt| {
+            let mut all = halt.threads.iter();
+            all.all(|(tid, settled)| *settled != Settled::Stuck && self.is_elsewhere(*tid))
+        });
         if !clear || !self.children.is_empty() {
             return;
         }

@@ -1,25 +1,26 @@
-//! Jumps into generated code, put in and taken out; in between nobody traces
+//! Jumps into generated code, put in and taken out; in between nobody need trace
 //! the target.
 //!
 //! Going in: pages and ring are mapped by remote calls while the target runs;
-//! then all threads are stopped once, nobody may stand strictly inside the bytes
-//! that are replaced, the jumps are written, and every thread is let go for good.
-//! Going out: all threads are stopped once, the bytes restored; when every thread
-//! was seen outside the pages, they are unmapped. gotap may be killed between
-//! any two steps: what is left then is harmless, and [`super::leftover`] takes
-//! it out.
+//! then all threads are stopped for a moment, and the jumps written where nobody
+//! stands strictly inside the bytes that are replaced ([`stops`]). Where somebody
+//! does it is tried again in a later stop, some times. Going out: all threads are
+//! stopped once, the bytes restored; when every thread was seen outside the
+//! pages, they are unmapped. gotap may be killed between any two steps: what is
+//! left then is harmless, and [`super::leftover`] takes it out.
+
+mod stops;
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
 use super::ProcessError;
 use super::die;
-use super::leave::{PATIENCE, Settled};
 use super::memory::ProcessMemory;
 use super::procfs;
-use super::quiet::{ThreadAt, busy_threads, returns_into};
+use super::quiet::Whereabouts;
 use super::region::PAGE;
 use super::remote::Remote;
 use super::room::room_near;
@@ -28,17 +29,13 @@ use crate::addr::LiveAddr;
 use crate::arch::jump::pages::{JumpPages, PlacedJump};
 use crate::arch::jump::{GOffsets, JumpSite, RingLayout};
 use crate::arch::region::Owner;
-use crate::arch::unit::{Interiors, JUMP, MAX_UNIT};
+use crate::arch::unit::{Interiors, MAX_UNIT};
 use crate::memory::Memory;
 use crate::sys::wait::{self, Wait};
-use crate::sys::{Shared, map_shared, ptrace};
+use crate::sys::{Shared, map_shared};
 
-/// A thread that does not stop within this sleeps in the kernel, and stops
-/// before it is back in the program.
-const BRIEFLY: Duration = Duration::from_millis(20);
-
-/// How often it is tried to find nobody inside the bytes to be replaced.
-const TRIES: usize = 50;
+/// How long a process may take to end that has no memory any more.
+const ENDING: Duration = Duration::from_secs(2);
 
 /// Jumps that are in a target, and the ring they lead to.
 #[derive(Debug)]
@@ -50,8 +47,24 @@ pub struct Jumped {
     layout: RingLayout,
     /// Nothing is left to be taken out.
     left: Cell<bool>,
-    /// How long all threads were stopped.
+    /// How long all threads were stopped, the longest time.
     pub pause: Duration,
+    /// How often.
+    pub stops: usize,
+    /// Groups of sites that do not jump, by number, and why.
+    pub left_out: Vec<(usize, LeftOut)>,
+    armed: usize,
+}
+
+/// Why sites that could jump do not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LeftOut {
+    /// At every stop somebody was in the middle of the bytes to be replaced.
+    #[error("somebody was in the middle of it at each of {0} stops")]
+    Busy(usize),
+    /// The code is not what the file says.
+    #[error("{0}")]
+    Foreign(String),
 }
 
 /// What is in a target: by this gotap or by one that was killed.
@@ -69,6 +82,9 @@ pub(super) struct Place {
 pub struct Jumps<'a> {
     /// The sites; live addresses.
     pub sites: &'a [JumpSite],
+    /// Of each site, the number of the group that it belongs to: a group jumps
+    /// as a whole, or not at all.
+    pub groups: &'a [usize],
     /// First and last address of the program's code.
     pub text: (LiveAddr, LiveAddr),
     /// Bytes that the ring is to have, about.
@@ -77,10 +93,18 @@ pub struct Jumps<'a> {
     pub g: GOffsets,
 }
 
-/// Asked, while everybody is stopped, whether some goroutine that does not run
-/// rests at one of these addresses; the stack pointers of all threads,
-/// ascending, tell which run.
-pub type Parked<'a> = dyn FnMut(&ProcessMemory, &Interiors, &[u64]) -> bool + 'a;
+/// Asked, while everybody is stopped, in which of these pieces goroutines rest
+/// that do not run; where the threads are tells which run. `None`: that could not
+/// be found out.
+pub type Parked<'a> =
+    dyn FnMut(&ProcessMemory, &Interiors, &[Whereabouts]) -> Option<BTreeSet<usize>> + 'a;
+
+/// Pages and ring, as they would be put into a process.
+#[derive(Debug)]
+pub struct Drawn {
+    pages: JumpPages,
+    layout: RingLayout,
+}
 
 impl Jumped {
     /// The target.
@@ -100,7 +124,12 @@ impl Jumped {
 
     /// How many sites jump.
     pub fn sites(&self) -> usize {
-        self.place.sites.len()
+        self.armed
+    }
+
+    /// The process is gone, or another program: there is nothing to leave.
+    pub fn forget(&self) {
+        self.left.set(true);
     }
 
     /// Something once the process has ended (and how), or runs another program.
@@ -112,11 +141,23 @@ impl Jumped {
             return None;
         }
         self.left.set(true);
-        if let Some(ending) = try_reap(self.pid) {
-            return Some(Some(ending));
+        let deadline = Instant::now() + ENDING;
+        loop {
+            if let Some(ending) = try_reap(self.pid) {
+                return Some(Some(ending));
+            }
+            let state = procfs::status(self.pid).map_or('X', |s| s.state);
+            if "ZX".contains(state) {
+                let ending = procfs::ending(self.pid).unwrap_or(Ending::Unknown);
+                return Some(Some(ending));
+            }
+            // Its memory goes before it is seen to have ended.
+            let lives = procfs::mappings(self.pid).is_ok_and(|m| !m.is_empty());
+            if lives || Instant::now() > deadline {
+                return Some(None);
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
-        let alive = procfs::status(self.pid).is_ok_and(|s| !"ZX".contains(s.state));
-        Some((!alive).then_some(Ending::Unknown))
     }
 
     /// Stops the target once, puts the bytes back, and unmaps what was put in.
@@ -159,33 +200,75 @@ pub fn try_reap(pid: i32) -> Option<Ending> {
     }
 }
 
+/// Finds room in process `pid`, and builds the pages for it. Touches nothing:
+/// to be done before it is attached to, since generating code takes its time.
+pub fn draw(pid: i32, jumps: &Jumps<'_>) -> Result<Drawn, ProcessError> {
+    let cannot = |e: &dyn std::fmt::Display| ProcessError::Region {
+        pid,
+        why: e.to_string(),
+    };
+    let me = std::process::id();
+    let owner = Owner {
+        pid: me,
+        start_time: procfs::start_time(me as i32).unwrap_or(0),
+        pid_namespace: procfs::pid_namespace(me as i32).unwrap_or(0),
+    };
+    let longest = jumps.sites.iter().map(|s| s.shape.bytes()).max();
+    let mut layout = RingLayout::new(0, jumps.ring, longest.unwrap_or(0));
+    let (lo, hi) = jumps.text;
+    // How long they will be is known once they are written somewhere near.
+    layout.at = hi.0.next_multiple_of(PAGE);
+    let first = layout.at + layout.len();
+    let draft =
+        JumpPages::build(first, jumps.sites, &layout, jumps.g, owner).map_err(|e| cannot(&e))?;
+    let len = draft.bytes.len() as u64;
+    let base = room_near(pid, lo.0, hi.0, len + PAGE + layout.len())?;
+    layout.at = base + len + PAGE;
+    let pages =
+        JumpPages::build(base, jumps.sites, &layout, jumps.g, owner).map_err(|e| cannot(&e))?;
+    if pages.bytes.len() as u64 > len + PAGE {
+        return Err(cannot(&"its code does not keep its length"));
+    }
+    Ok(Drawn { pages, layout })
+}
+
 impl Tracer {
-    /// Puts jumps into the target and lets go of it.
+    /// Puts jumps into the target, which stays traced: see [`Tracer::let_go_of`].
     pub fn jump_in(
-        mut self,
+        &mut self,
         jumps: &Jumps<'_>,
+        drawn: Drawn,
         parked: &mut Parked<'_>,
-    ) -> Result<Jumped, Box<(Tracer, ProcessError)>> {
-        match self.try_jump_in(jumps, parked) {
-            Ok(jumped) => Ok(jumped),
-            Err(error) => {
-                self.give_back();
-                Err(Box::new((self, error)))
-            }
-        }
+    ) -> Result<Jumped, ProcessError> {
+        let jumped = self.try_jump_in(jumps, drawn, parked);
+        self.give_back();
+        jumped
     }
 
     fn try_jump_in(
         &mut self,
         jumps: &Jumps<'_>,
+        drawn: Drawn,
         parked: &mut Parked<'_>,
     ) -> Result<Jumped, ProcessError> {
-        for site in jumps.sites {
-            self.check_unchanged(site)?;
+        if self.replaced {
+            return Err(ProcessError::Replaced(self.pid));
+        }
+        let mut left_out = Vec::new();
+        for (site, group) in jumps.sites.iter().zip(jumps.groups) {
+            match self.check_unchanged(site) {
+                Ok(()) => {}
+                Err(error @ ProcessError::ForeignBytes { .. }) => {
+                    if left_out.iter().all(|(g, _)| g != group) {
+                        left_out.push((*group, LeftOut::Foreign(error.to_string())));
+                    }
+                }
+                Err(error) => return Err(error),
+            }
         }
         let mappings = procfs::mappings(self.pid)?;
         self.remote = Some(Remote::find(&mappings, &self.memory, jumps.text)?);
-        let (pages, layout) = self.draw(jumps)?;
+        let Drawn { pages, layout } = self.map_pages(jumps, drawn)?;
         let place = Place {
             base: pages.base,
             len: pages.bytes.len() as u64,
@@ -193,7 +276,6 @@ impl Tracer {
             ring_len: layout.len(),
             sites: pages.sites,
         };
-        self.map(place.base, place.len, libc::PROT_READ | libc::PROT_EXEC)?;
         die::here("jump:mapped");
         let ring = self
             .memory
@@ -202,23 +284,48 @@ impl Tracer {
         die::here("jump:ring");
         let written = ring.and_then(|ring| {
             self.give_back();
-            let pause = self.write_jumps(&place, parked)?;
-            Ok((ring, pause))
+            let written = self.write_jumps(&place, jumps, left_out, parked)?;
+            Ok((ring, written))
         });
         match written {
-            Ok((ring, pause)) => Ok(Jumped {
+            Ok((ring, written)) => Ok(Jumped {
                 pid: self.pid,
                 memory: ProcessMemory::open(self.pid)?,
                 place,
                 ring,
                 layout,
                 left: Cell::new(false),
-                pause,
+                pause: written.pause,
+                stops: written.stops,
+                left_out: written.left_out,
+                armed: written.armed,
             }),
             Err(error) => {
                 let _ = self.unmap_all(&place);
                 Err(error)
             }
+        }
+    }
+
+    /// Maps the pages where they were drawn for, or elsewhere if something else
+    /// is there by now.
+    fn map_pages(&mut self, jumps: &Jumps<'_>, drawn: Drawn) -> Result<Drawn, ProcessError> {
+        let protection = libc::PROT_READ | libc::PROT_EXEC;
+        let len = |drawn: &Drawn| drawn.pages.bytes.len() as u64;
+        match self.map(drawn.pages.base, len(&drawn), protection) {
+            Ok(()) => Ok(drawn),
+            Err(
+                ProcessError::NoRoom { .. }
+                | ProcessError::Remote {
+                    errno: nix::errno::Errno::EEXIST,
+                    ..
+                },
+            ) => {
+                let drawn = draw(self.pid, jumps)?;
+                self.map(drawn.pages.base, len(&drawn), protection)?;
+                Ok(drawn)
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -243,37 +350,6 @@ impl Tracer {
             }
         }
         Ok(())
-    }
-
-    /// Finds room, and builds the pages for it.
-    fn draw(&self, jumps: &Jumps<'_>) -> Result<(JumpPages, RingLayout), ProcessError> {
-        let cannot = |e: &dyn std::fmt::Display| ProcessError::Region {
-            pid: self.pid,
-            why: e.to_string(),
-        };
-        let me = std::process::id();
-        let owner = Owner {
-            pid: me,
-            start_time: procfs::start_time(me as i32).unwrap_or(0),
-            pid_namespace: procfs::pid_namespace(me as i32).unwrap_or(0),
-        };
-        let longest = jumps.sites.iter().map(|s| s.shape.bytes()).max();
-        let mut layout = RingLayout::new(0, jumps.ring, longest.unwrap_or(0));
-        let (lo, hi) = jumps.text;
-        // How long they will be is known once they are written somewhere near.
-        layout.at = hi.0.next_multiple_of(PAGE);
-        let first = layout.at + layout.len();
-        let draft = JumpPages::build(first, jumps.sites, &layout, jumps.g, owner)
-            .map_err(|e| cannot(&e))?;
-        let len = draft.bytes.len() as u64;
-        let base = room_near(self.pid, lo.0, hi.0, len + PAGE + layout.len())?;
-        layout.at = base + len + PAGE;
-        let pages =
-            JumpPages::build(base, jumps.sites, &layout, jumps.g, owner).map_err(|e| cannot(&e))?;
-        if pages.bytes.len() as u64 > len + PAGE {
-            return Err(cannot(&"its code does not keep its length"));
-        }
-        Ok((pages, layout))
     }
 
     /// Makes the ring in the target and maps it on both sides. Its memory is
@@ -318,225 +394,5 @@ impl Tracer {
             return Err(ProcessError::NoRoom { pid: self.pid, len });
         }
         Ok(ring)
-    }
-
-    /// One stop of all threads, in which the jumps are written; then all are let
-    /// go for good.
-    fn write_jumps(
-        &mut self,
-        place: &Place,
-        parked: &mut Parked<'_>,
-    ) -> Result<Duration, ProcessError> {
-        let replaced = place.sites.iter().map(|s| s.site..s.site + JUMP as u64);
-        let inside = Interiors::strictly(replaced);
-        for _ in 0..TRIES {
-            let began = Instant::now();
-            let stopped = self.stop_all()?;
-            let threads: Vec<ThreadAt> = stopped.keys().filter_map(|t| self.at(*t)).collect();
-            let mut pointers: Vec<u64> = threads.iter().map(|t| t.sp).collect();
-            pointers.sort_unstable();
-            let busy = self.any_in(&threads, &inside) || parked(&self.memory, &inside, &pointers);
-            if busy {
-                self.all_go_on(stopped);
-                std::thread::sleep(Duration::from_millis(1));
-                continue;
-            }
-            die::here("jump:stopped");
-            let mut result = Ok(());
-            for site in &place.sites {
-                result = result.and_then(|()| self.memory.write(site.site, &site.patch()));
-                die::here("jump:half");
-            }
-            if result.is_err() {
-                for site in &place.sites {
-                    let _ = self.memory.write(site.site, &site.original);
-                }
-                self.all_go_on(stopped);
-                return Err(result.err().unwrap_or(ProcessError::Gone(self.pid)));
-            }
-            self.all_go_for_good(stopped);
-            return Ok(began.elapsed());
-        }
-        Err(ProcessError::Region {
-            pid: self.pid,
-            why: "some thread is always in the middle of what would be replaced".into(),
-        })
-    }
-
-    /// Stops every thread. Those that sleep in the kernel may do so on: they are
-    /// `Stuck`, and stop before they run anything of the program.
-    pub(super) fn stop_all(&mut self) -> Result<HashMap<i32, Settled>, ProcessError> {
-        let deadline = Instant::now() + PATIENCE;
-        let mut stopped: HashMap<i32, Settled> = HashMap::new();
-        loop {
-            let new: Vec<i32> = self
-                .threads
-                .iter()
-                .copied()
-                .filter(|t| !self.standing.contains(t))
-                .collect();
-            if new.is_empty() {
-                return Ok(stopped);
-            }
-            if !self.held {
-                for tid in &new {
-                    let _ = ptrace::interrupt(*tid);
-                }
-            }
-            for tid in new {
-                let brief = deadline.min(Instant::now() + BRIEFLY);
-                match self.settle(tid, brief) {
-                    Settled::Gone => {
-                        self.threads.remove(&tid);
-                    }
-                    Settled::Stuck
-                        if procfs::sleeping_at(self.pid, tid).is_none()
-                            && Instant::now() > deadline =>
-                    {
-                        self.all_go_on(stopped);
-                        return Err(ProcessError::Stuck(self.pid));
-                    }
-                    Settled::Stuck if procfs::sleeping_at(self.pid, tid).is_none() => {}
-                    settled => {
-                        self.standing.insert(tid);
-                        stopped.insert(tid, settled);
-                    }
-                }
-            }
-        }
-    }
-
-    pub(super) fn all_go_on(&mut self, stopped: HashMap<i32, Settled>) {
-        self.standing.clear();
-        for (tid, settled) in stopped {
-            self.go_on(tid, settled);
-        }
-    }
-
-    fn all_go_for_good(&mut self, stopped: HashMap<i32, Settled>) {
-        let mut slow = Vec::new();
-        self.standing.clear();
-        for (tid, settled) in stopped {
-            if settled == Settled::Stuck {
-                slow.push(tid);
-                continue;
-            }
-            self.let_go(tid, settled);
-            self.threads.remove(&tid);
-        }
-        // They sleep: they are let go when they wake up.
-        let deadline = Instant::now() + PATIENCE;
-        for tid in slow {
-            let settled = self.settle(tid, deadline);
-            self.let_go(tid, settled);
-            self.threads.remove(&tid);
-        }
-        self.let_children_go();
-        self.never_ran = false;
-        self.held = false;
-    }
-
-    /// Where a thread is that is stopped, or sleeps in the kernel.
-    fn at(&self, tid: i32) -> Option<ThreadAt> {
-        if let Ok(regs) = ptrace::registers(tid) {
-            let (pc, sp) = (regs.rip, regs.rsp);
-            return Some(ThreadAt { tid, pc, sp });
-        }
-        let (sp, pc) = procfs::sleeping_at(self.pid, tid)?;
-        Some(ThreadAt { tid, pc, sp })
-    }
-
-    /// One of these threads is at one of these addresses, or will be again.
-    fn any_in(&self, threads: &[ThreadAt], inside: &Interiors) -> bool {
-        // What cannot be read is gone.
-        busy_threads(&self.memory, threads, inside).is_ok_and(|busy| !busy.is_empty())
-    }
-
-    /// Takes jumps out again, and what they lead to, and lets go of the target.
-    pub(super) fn jump_out(&mut self, place: &Place) -> Result<(), ProcessError> {
-        let stopped = self.stop_all()?;
-        let mut foreign = None;
-        for site in &place.sites {
-            let mut now = [0; JUMP];
-            let read = self.memory.read(LiveAddr(site.site), &mut now);
-            if read.is_ok() && now == site.patch() {
-                if let Err(error) = self.memory.write(site.site, &site.original) {
-                    foreign.get_or_insert(error);
-                }
-                die::here("jump:half-out");
-            }
-        }
-        self.all_go_on(stopped);
-        die::here("jump:restored");
-        if let Some(error) = foreign {
-            return Err(error);
-        }
-        self.wait_until_outside(place)?;
-        let mappings = procfs::mappings(self.pid)?;
-        if self.remote.is_none() {
-            let code = (LiveAddr(0), LiveAddr(u64::MAX));
-            self.remote = Some(Remote::find(&mappings, &self.memory, code)?);
-        }
-        let unmapped = self.unmap_all(place);
-        self.give_back();
-        unmapped
-    }
-
-    /// Sees every thread once outside the pages: nobody gets in any more.
-    fn wait_until_outside(&mut self, place: &Place) -> Result<(), ProcessError> {
-        let pages = Interiors::whole(std::iter::once(place.base..place.base + place.len));
-        let deadline = Instant::now() + PATIENCE;
-        let mut seen: Vec<i32> = Vec::new();
-        loop {
-            let new: Vec<i32> = self
-                .threads
-                .iter()
-                .copied()
-                .filter(|t| !seen.contains(t))
-                .collect();
-            if new.is_empty() {
-                return Ok(());
-            }
-            for tid in new {
-                let settled = self.settle(tid, deadline.min(Instant::now() + BRIEFLY));
-                if settled == Settled::Gone {
-                    self.threads.remove(&tid);
-                    continue;
-                }
-                let asleep =
-                    settled != Settled::Stuck || procfs::sleeping_at(self.pid, tid).is_some();
-                let inside = self.at(tid).is_some_and(|at| {
-                    // What cannot be read is gone.
-                    returns_into(&self.memory, at, &pages).unwrap_or(false)
-                });
-                if asleep && !inside {
-                    seen.push(tid);
-                }
-                self.go_on(tid, settled);
-            }
-            if Instant::now() > deadline {
-                return Err(ProcessError::Stuck(self.pid));
-            }
-        }
-    }
-
-    /// Unmaps pages and ring, and closes the ring's descriptor if gotap was
-    /// killed before it did.
-    pub(super) fn unmap_all(&mut self, place: &Place) -> Result<(), ProcessError> {
-        let name = format!("/memfd:{} (deleted)", crate::arch::jump::pages::RING_NAME);
-        let mappings = procfs::mappings(self.pid)?;
-        let ring = mappings
-            .iter()
-            .any(|m| m.start == place.ring && m.name == name);
-        if ring {
-            self.unmap(place.ring, place.ring_len)?;
-        }
-        for fd in procfs::descriptors(self.pid) {
-            if procfs::descriptor(self.pid, fd).as_deref() == Some(&name) {
-                self.call("close a file", libc::SYS_close, [fd as u64, 0, 0, 0, 0, 0])?;
-            }
-        }
-        die::here("jump:ring-unmapped");
-        self.unmap(place.base, place.len)
     }
 }

@@ -430,7 +430,7 @@ impl Tracer {
     /// kernel saved for it in signal frames (a handler that interrupted a slot
     /// returns there).
     fn clean_thread(&self, tid: i32) {
-        if self.installed.is_none() {
+        if self.installed.is_none() || self.halting {
             return;
         }
         let Ok(regs) = ptrace::registers(tid) else {
@@ -465,7 +465,7 @@ impl Tracer {
 
     /// Words near the top of a stack that lie in a slot: where, and the slot's
     /// place in the program.
-    fn pcs_on_stack(&self, tid: i32, sp: u64) -> Vec<(u64, Place)> {
+    pub(super) fn pcs_on_stack(&self, tid: i32, sp: u64) -> Vec<(u64, Place)> {
         if self.installed.is_none() {
             return Vec::new();
         }

@@ -13,6 +13,12 @@ use crate::addr::LiveAddr;
 use crate::memory::{Memory, MemoryError, Piece};
 use crate::sys::vm;
 
+/// Bytes that one system call copies at most. Where the kernel does not preempt
+/// itself (CONFIG_PREEMPT_NONE), a thread of the target that wakes up on this
+/// processor waits for the whole copy: 8 MB, the array of a million goroutines,
+/// are some milliseconds.
+const ONE_CALL: usize = 128 << 10;
+
 /// Reads by process_vm_readv, writes through `/proc/PID/mem` (which also
 /// reaches code and other read-only pages, copy on write).
 #[derive(Debug)]
@@ -107,17 +113,31 @@ impl Memory for ProcessMemory {
             return Ok(());
         }
         let len = into.len();
-        match vm::read(self.pid, at.0, into) {
-            Ok(n) if n == len => Ok(()),
-            Err(Errno::ESRCH) => self.read_file(at, into),
-            Ok(_) | Err(_) => Err(MemoryError::Unmapped { at, len }),
+        let mut from = at;
+        for part in into.chunks_mut(ONE_CALL) {
+            let wanted = part.len();
+            match vm::read(self.pid, from.0, part) {
+                Ok(n) if n == wanted => {}
+                Err(Errno::ESRCH) => self.read_file(from, part)?,
+                Ok(_) | Err(_) => return Err(MemoryError::Unmapped { at, len }),
+            }
+            from = from.offset(wanted as u64);
         }
+        Ok(())
     }
 
     fn read_many(&self, pieces: &mut [Piece<'_>]) -> Result<(), MemoryError> {
         let mut rest = pieces;
         while !rest.is_empty() {
-            let taken = rest.len().min(vm::MAX_PIECES);
+            let taken = one_batch(rest);
+            if let ([large, ..], 0) = (&mut *rest, taken) {
+                large.ok = match self.read(large.at, large.into) {
+                    Err(MemoryError::Gone) => return Err(MemoryError::Gone),
+                    read => read.is_ok(),
+                };
+                rest = rest.split_at_mut(1).1;
+                continue;
+            }
             let (batch, _) = rest.split_at_mut(taken);
             let got = {
                 let mut remote = self.remote.borrow_mut();
@@ -161,9 +181,46 @@ impl Memory for ProcessMemory {
     }
 }
 
+/// How many of the first pieces one call reads; 0 where the first is too large
+/// for one.
+fn one_batch(pieces: &[Piece<'_>]) -> usize {
+    let mut bytes = 0usize;
+    let fits = |piece: &&Piece<'_>| {
+        bytes = bytes.saturating_add(piece.into.len());
+        bytes <= ONE_CALL
+    };
+    let pieces = pieces.iter().take(vm::MAX_PIECES);
+    pieces.take_while(fits).count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_larger_than_one_call_is_read_whole() {
+        let mem = ProcessMemory::read_only(std::process::id() as i32);
+        let words: Vec<u64> = (0..(5 * ONE_CALL / 16) as u64).collect();
+        let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+        let at = LiveAddr(words.as_ptr() as u64);
+        let mut all = vec![0; bytes.len()];
+        mem.read(at, &mut all).expect("we are alive");
+        assert_eq!(all, bytes);
+
+        let piece = |into| Piece {
+            at,
+            into,
+            ok: false,
+        };
+        let (mut a, mut b, mut c) = (vec![0; 8], vec![0; bytes.len()], vec![0; ONE_CALL]);
+        let mut pieces = [piece(&mut a), piece(&mut b), piece(&mut c)];
+        mem.read_many(&mut pieces).expect("we are alive");
+        assert!(pieces.iter().all(|p| p.ok));
+        assert_eq!(
+            (&a[..], &b[..], &c[..]),
+            (&bytes[..8], &bytes[..], &bytes[..ONE_CALL])
+        );
+    }
 
     #[test]
     fn our_own_bytes_read_back_and_a_hole_is_named() {

@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::ProcessError;
+use super::tracer::Ending;
 
 fn path(pid: i32, file: &str) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/{file}"))
@@ -130,6 +131,22 @@ pub fn start_time(pid: i32) -> Option<u64> {
     // The command name may hold anything, also ')' and spaces: count from the last.
     let rest = stat.get(stat.rfind(')')? + 1..)?;
     rest.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// How a process ended that nobody has waited for yet (field 52 of stat, told to
+/// those who may trace it).
+pub fn ending(pid: i32) -> Option<Ending> {
+    let stat = read(pid, "stat").ok()?;
+    let rest = stat.get(stat.rfind(')')? + 1..)?;
+    let mut fields = rest.split_whitespace();
+    if fields.next() != Some("Z") {
+        return None;
+    }
+    let status: i32 = fields.nth(48)?.parse().ok()?;
+    Some(match status & 0x7f {
+        0 => Ending::Exited(status >> 8 & 0xff),
+        signal => Ending::Killed(signal),
+    })
 }
 
 /// The inode of a process's pid namespace.

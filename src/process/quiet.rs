@@ -4,10 +4,10 @@
 //! A thread is where its program counter says. One that runs a signal handler
 //! is besides wherever the kernel saved a program counter for it: it returns
 //! there. That lies in a signal frame between its stack pointer and the end of
-//! its signal stack, so all words there are looked at. A word that only looks
-//! like such a program counter makes gotap try again, no more. The interrupted
-//! stack's own top is looked at too: a goroutine that was being preempted there
-//! goes on at an address among its first words.
+//! its signal stack, and a frame says itself which stack that is: what looks
+//! like a frame elsewhere is left from before. Other words of stacks do not count:
+//! who goes on at an address that lies on a stack is known to
+//! golang/resting.rs.
 //!
 //! Pure: registers and memory in, indexes out.
 
@@ -20,10 +20,6 @@ use crate::memory::{Memory, MemoryError, Piece};
 /// A handler's stack in Go has 32 KiB (`gsignal`, runtime/os_linux.go:
 /// mpreinit); so much is looked at from each thread's stack pointer on.
 const HANDLER_STACK: u64 = 32 << 10;
-
-/// Bytes of an interrupted stack that are looked at: what a goroutine that is
-/// being preempted has pushed lies in the first few hundred.
-const NEAR: u64 = 1 << 10;
 
 /// Read in one piece: no piece crosses from one page into another.
 const PAGE: u64 = 4096;
@@ -45,93 +41,78 @@ pub struct ThreadAt {
     pub sp: u64,
 }
 
-/// A program counter and stack pointer that the kernel saved in a signal frame.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Interrupted {
-    /// Where the thread goes on when its handler returns.
-    pub pc: u64,
+/// Where a thread is, or goes on once a handler has returned.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Whereabouts {
     /// With which stack pointer.
     pub sp: u64,
+    /// At which instruction.
+    pub pc: u64,
 }
 
-/// The pieces that any of these threads is in, or returns to from a handler:
-/// indexes as [`Interiors`] knows them, ascending. All threads are stopped.
-/// An unreadable stack has nothing to return to; only a target that is gone is
-/// an error.
-pub fn busy_threads(
+/// Where these stopped threads are, and where they return to from handlers.
+/// Ascending by stack pointer. An unreadable stack has nothing to return to;
+/// only a target that is gone is an error.
+pub fn whereabouts(
     memory: &dyn Memory,
     threads: &[ThreadAt],
-    interiors: &Interiors,
-) -> Result<Vec<usize>, MemoryError> {
-    let mut busy = BTreeSet::new();
-    if interiors.is_empty() {
-        return Ok(Vec::new());
-    }
-    busy.extend(threads.iter().filter_map(|t| interiors.find(t.pc)));
-    let mut interrupted = Vec::new();
-    let own = threads.iter().map(|t| (t.sp, HANDLER_STACK)).collect();
-    each_stack(memory, own, &mut |words| {
-        busy.extend(among(words, interiors));
-        interrupted.extend(signal_frames(words));
+) -> Result<Vec<Whereabouts>, MemoryError> {
+    let own = |t: &ThreadAt| Whereabouts { sp: t.sp, pc: t.pc };
+    let mut all: Vec<Whereabouts> = threads.iter().map(own).collect();
+    let stacks = threads.iter().map(|t| (t.sp, HANDLER_STACK)).collect();
+    each_stack(memory, stacks, &mut |sp, words| {
+        all.extend(signal_frames(words, sp));
     })?;
-    let tops = interrupted.iter().map(|i| (i.sp, NEAR)).collect();
-    each_stack(memory, tops, &mut |words| {
-        busy.extend(among(words, interiors));
-    })?;
-    Ok(busy.into_iter().collect())
+    all.sort_unstable();
+    all.dedup();
+    Ok(all)
+}
+
+/// The pieces that any of these is in: indexes as [`Interiors`] knows them,
+/// ascending.
+pub fn busy(whereabouts: &[Whereabouts], interiors: &Interiors) -> BTreeSet<usize> {
+    let pcs = whereabouts.iter().map(|at| at.pc);
+    pcs.filter_map(|pc| interiors.find(pc)).collect()
 }
 
 /// A thread is in one of these pieces, or returns there from a signal handler.
-/// For pieces that nobody has an address of but by being in them: old words of
-/// stacks do not count, nor old signal frames. Those are told by the signal
-/// stack that they name (`uc_stack`, 144 bytes before the stack pointer in
-/// `struct ucontext`): a thread that is in the handler is on it.
 pub fn returns_into(
     memory: &dyn Memory,
     thread: ThreadAt,
     pieces: &Interiors,
 ) -> Result<bool, MemoryError> {
-    if pieces.find(thread.pc).is_some() {
-        return Ok(true);
-    }
-    let mut found = false;
-    each_stack(memory, vec![(thread.sp, HANDLER_STACK)], &mut |words| {
-        for (i, w) in words.windows(4).enumerate() {
-            let [_, pc, _, segments] = w else { continue };
-            if !is_user_segments(*segments) || pieces.find(*pc).is_none() {
-                continue;
+    Ok(!busy(&whereabouts(memory, &[thread])?, pieces).is_empty())
+}
+
+/// Live signal frames among the words of a stack, which begin at `sp`, where its
+/// thread's stack pointer is. In one, behind the stack pointer, the program
+/// counter and the flags come cs, gs, fs and ss in one word (`struct
+/// sigcontext_64`, arch/x86/include/uapi/asm/sigcontext.h), and 144 bytes before
+/// the stack pointer the signal stack is named (`uc_stack` in `struct ucontext`):
+/// whoever is in the handler is on it, and the frame too.
+fn signal_frames(words: &[u64], sp: u64) -> impl Iterator<Item = Whereabouts> + '_ {
+    let frames = words.windows(4).enumerate().filter_map(move |(i, w)| {
+        let [own_sp, pc, _, segments] = w else {
+            return None;
+        };
+        if !is_user_segments(*segments) {
+            return None;
+        }
+        let word = |back: usize| words.get(i.checked_sub(back)?).copied();
+        let here = sp.saturating_add((i as u64).saturating_mul(8));
+        let live = match (word(18), word(16)) {
+            (Some(low), Some(size)) if size != 0 => {
+                let stack = low..low.saturating_add(size);
+                stack.contains(&sp) && stack.contains(&here)
             }
-            let word = |back: usize| words.get(i.checked_sub(back)?).copied();
-            found |= match (word(18), word(16)) {
-                (Some(_), Some(0)) => true,
-                (Some(low), Some(size)) => thread.sp >= low && thread.sp < low.saturating_add(size),
-                // The frame begins before the stack pointer: it is in use.
-                _ => true,
-            };
-        }
-    })?;
-    Ok(found)
-}
-
-/// The pieces that words of a stack lead into.
-pub fn among<'a>(
-    words: &'a [u64],
-    interiors: &'a Interiors,
-) -> impl Iterator<Item = usize> + use<'a> {
-    let span = interiors.span();
-    let near = words.iter().filter(move |word| span.contains(word));
-    near.filter_map(|word| interiors.find(*word))
-}
-
-/// Signal frames among the words of a stack. In one, behind the stack pointer,
-/// the program counter and the flags come cs, gs, fs and ss in one word
-/// (`struct sigcontext_64`, arch/x86/include/uapi/asm/sigcontext.h).
-pub fn signal_frames(words: &[u64]) -> impl Iterator<Item = Interrupted> + '_ {
-    let frames = words.windows(4).filter_map(|w| match w {
-        [sp, pc, _, segments] if is_user_segments(*segments) => {
-            Some(Interrupted { pc: *pc, sp: *sp })
-        }
-        _ => None,
+            // No signal stack of its own; or the frame begins before the stack
+            // pointer: it is in use.
+            _ => true,
+        };
+        live.then_some(Whereabouts {
+            sp: *own_sp,
+            pc: *pc,
+        })
     });
     frames.take(MAX_FRAMES)
 }
@@ -151,7 +132,7 @@ fn is_user_segments(word: u64) -> bool {
 fn each_stack(
     memory: &dyn Memory,
     mut stacks: Vec<(u64, u64)>,
-    each: &mut dyn FnMut(&[u64]),
+    each: &mut dyn FnMut(u64, &[u64]),
 ) -> Result<(), MemoryError> {
     stacks.sort_unstable();
     stacks.dedup();
@@ -176,7 +157,7 @@ fn each_stack(
         memory.read_many(&mut pieces)?;
         let mut rest = pieces.iter();
         let mut words = Vec::new();
-        for stack in &places {
+        for ((sp, _), stack) in batch.iter().zip(&places) {
             words.clear();
             let own = rest.by_ref().take(stack.len());
             // All of this stack's pieces are taken, also those behind a hole.
@@ -185,7 +166,7 @@ fn each_stack(
                 let (whole, _) = piece.into.as_chunks::<8>();
                 words.extend(whole.iter().map(|word| u64::from_le_bytes(*word)));
             }
-            each(&words);
+            each(*sp & !7, &words);
         }
     }
     Ok(())
@@ -235,56 +216,80 @@ mod tests {
         ThreadAt { tid: 1, pc, sp }
     }
 
-    /// A page of a signal stack whose frame says so.
-    fn signal_stack(frame_at: usize, sp: u64, pc: u64) -> (u64, Vec<u64>) {
+    fn busy_in(memory: &Patchwork, threads: &[ThreadAt], units: &Interiors) -> Vec<usize> {
+        let all = whereabouts(memory, threads).expect("it is there");
+        busy(&all, units).into_iter().collect()
+    }
+
+    /// A page of a signal stack with a frame whose stack pointer is at the word
+    /// `at`, and says that it is on the stack `low..low + size`.
+    fn signal_stack(at: usize, (low, size): (u64, u64), sp: u64, pc: u64) -> (u64, Vec<u64>) {
         let mut words = vec![0; 512];
-        words[frame_at..frame_at + 4].copy_from_slice(&[sp, pc, 0x246, 0x002b_0000_0000_0033]);
+        words[at - 18] = low;
+        words[at - 16] = size;
+        words[at..at + 4].copy_from_slice(&[sp, pc, 0x246, 0x002b_0000_0000_0033]);
         (SIGNAL_STACK, words)
     }
 
     #[test]
     fn a_thread_inside_is_busy_and_one_at_the_first_byte_is_not() {
         let nothing = Patchwork::default();
-        let at = |pc| busy_threads(&nothing, &[thread(pc, STACK)], &units()).unwrap();
+        let at = |pc| busy_in(&nothing, &[thread(pc, STACK)], &units());
         assert!(at(0x40_1000).is_empty());
         assert_eq!(at(0x40_1001), [0]);
         assert!(at(0x40_1008).is_empty());
         assert_eq!(at(0x40_2005), [1]);
         // A region that is to be unmapped has no byte where one may be.
         let region = Interiors::whole(std::iter::once(0x40_1000..0x40_1008));
-        let at_first = [thread(0x40_1000, STACK)];
-        assert_eq!(busy_threads(&nothing, &at_first, &region), Ok(vec![0]));
+        let at_first = thread(0x40_1000, STACK);
+        assert_eq!(busy_in(&nothing, &[at_first], &region), [0]);
+        assert_eq!(returns_into(&nothing, at_first, &region), Ok(true));
     }
 
     #[test]
     fn a_handler_returns_to_what_its_frame_says() {
-        let memory = memory(&[signal_stack(100, STACK, 0x40_1004)]);
+        let stack = (SIGNAL_STACK, 0x1000);
+        let memory = memory(&[signal_stack(100, stack, STACK, 0x40_1004)]);
         let threads = [thread(HANDLER, SIGNAL_STACK + 64)];
-        assert_eq!(busy_threads(&memory, &threads, &units()), Ok(vec![0]));
+        assert_eq!(busy_in(&memory, &threads, &units()), [0]);
+        let all = whereabouts(&memory, &threads).unwrap();
+        let returns = Whereabouts {
+            sp: STACK,
+            pc: 0x40_1004,
+        };
+        assert!(all.contains(&returns), "{all:x?}");
         // What lies below the stack pointer is of handlers that have returned.
         let threads = [thread(HANDLER, SIGNAL_STACK + 808 + 8)];
-        assert_eq!(busy_threads(&memory, &threads, &units()), Ok(vec![]));
+        assert!(busy_in(&memory, &threads, &units()).is_empty());
     }
 
     #[test]
-    fn the_interrupted_stack_holds_what_preemption_pushed() {
-        // Interrupted in asyncPreempt, which returns into a unit. The stack
-        // crosses into a page that is there, and ends at one that is not.
-        let mut words = vec![7; 40];
-        words[20] = 0x40_2003;
-        let memory = memory(&[
-            signal_stack(100, STACK, HANDLER),
-            (STACK, words[..2].to_vec()),
-            (STACK + 16, [&words[2..], &vec![0; 512 - 38]].concat()),
-        ]);
+    fn a_frame_of_another_stack_was_left_behind() {
+        // Of a signal stack that lay elsewhere, and one that ended before here.
+        for stack in [(0xc000_0900_0000, 0x8000), (SIGNAL_STACK, 64)] {
+            let memory = memory(&[signal_stack(100, stack, STACK, 0x40_1004)]);
+            let threads = [thread(HANDLER, SIGNAL_STACK)];
+            assert!(busy_in(&memory, &threads, &units()).is_empty());
+        }
+        // Without a signal stack it is where it is.
+        let memory = memory(&[signal_stack(100, (0, 0), STACK, 0x40_1004)]);
         let threads = [thread(HANDLER, SIGNAL_STACK)];
-        assert_eq!(busy_threads(&memory, &threads, &units()), Ok(vec![1]));
+        assert_eq!(busy_in(&memory, &threads, &units()), [0]);
+    }
+
+    #[test]
+    fn other_words_of_stacks_do_not_count() {
+        let mut words = vec![7; 512];
+        words[20] = 0x40_2003;
+        let memory = memory(&[(SIGNAL_STACK, words)]);
+        let threads = [thread(HANDLER, SIGNAL_STACK)];
+        assert!(busy_in(&memory, &threads, &units()).is_empty());
     }
 
     #[test]
     fn frames_are_known_by_their_segments() {
-        let frame = |segments| signal_frames(&[1, 2, 3, segments]).next();
-        let found = Some(Interrupted { sp: 1, pc: 2 });
+        let frame = |segments| signal_frames(&[1, 2, 3, segments], 0).next();
+        let found = Some(Whereabouts { sp: 1, pc: 2 });
         assert_eq!(frame(0x002b_0000_0000_0033), found);
         assert_eq!(frame(0x0000_0000_0000_0033), found);
         assert_eq!(frame(0xe02b_0000_0000_e033), found);
@@ -292,15 +297,14 @@ mod tests {
         assert_eq!(frame(0x002b_0000_0000_0023), None);
         // A stack full of them is looked at all the same, not for ever.
         let many = vec![0x33; 4096];
-        assert_eq!(signal_frames(&many).count(), MAX_FRAMES);
+        assert!(signal_frames(&many, 0).count() <= MAX_FRAMES);
     }
 
     #[test]
     fn any_stack_pointer_is_taken() {
         for sp in [0, 1, 7, u64::MAX, u64::MAX - 9, 1 << 47] {
             let threads = [thread(0, sp)];
-            let nothing = Patchwork::default();
-            assert_eq!(busy_threads(&nothing, &threads, &units()), Ok(vec![]));
+            assert!(busy_in(&Patchwork::default(), &threads, &units()).is_empty());
         }
         assert_eq!(pages(4090, 20), [(4088, 8), (4096, 12)]);
     }

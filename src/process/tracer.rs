@@ -107,6 +107,8 @@ pub struct Tracer {
     pub(super) standing: HashSet<i32>,
     /// All stand still, until somebody lets them go on.
     pub(super) halted: Option<Halt>,
+    /// Threads are stopped to go on, where they are.
+    pub(super) halting: bool,
     /// Launched, and not started: without us it would never run.
     pub(super) never_ran: bool,
     hits: u64,
@@ -140,6 +142,7 @@ impl Tracer {
             held: false,
             standing: HashSet::new(),
             halted: None,
+            halting: false,
             never_ran: false,
             hits: 0,
             replaced: false,
@@ -437,7 +440,7 @@ impl Tracer {
     /// A signal is delivered at a place that the program knows, if there is one:
     /// behind the displaced instruction, or, for a fault of that, before it. Go
     /// makes a panic of such a fault, and preempts only where it knows the code.
-    fn on_signal(&mut self, tid: i32, signal: i32) {
+    pub(super) fn on_signal(&mut self, tid: i32, signal: i32) {
         self.leave_slot(tid, signal);
         self.resume(tid, signal);
     }

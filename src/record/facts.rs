@@ -1,10 +1,15 @@
 //! A call as the environment of an expression.
 
 use crate::record::{Call, Endpoint, ErrorValue, Frame};
-use crate::script::{CallFact, Fact, Facts, Key};
+use crate::script::{CallFact, Fact, Facts, Key, Taken};
 use crate::value::Value;
 
 impl Facts for Call {
+    fn taken(&self, slot: u32) -> Option<&Taken> {
+        let found = self.taken.iter().find(|(known, _)| *known == slot);
+        found.map(|(_, taken)| taken)
+    }
+
     fn fact(&self, key: &Key) -> Fact<'_> {
         match key {
             Key::Call(fact) => self.call_fact(*fact),

@@ -1,16 +1,18 @@
 //! What is wrong with a script, found without touching a process.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use super::asked::ask;
 use super::breaks::{PointPlace, condition_of};
 use super::compile::{self, Compiled};
 use super::names::PointNames;
-use crate::script::ExprError;
 use crate::script::check::nearest;
 use crate::script::command::verbs::needs_stop;
 use crate::script::command::{
     Command, Script, Standing, Statement, Strength, Test, Verb, Word, parse_script,
 };
+use crate::script::{Expr, ExprError};
 use crate::session::Target;
 
 /// Files that name files that name files.
@@ -25,6 +27,7 @@ struct Known {
     id: String,
     name: Option<String>,
     names: PointNames,
+    functions: Vec<(u32, Arc<str>)>,
     /// Of a `break` or `snap`, where it stands.
     places: Vec<PointPlace>,
     is_trace: bool,
@@ -125,18 +128,22 @@ impl Checker<'_> {
         match &statement.command {
             Command::Point(point) => {
                 let compiled = compile::compile(self.program, point);
-                let (names, places) = match compiled {
-                    Ok(Compiled { names, places, .. }) => (names, places),
+                let compiled = match compiled {
+                    Ok(compiled) => compiled,
                     Err(found) => {
                         errors.extend(found);
-                        (PointNames::unknown_program(), Vec::new())
+                        Compiled {
+                            names: PointNames::unknown_program(),
+                            ..Compiled::default()
+                        }
                     }
                 };
                 self.points.push(Known {
                     id: (self.points.len() + 1).to_string(),
                     name: point.name.as_ref().map(|n| n.text.clone()),
-                    names,
-                    places,
+                    names: compiled.names,
+                    functions: compiled.functions,
+                    places: compiled.places,
                     is_trace: point.strength == Strength::Trace,
                 });
             }
@@ -148,9 +155,7 @@ impl Checker<'_> {
             Command::On(id, block) => match self.point(id) {
                 Ok(known) if !known.is_trace => errors.extend(compile::compile_block(block)),
                 Ok(known) => {
-                    if let Err(found) = compile::actions(block, &known.names) {
-                        errors.extend(found);
-                    }
+                    errors.extend(self.asked(known, None, block));
                 }
                 Err(error) => errors.push(error),
             },
@@ -160,13 +165,13 @@ impl Checker<'_> {
                     errors.extend(found.err());
                 }
                 (Ok(known), Test::Holds(expr)) => {
-                    errors.extend(compile::compile_condition(expr, &known.names).err());
+                    errors.extend(self.asked(known, Some(expr), &[]));
                 }
                 (Ok(_), Test::Hits(..) | Test::HitsPerGoroutine(..) | Test::Cleared) => {}
                 (Err(error), _) => errors.push(error),
             },
             // What a goroutine's frame will have, nobody knows now.
-            Command::Print(_) | Command::For(_) | Command::StopOnError => {}
+            Command::Print(_) | Command::Whatis(_) | Command::For(_) | Command::StopOnError => {}
             Command::Plain(verb, words, then) => {
                 if let Err(error) = self.plain(*verb, words, statement) {
                     errors.push(error);
@@ -191,7 +196,7 @@ impl Checker<'_> {
             },
             Verb::Config => match words.first() {
                 Some(flag) if flag.text == "-list" => Ok(()),
-                _ => super::config::Config::default().set(words),
+                _ => super::config::Config::default().set(words).map(drop),
             },
             Verb::Help => match words.first() {
                 Some(word) if Verb::by_name(&word.text).is_none() => Err(ExprError::new(
@@ -202,6 +207,20 @@ impl Checker<'_> {
             },
             _ => Ok(()),
         }
+    }
+
+    /// What is wrong with a condition and actions of a tracepoint.
+    fn asked(
+        &self,
+        known: &Known,
+        condition: Option<&Expr>,
+        actions: &[Statement],
+    ) -> Vec<ExprError> {
+        let functions = &known.functions;
+        let program = self.program.filter(|_| !functions.is_empty());
+        ask(program, functions, &known.names, condition, actions)
+            .err()
+            .unwrap_or_default()
     }
 
     fn point(&self, id: &Word) -> Result<&Known, ExprError> {

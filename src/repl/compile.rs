@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::asked::{Asked, ask};
 use super::breaks::PointPlace;
 use super::check::usable;
 use super::names::PointNames;
@@ -13,7 +14,7 @@ use crate::image::{Function, Image};
 use crate::probe::plan::{Event, PlaceWanted, Plan, Wanted, plan, plan_with};
 use crate::script::command::verbs::needs_stop;
 use crate::script::command::{Command, Location, Point, Standing, Statement, Strength, Verb, Word};
-use crate::script::{Checked, Expr, ExprError, check, check_condition};
+use crate::script::{Checked, Expr, ExprError, Names, check, check_condition};
 use crate::session::{Target, value_names};
 
 /// Frames that `stack` shows unless told.
@@ -51,6 +52,8 @@ pub struct Compiled {
     pub actions: Vec<Action>,
     /// The names that expressions may use.
     pub names: PointNames,
+    /// Of each function: what is asked of its calls.
+    pub asked: Vec<Asked>,
     /// Of a `break` or `snap`, where it stands.
     pub places: Vec<PointPlace>,
 }
@@ -65,7 +68,6 @@ pub const EVENTS: &[Event] = &[
 
 /// Makes a point ready against a program, or checks it without one.
 pub fn compile(program: Option<&Target>, point: &Point) -> Result<Compiled, Vec<ExprError>> {
-    let mut errors = Vec::new();
     match point.strength {
         Strength::Trace => {}
         Strength::Break | Strength::Snap => return super::breaks::compile(program, point),
@@ -80,24 +82,22 @@ pub fn compile(program: Option<&Target>, point: &Point) -> Result<Compiled, Vec<
             ..Compiled::default()
         },
     };
-    if let Some(condition) = &point.condition {
-        match compile_condition(condition, &compiled.names) {
-            Ok(found) => compiled.condition = Some(found),
-            Err(error) => errors.push(error),
-        }
-    }
-    match actions(
-        point.actions.as_deref().unwrap_or_default(),
+    let asked = ask(
+        program,
+        &compiled.functions,
         &compiled.names,
-    ) {
-        Ok(found) => compiled.actions = found,
-        Err(found) => errors.extend(found),
+        point.condition.as_ref(),
+        point.actions.as_deref().unwrap_or_default(),
+    )?;
+    if let (Some(condition), Some(first)) = (&point.condition, asked.first()) {
+        let checked = first.condition.clone();
+        compiled.condition = checked.map(|c| (condition.to_string(), c));
     }
-    if errors.is_empty() {
-        Ok(compiled)
-    } else {
-        Err(errors)
+    if let Some(first) = asked.first() {
+        compiled.actions.clone_from(&first.actions);
     }
+    compiled.asked = asked;
+    Ok(compiled)
 }
 
 /// A condition, with its text.
@@ -230,7 +230,11 @@ pub fn actions(block: &[Statement], names: &PointNames) -> Result<Vec<Action>, V
     }
 }
 
-fn action(statement: &Statement, names: &PointNames) -> Result<Option<Action>, ExprError> {
+/// One of them.
+pub(super) fn action(
+    statement: &Statement,
+    names: &dyn Names,
+) -> Result<Option<Action>, ExprError> {
     let fail = |message: String| Err(ExprError::new(statement.span, message));
     match &statement.command {
         Command::Print(exprs) => {

@@ -11,7 +11,9 @@ use rustyline::hint::{Hinter, HistoryHinter};
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Context, Helper};
 
+use super::config::SETTINGS;
 use super::points::{Points, Tracepoint};
+use crate::image::dwarf::PackageName;
 use crate::image::pattern::is_generated;
 use crate::script::CALL_FACTS;
 use crate::script::command::{VERBS, Verb, is_incomplete};
@@ -33,6 +35,8 @@ pub struct Offers {
     pub core: Option<(PathBuf, Option<PathBuf>)>,
     /// The tracepoints.
     pub points: Arc<Mutex<Points>>,
+    /// Variables of the chosen frame.
+    pub in_scope: Arc<Mutex<Vec<String>>>,
 }
 
 /// The editor's helper.
@@ -44,6 +48,8 @@ pub struct Assistant {
     source: OnceCell<Option<Source>>,
     /// `source FILE` of names.
     functions: OnceCell<Vec<String>>,
+    /// Package variables, by their full names.
+    variables: OnceCell<Vec<String>>,
 }
 
 impl Assistant {
@@ -55,6 +61,7 @@ impl Assistant {
             history: HistoryHinter {},
             source: OnceCell::new(),
             functions: OnceCell::new(),
+            variables: OnceCell::new(),
         }
     }
 
@@ -104,6 +111,34 @@ impl Assistant {
         shown.map(|e| e.goid.to_string()).collect()
     }
 
+    fn package_variables(&self) -> &[String] {
+        self.variables.get_or_init(|| {
+            let Ok(Some(dwarf)) = self.offers.target.debug_info() else {
+                return Vec::new();
+            };
+            let all = dwarf.package_names(&|_| true).into_iter();
+            let mut names: Vec<String> = all
+                .filter(|(_, what)| matches!(what, PackageName::Variable(_)))
+                .map(|(name, _)| name)
+                .collect();
+            names.sort_unstable();
+            names
+        })
+    }
+
+    /// What may stand in an expression: variables of the chosen frame, package
+    /// variables by the package's short name, facts.
+    fn in_expressions(&self, start: &str) -> Vec<String> {
+        let in_scope = self.offers.in_scope.lock();
+        let mut all = in_scope.unwrap_or_else(PoisonError::into_inner).clone();
+        all.extend(facts());
+        if !start.is_empty() {
+            let own = self.package_variables().iter();
+            all.extend(own.map(|n| n.rsplit('/').next().unwrap_or(n).to_owned()));
+        }
+        all
+    }
+
     fn points(&self) -> Vec<String> {
         let points = self.offers.points.lock();
         let points = points.unwrap_or_else(PoisonError::into_inner);
@@ -130,8 +165,11 @@ impl Assistant {
             (Some(Verb::Clear | Verb::Toggle | Verb::Condition), [_]) => self.points(),
             (Some(Verb::Goroutine | Verb::Stack), [_]) => self.goroutines(),
             (Some(Verb::Goroutine), [_, _]) => vec!["stack".to_owned()],
-            (Some(Verb::Print | Verb::Condition), _) => facts(),
-            (Some(Verb::Trace), words) if words.contains(&"if") => facts(),
+            (Some(Verb::Print | Verb::Whatis | Verb::Condition), _) => self.in_expressions(start),
+            (Some(Verb::Trace | Verb::Break | Verb::Snap), words) if words.contains(&"if") => {
+                self.in_expressions(start)
+            }
+            (Some(Verb::Vars), _) => self.package_variables().to_vec(),
             (Some(Verb::Goroutines), words) => match words.last() {
                 Some(&("-with" | "-without" | "-group")) => [
                     "user", "curr", "go", "start", "state", "reason", "peer", "label", "stack",
@@ -142,14 +180,7 @@ impl Assistant {
                     .map(str::to_owned)
                     .to_vec(),
             },
-            (Some(Verb::Config), [_]) => [
-                "substitute-path",
-                "max-goroutines",
-                "max-lines",
-                "source-lines",
-            ]
-            .map(str::to_owned)
-            .to_vec(),
+            (Some(Verb::Config), [_]) => SETTINGS.iter().map(|s| s.name.to_owned()).collect(),
             (Some(Verb::Types), _) => self.offers.target.types.listed_names(),
             (
                 Some(Verb::Trace | Verb::Funcs | Verb::List | Verb::Disassemble | Verb::ClearAll),
@@ -176,8 +207,19 @@ impl Completer for Assistant {
         ctx: &Context<'_>,
     ) -> rustyline::Result<(usize, Vec<Pair>)> {
         let typed = line.get(..pos).unwrap_or(line);
+        // In an expression a name begins behind an operator, too.
+        let first = typed.split_whitespace().next().and_then(Verb::by_name);
+        let expression = match first {
+            Some(Verb::Print | Verb::Whatis | Verb::Condition) => true,
+            Some(Verb::Trace | Verb::Break | Verb::Snap) => typed.contains(" if "),
+            _ => false,
+        };
         let start = typed
-            .rfind(|c: char| c.is_whitespace() || matches!(c, '{' | ';' | ','))
+            .rfind(|c: char| {
+                c.is_whitespace()
+                    || matches!(c, '{' | ';' | ',')
+                    || expression && "()[]!&|=<>+-*:".contains(c)
+            })
             .map_or(0, |at| {
                 at + typed
                     .get(at..)

@@ -63,7 +63,7 @@ impl Copies {
             last: 0,
             viewed: None,
             limits: Arc::new(CopyLimits::new(
-                config.snap_max_pause,
+                config.snap_max_pause.unwrap_or(std::time::Duration::MAX),
                 config.snap_max_copies,
             )),
         }

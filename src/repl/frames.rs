@@ -1,18 +1,23 @@
-//! The variables of a goroutine's frames, as `locals`, `args` and `print` see them.
-//! A goroutine that runs has none to show, unless the target stands still.
+//! A frame of the chosen goroutine, as `locals`, `args` and `print` see it. Nothing
+//! is stopped for it: a goroutine that runs has none to show, unless the target
+//! stands still.
+
+use std::sync::PoisonError;
 
 use serde_json::{Map, Value as Json};
 
 use super::output::Form;
-use super::shell::{Call, Shell};
+use super::shell::{Call, Mode, Shell};
 use crate::script::command::Verb;
 use crate::script::scope::{DwarfScope, StoppedFrame};
 use crate::script::{
-    CallFact, Expr, ExprError, Fact, Facts, Key, Known, Names, Scope, Stopped, Type, check,
+    Checked, Expr, ExprError, Fact, Facts, Key, Known, Names, Scope, Span, Stopped, check,
 };
-use crate::survey::StackState;
-use crate::value::frame::{FrameValues, FrameVariables, NamedValue};
-use crate::value::{Limits, escaped};
+use crate::session::look::{Wanted, look};
+use crate::survey::facts::{Asked, GoroutineNames};
+use crate::survey::{StackState, Survey};
+use crate::value::escaped;
+use crate::value::frame::{FrameValues, FrameVariables, NamedValue, Variables};
 
 /// What is said of a program without debug information.
 pub const NO_DEBUG: &str = "the program has no debug information: its variables are not known; \
@@ -21,33 +26,167 @@ pub const NO_DEBUG: &str = "the program has no debug information: its variables 
 /// The frames of the chosen goroutine, innermost first, and whether there are
 /// all.
 pub fn all(shell: &Shell, call: &Call<'_>) -> Result<(Vec<FrameValues>, StackState), ExprError> {
+    let mut frames = Vec::new();
+    let state = visit(shell, call, &mut |variables, found| {
+        frames = found.iter().map(|f| variables.load_frame(f)).collect();
+    })?;
+    Ok((frames, state))
+}
+
+/// Shows the frames of the chosen goroutine while they are at hand.
+fn visit(
+    shell: &Shell,
+    call: &Call<'_>,
+    see: &mut dyn FnMut(&Variables<'_>, &[FrameVariables]),
+) -> Result<StackState, ExprError> {
     let Some(goid) = shell.goroutine else {
         return Err(call.fail(
             "no goroutine is chosen: goroutine ID chooses one; of calls it shows in the block of \
              a trace",
         ));
     };
-    let dwarf = shell.source.dwarf().map_err(|e| call.fail(e))?;
+    let dwarf = shell.source.target.debug_info().map_err(|e| call.fail(e))?;
     let Some(dwarf) = dwarf else {
         return Err(call.fail(NO_DEBUG));
     };
-    let stack = shell
+    let limits = shell.config.limits();
+    let state = shell
         .source
-        .full_stack(&dwarf, goid, &Limits::default())
+        .visit_stack(&dwarf, goid, &limits, see)
         .map_err(|e| call.fail(e))?;
-    match stack {
-        Some(stack) => Ok((stack.frames, stack.state)),
-        None => Err(call.fail(format!("there is no goroutine {goid}"))),
-    }
+    state.ok_or_else(|| call.fail(format!("there is no goroutine {goid}")))
 }
 
-/// The chosen frame of the chosen goroutine.
-pub fn current(shell: &Shell, call: &Call<'_>) -> Result<FrameValues, ExprError> {
-    let (mut frames, state) = all(shell, call)?;
-    if shell.frame >= frames.len() {
-        return Err(no_frame(shell, call, frames.len(), state));
+/// Shows the chosen frame of the chosen goroutine while it is at hand.
+fn visit_chosen(
+    shell: &Shell,
+    call: &Call<'_>,
+    see: &mut dyn FnMut(&Variables<'_>, &FrameVariables),
+) -> Result<(), ExprError> {
+    let mut frames = 0;
+    let state = visit(shell, call, &mut |variables, found| {
+        frames = found.len();
+        if let Some(frame) = found.get(shell.frame) {
+            see(variables, frame);
+        }
+    })?;
+    if frames == 0 {
+        return Err(call.fail(match state {
+            StackState::Running => "the goroutine runs: it has no frames that hold still",
+            _ => "the goroutine's stack did not hold still",
+        }));
     }
-    Ok(frames.swap_remove(shell.frame))
+    if shell.frame >= frames {
+        return Err(call.fail(format!(
+            "there is no frame {}; the outermost is {}",
+            shell.frame,
+            frames - 1
+        )));
+    }
+    Ok(())
+}
+
+/// The chosen frame of the chosen goroutine, loaded.
+pub fn current(shell: &Shell, call: &Call<'_>) -> Result<FrameValues, ExprError> {
+    let mut loaded = None;
+    visit_chosen(shell, call, &mut |variables, frame| {
+        loaded = Some(variables.load_frame(frame));
+    })?;
+    loaded.ok_or_else(|| call.fail("the goroutine's stack did not hold still"))
+}
+
+/// Remembers the names of the chosen frame's variables, for completion.
+pub fn note_names(shell: &Shell, call: &Call<'_>) {
+    if shell.mode != Mode::Prompt {
+        return;
+    }
+    let mut names = Vec::new();
+    // A frame that cannot be shown has none to offer.
+    let _ = visit_chosen(shell, call, &mut |_, frame| {
+        let seen = frame.variables.iter().filter(|v| !v.shadowed);
+        names = seen.map(|v| v.name.to_string()).collect();
+    });
+    *shell
+        .in_scope
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner) = names;
+}
+
+/// Runs something with the chosen frame as the environment of expressions.
+/// Where no goroutine is chosen there are the package variables, those of main
+/// under their bare names.
+pub fn in_frame(
+    shell: &Shell,
+    call: &Call<'_>,
+    run: &mut dyn FnMut(&Here<'_>) -> Result<(), ExprError>,
+) -> Result<(), ExprError> {
+    let mut done = Ok(());
+    if let Some(goid) = shell.goroutine {
+        // Facts of the goroutine are looked for beside; it may be gone by then.
+        let wanted = Wanted {
+            each: true,
+            details: true,
+            only: Some(goid),
+            ..Wanted::default()
+        };
+        let survey = look(&shell.source, &wanted).map_err(|e| call.fail(e))?;
+        visit_chosen(shell, call, &mut |variables, frame| {
+            done = run(&Here::new(variables, frame, Some(&survey)));
+        })?;
+        return done;
+    }
+    let dwarf = shell.source.target.debug_info().map_err(|e| call.fail(e))?;
+    let Some(dwarf) = dwarf else {
+        return Err(call.fail(NO_DEBUG));
+    };
+    let limits = shell.config.limits();
+    shell
+        .source
+        .with_variables(&dwarf, &*shell.source.memory, &limits, &mut |variables| {
+            done = run(&Here::new(variables, &FrameVariables::nowhere(), None));
+        });
+    done
+}
+
+/// What an expression came to.
+pub struct Shown {
+    /// As it was written.
+    pub name: String,
+    /// For people.
+    pub text: String,
+    /// In JSON.
+    pub json: Json,
+}
+
+/// Evaluates expressions in the chosen frame; where no goroutine is chosen, over
+/// package variables.
+pub fn evaluate(shell: &Shell, call: &Call<'_>, exprs: &[Expr]) -> Result<Vec<Shown>, ExprError> {
+    let limits = shell.config.limits();
+    let mut shown = Vec::new();
+    in_frame(shell, call, &mut |env| {
+        // Nothing is read before all of it is known to make sense.
+        let checked: Result<Vec<Checked>, ExprError> =
+            exprs.iter().map(|expr| check(expr, env)).collect();
+        for (expr, checked) in exprs.iter().zip(checked?) {
+            let value = checked.value(env, &limits).map_err(|error| {
+                let whole = error.span == Span::default();
+                let span = if whole { expr.span } else { error.span };
+                ExprError::new(span, error.message)
+            })?;
+            shown.push(Shown {
+                name: expr.to_string(),
+                text: match &value {
+                    Some(value) => escaped(&value.to_string()),
+                    None => "(absent)".to_owned(),
+                },
+                json: value
+                    .and_then(|v| serde_json::to_value(&v).ok())
+                    .unwrap_or(Json::Null),
+            });
+        }
+        Ok(())
+    })?;
+    Ok(shown)
 }
 
 /// Prints variables of a frame, a line each.
@@ -78,136 +217,74 @@ pub fn show(shell: &Shell, verb: Verb, values: &[&NamedValue]) {
     shell.answer(verb, &text);
 }
 
-/// What an expression came to.
-pub struct Shown {
-    /// As it was written.
-    pub name: String,
-    /// For people.
-    pub text: String,
-    /// In JSON.
-    pub json: Json,
-}
-
-/// Evaluates expressions in the chosen frame; where no goroutine is chosen, over
-/// package variables by their full names.
-pub fn evaluate(shell: &Shell, call: &Call<'_>, exprs: &[Expr]) -> Result<Vec<Shown>, ExprError> {
-    let limits = Limits::default();
-    let mut shown = Vec::new();
-    in_frame(shell, call, &mut |env| {
-        for expr in exprs {
-            let checked = check(expr, env)?;
-            let value = checked
-                .value(env, &limits)
-                .map_err(|error| ExprError::new(expr.span, error.message))?;
-            shown.push(Shown {
-                name: expr.to_string(),
-                text: match &value {
-                    Some(value) => escaped(&value.to_string()),
-                    None => "(absent)".to_owned(),
-                },
-                json: value
-                    .as_ref()
-                    .and_then(|v| serde_json::to_value(v).ok())
-                    .unwrap_or(Json::Null),
-            });
-        }
-        Ok(())
-    })?;
-    Ok(shown)
-}
-
-/// What is done in a frame.
-pub type InFrame<'f> = dyn FnMut(&Here<'_>) -> Result<(), ExprError> + 'f;
-
-/// Does something in the chosen frame, whose variables are at hand.
-pub fn in_frame(shell: &Shell, call: &Call<'_>, work: &mut InFrame<'_>) -> Result<(), ExprError> {
-    let dwarf = shell.source.dwarf().map_err(|e| call.fail(e))?;
-    let Some(dwarf) = dwarf else {
-        return Err(call.fail(NO_DEBUG));
-    };
-    let target = shell.source.target.clone();
-    let limits = Limits::default();
-    let Some(goid) = shell.goroutine else {
-        let nowhere = FrameVariables::nowhere();
-        let mut done = Ok(());
-        shell
-            .source
-            .visit_package(&dwarf, &limits, &mut |variables| {
-                done = work(&Here {
-                    scope: DwarfScope::at(&target.image, &dwarf, nowhere.pc, 0),
-                    frame: StoppedFrame {
-                        variables: *variables,
-                        frame: &nowhere,
-                    },
-                    goid: None,
-                });
-            });
-        return done;
-    };
-    let mut done = None;
-    let mut many = 0;
-    let state = shell
-        .source
-        .visit_stack(&dwarf, goid, &limits, &mut |variables, frames| {
-            many = frames.len();
-            let Some(frame) = frames.get(shell.frame) else {
-                return;
-            };
-            done = Some(work(&Here {
-                scope: DwarfScope::at(&target.image, &dwarf, frame.pc, frame.depth),
-                frame: StoppedFrame {
-                    variables: *variables,
-                    frame,
-                },
-                goid: Some(goid),
-            }));
-        })
-        .map_err(|e| call.fail(e))?;
-    match (done, state) {
-        (Some(done), _) => done,
-        (None, None) => Err(call.fail(format!("there is no goroutine {goid}"))),
-        (None, Some(state)) => Err(no_frame(shell, call, many, state)),
-    }
-}
-
-/// Why there is no such frame.
-fn no_frame(shell: &Shell, call: &Call<'_>, many: usize, state: StackState) -> ExprError {
-    if many == 0 {
-        return call.fail(match state {
-            StackState::Running => "the goroutine runs: it has no frames that hold still",
-            _ => "the goroutine's stack did not hold still",
-        });
-    }
-    call.fail(format!(
-        "there is no frame {}; the outermost is {}",
-        shell.frame,
-        many - 1
-    ))
-}
-
-/// A frame as the environment of an expression.
+/// A frame as the environment of an expression: its variables first, then the
+/// facts of its goroutine; `hit.NAME` is always the fact.
 pub struct Here<'a> {
     scope: DwarfScope<'a>,
     /// The frame.
     pub frame: StoppedFrame<'a>,
-    goid: Option<u64>,
+    goroutine: Option<&'a Survey>,
+}
+
+impl<'a> Here<'a> {
+    fn new(
+        variables: &Variables<'a>,
+        frame: &'a FrameVariables,
+        goroutine: Option<&'a Survey>,
+    ) -> Here<'a> {
+        let mut scope = DwarfScope::at(variables.image, variables.dwarf, frame.pc, frame.depth);
+        if !frame.known {
+            scope = scope.in_package(&frame.source.function);
+        }
+        Here {
+            scope,
+            frame: StoppedFrame {
+                variables: *variables,
+                frame,
+            },
+            goroutine,
+        }
+    }
+
+    /// What reads variables, and its types.
+    pub fn variables(&self) -> &Variables<'a> {
+        &self.frame.variables
+    }
+
+    /// The names and types of the frame.
+    pub fn scope(&self) -> &DwarfScope<'a> {
+        &self.scope
+    }
 }
 
 impl Names for Here<'_> {
     fn name(&self, name: &str) -> Option<Known> {
-        (name == "goid" && self.goid.is_some()).then(|| Known::Fact {
-            key: Key::Call(CallFact::Goid),
-            ty: Type::Int,
-            words: &[],
-        })
+        if name == "hit" {
+            return Some(Known::Space);
+        }
+        self.goroutine?;
+        GoroutineNames.name(name)
     }
 
-    fn member(&self, _: &str, _: &str) -> Option<Known> {
-        None
+    fn member(&self, space: &str, name: &str) -> Option<Known> {
+        self.goroutine?;
+        match space {
+            "hit" => GoroutineNames.name(name),
+            space => GoroutineNames.member(space, name),
+        }
     }
 
-    fn names(&self, _: Option<&str>) -> Vec<String> {
-        self.scope.names()
+    fn names(&self, space: Option<&str>) -> Vec<String> {
+        match (self.goroutine, space) {
+            (None, _) => Vec::new(),
+            (Some(_), Some("hit")) => GoroutineNames.names(None),
+            (Some(_), space) => GoroutineNames.names(space),
+        }
+    }
+
+    fn refused(&self, name: &str) -> Option<String> {
+        let fact = self.goroutine.is_none() && GoroutineNames.name(name).is_some();
+        fact.then(|| "no goroutine is chosen: goroutine ID chooses one".to_owned())
     }
 
     fn program(&self) -> Option<&dyn Scope> {
@@ -217,9 +294,23 @@ impl Names for Here<'_> {
 
 impl Facts for Here<'_> {
     fn fact(&self, key: &Key) -> Fact<'_> {
-        match key {
-            Key::Call(CallFact::Goid) => Fact::int(self.goid),
-            _ => Fact::Absent,
+        let entry = self.goroutine.and_then(|s| s.goroutines.first());
+        let (Some(survey), Some(entry)) = (self.goroutine, entry) else {
+            return Fact::Absent;
+        };
+        let asked = Asked {
+            entry,
+            names: &survey.names,
+        };
+        // What it names outlives the question.
+        match asked.fact(key) {
+            Fact::Str(text) => Fact::Str(text.into_owned().into()),
+            Fact::Bool(b) => Fact::Bool(b),
+            Fact::Int(n) => Fact::Int(n),
+            Fact::Float(x) => Fact::Float(x),
+            Fact::Duration(ns) => Fact::Duration(ns),
+            Fact::Nil => Fact::Nil,
+            Fact::Absent | Fact::Other(_) | Fact::Whole(_) => Fact::Absent,
         }
     }
 

@@ -3,11 +3,12 @@
 //! Who lives here: how sessions begin and end ([`start`]), their loop
 //! ([`shell`]), where lines come from ([`prompt`], [`complete`]), the commands
 //! ([`commands`]), locations to functions ([`resolve`]), tracepoints made ready
-//! ([`mod@compile`], [`names`]), breakpoints too ([`breaks`]), and kept ([`points`]), the tracer while there are
+//! ([`mod@compile`], [`names`], [`asked`]), breakpoints too ([`breaks`]), and kept ([`points`]), the tracer while there are
 //! any ([`mod@tracing`]), a target that stands still ([`stops`]), variables of parked goroutines ([`frames`]), records and actions on their way out ([`watcher`],
 //! [`output`]), what is wrong with a script ([`mod@check`]), settings
 //! ([`config`]), frozen copies of the target ([`copies`]). Nobody here calls ptrace. Allowed in: cli.
 
+pub mod asked;
 pub mod breaks;
 pub mod check;
 pub mod commands;
@@ -23,6 +24,7 @@ pub mod prompt;
 pub mod resolve;
 pub mod shell;
 pub mod start;
+mod stepping;
 pub mod stops;
 mod terminal;
 pub mod tracing;

@@ -40,10 +40,19 @@ impl PointNames {
         }
     }
 
-    fn is_variable(&self, name: &str) -> bool {
+    /// All functions belong to the net family.
+    pub fn is_family(&self) -> bool {
+        self.family
+    }
+
+    /// A fact says what an argument or result of this name says.
+    pub fn is_same(&self, name: &str) -> bool {
         // The last result, when it is an error, is `err` under any name.
-        let same = name == "err" || self.family && SAME.contains(&name);
-        !same && self.variables.iter().any(|v| **v == *name)
+        name == "err" || self.family && SAME.contains(&name)
+    }
+
+    fn is_variable(&self, name: &str) -> bool {
+        !self.is_same(name) && self.variables.iter().any(|v| **v == *name)
     }
 }
 
@@ -66,6 +75,10 @@ impl Names for PointNames {
 
     fn names(&self, space: Option<&str>) -> Vec<String> {
         self.facts.names(space)
+    }
+
+    fn unknown_program(&self) -> bool {
+        self.any
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use super::asked::Asked;
 use super::breaks::PointPlace;
 use super::compile::{Action, Compiled};
 use super::names::PointNames;
@@ -15,6 +16,7 @@ use crate::script::command::{
 use crate::script::{BinaryOp, Checked, EvalError, Span};
 use crate::session::hook::counts;
 use crate::session::{CopyRule, Tally, Test};
+use crate::value::Limits;
 
 /// One tracepoint.
 #[derive(Clone, Debug)]
@@ -39,6 +41,10 @@ pub struct Tracepoint {
     pub goroutine_test: Option<(BinaryOp, u64)>,
     /// What is done.
     pub actions: Vec<Action>,
+    /// Of each function: what is asked of its calls.
+    pub asked: Vec<Asked>,
+    /// How much of a value its actions print.
+    pub limits: Limits,
     /// It is on.
     pub enabled: bool,
     /// Calls that met the condition.
@@ -69,6 +75,8 @@ impl Tracepoint {
             hits_test: None,
             goroutine_test: None,
             actions: compiled.actions,
+            asked: compiled.asked,
+            limits: Limits::default(),
             enabled: true,
             hits: 0,
             hits_of: HashMap::new(),
@@ -138,9 +146,16 @@ impl Tracepoint {
             .max(if asked { super::compile::FRAMES } else { 0 })
     }
 
-    /// Whether a call is recorded; it is counted.
-    fn takes(&mut self, call: &Call) -> Result<bool, EvalError> {
-        if let Some((_, condition)) = &self.condition
+    /// What is asked of the calls of a function of the image's table.
+    pub fn asked_of(&self, function: u32) -> Option<&Asked> {
+        let at = self.functions.iter().position(|(f, _)| *f == function)?;
+        self.asked.get(at)
+    }
+
+    /// Whether a call of its function `at` is recorded; it is counted.
+    fn takes(&mut self, call: &Call, at: usize) -> Result<bool, EvalError> {
+        let asked = self.asked.get(at);
+        if let Some(condition) = asked.and_then(|a| a.condition.as_ref())
             && !condition.holds(call)?
         {
             return Ok(false);
@@ -199,8 +214,9 @@ fn asks_stack(checked: &Checked) -> bool {
 pub struct Points {
     list: Vec<Tracepoint>,
     last: usize,
-    /// By function: positions in the list, of those that are on.
-    by_function: HashMap<Arc<str>, Vec<usize>>,
+    /// By function: positions in the list, of those that are on, and the
+    /// function's own in theirs.
+    by_function: HashMap<Arc<str>, Vec<(usize, usize)>>,
 }
 
 impl Points {
@@ -249,8 +265,9 @@ impl Points {
         self.by_function.clear();
         let on = |p: &Tracepoint| p.enabled && p.is_trace();
         for (at, point) in self.list.iter().enumerate().filter(|(_, p)| on(p)) {
-            for (_, name) in &point.functions {
-                self.by_function.entry(name.clone()).or_default().push(at);
+            for (own, (_, name)) in point.functions.iter().enumerate() {
+                let all = self.by_function.entry(name.clone()).or_default();
+                all.push((at, own));
             }
         }
     }
@@ -261,12 +278,16 @@ impl Points {
         let mut takers = Vec::new();
         let mut errors = Vec::new();
         let places = self.by_function.get(&call.func).cloned();
-        for at in places.unwrap_or_default() {
+        for (at, own) in places.unwrap_or_default() {
             let Some(point) = self.list.get_mut(at) else {
                 continue;
             };
-            match point.takes(call) {
-                Ok(true) => takers.push((point.id, point.actions.clone())),
+            match point.takes(call, own) {
+                Ok(true) => {
+                    let asked = point.asked.get(own);
+                    let actions = asked.map(|a| a.actions.clone()).unwrap_or_default();
+                    takers.push((point.id, actions));
+                }
                 Err(error) if point.error.is_none() => {
                     errors.push(format!(
                         "tracepoint {}: its condition: {error}",

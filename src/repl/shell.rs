@@ -21,8 +21,8 @@ use super::tracing::Tracing;
 use super::watcher::Figures;
 use crate::script::command::{Command, Statement, Strength, Verb, Word, parse_script};
 use crate::script::{ExprError, Span};
-use crate::session::Said;
 use crate::session::look::Source;
+use crate::session::{Said, Stepper};
 use crate::sys::signals;
 
 /// What happens elsewhere.
@@ -125,6 +125,8 @@ pub struct Shell {
     pub goroutine: Option<u64>,
     /// Its frame that was chosen; 0 is the innermost.
     pub frame: usize,
+    /// The variables of that frame, for completion.
+    pub in_scope: Arc<Mutex<Vec<String>>>,
     /// The thread that was chosen, of a target that stands still.
     pub thread: Option<u64>,
     /// The target stands still.
@@ -133,6 +135,8 @@ pub struct Shell {
     pub copies: Copies,
     /// What is shown at each stop.
     pub displays: Displays,
+    /// What steps have learnt of the program.
+    pub(super) stepper: Option<Arc<Stepper>>,
     /// A command waits for a stop.
     pub(super) awaits_stop: bool,
     /// The block of a point is run.
@@ -180,10 +184,12 @@ impl Shell {
             config: Config::default(),
             goroutine: None,
             frame: 0,
+            in_scope: Arc::default(),
             thread: None,
             standing: None,
             copies: Copies::new(&Config::default()),
             displays: Displays::default(),
+            stepper: None,
             awaits_stop: false,
             in_block: false,
             mode,
@@ -341,6 +347,7 @@ impl Shell {
             Command::On(id, block) => commands::on::run(self, id, block),
             Command::Condition(id, test) => commands::condition::run(self, id, test),
             Command::Print(exprs) => commands::print::run(self, exprs, statement.span),
+            Command::Whatis(expr) => commands::whatis::run(self, expr, statement.span),
             Command::StopOnError => {
                 self.stop_on_error = true;
                 Ok(())

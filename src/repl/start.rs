@@ -204,6 +204,7 @@ fn prompt(subject: &Subject, source: Source, script: Option<&(String, String)>) 
             Subject::Process(_) => None,
         },
         points: shell.points.clone(),
+        in_scope: shell.in_scope.clone(),
     };
     let lines = Prompt::terminal(offers, give, events.0);
     greet(&shell);

@@ -122,13 +122,18 @@ impl Shell {
         self.runs_again();
     }
 
-    /// It goes on, or went on by itself.
-    pub(super) fn runs_again(&mut self) {
+    /// It goes on with a step, and stops again soon.
+    pub(super) fn steps_on(&mut self) {
         self.view_live();
         self.standing = None;
         self.source.run_again();
         self.thread = None;
         self.frame = 0;
+    }
+
+    /// It goes on, or went on by itself.
+    pub(super) fn runs_again(&mut self) {
+        self.steps_on();
         self.goroutine = None;
         self.tracing.keep(false);
         // What was taken out while it stood may have been the last point.
@@ -245,6 +250,7 @@ impl Shell {
             "func": place.map(|p| &*p.function),
             "file": place.map(|p| &*p.file),
             "line": place.map(|p| p.line),
+            "pc": (stop.tid != 0).then(|| stop.at.to_string()),
             "threads": stop.threads.len(),
             "stopping_ns": u64::try_from(stop.took.as_nanos()).unwrap_or(u64::MAX),
         });
@@ -268,7 +274,7 @@ impl Shell {
     /// The source around a line, where the file is on this machine.
     pub fn lines_around(&self, file: &str, line: u32) -> Option<String> {
         let text = std::fs::read_to_string(self.config.local(file)).ok()?;
-        let around = self.config.source_lines;
+        let around = self.config.lines_around();
         let first = line.saturating_sub(around).max(1);
         let mut shown = String::new();
         for (number, code) in (1_u32..).zip(text.lines()) {

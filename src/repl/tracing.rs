@@ -13,7 +13,10 @@ use super::watcher::{Figures, Watcher};
 use crate::probe::plan::{PlaceWanted, Plan, Wanted};
 use crate::script::command::Strength;
 use crate::session::look::Source;
-use crate::session::{Answer, Ended, Hook, Keeper, Live, Options, Outcome, Said, Stats, Target};
+use crate::session::watch::Questions;
+use crate::session::{
+    Answer, Ended, Hook, Keeper, Live, Options, Outcome, Said, Stats, Target, Watch,
+};
 use crate::sink::Color;
 use crate::sink::queue::{Sender, queue};
 use crate::sink::run::{Counters, Selection, Stop, run_sink};
@@ -184,6 +187,11 @@ impl Tracing {
                 .iter()
                 .map(|f| watched(f.index).map(|(_, _, n)| *n).max().unwrap_or(0))
                 .collect(),
+            watches: plan
+                .functions
+                .iter()
+                .map(|f| watch(points, f.index))
+                .collect(),
             ids_given: self.ids_given,
             watched: plan
                 .functions
@@ -253,6 +261,7 @@ impl Tracing {
         self.ids_given = ended.ids_given;
         self.held.hits += ended.stats.hits;
         self.held.held_ns += ended.stats.held_ns;
+        self.held.dismissed += ended.stats.dismissed;
         if let Err(error) = &ended.left {
             self.left_badly = Some(error.to_string());
         }
@@ -305,7 +314,7 @@ impl Tracing {
         if self.used {
             lines.push(format!(
                 "{} calls seen, {} still open, {} lost",
-                self.counters.seen(),
+                self.counters.seen() + self.held.dismissed,
                 self.counters.open(),
                 self.counters.lost(),
             ));
@@ -315,6 +324,40 @@ impl Tracing {
             well: self.left_badly.is_none(),
         }
     }
+}
+
+/// What all tracepoints that are on ask of the calls of a function.
+fn watch(points: &Points, function: u32) -> Option<Arc<Watch>> {
+    let mut all = Questions::default();
+    let mut any = false;
+    let mut always = false;
+    for point in points.all().iter().filter(|p| p.enabled && p.is_trace()) {
+        let Some(asked) = point.asked_of(function) else {
+            // Without a question, every call is wanted.
+            always |= point.functions.iter().any(|(f, _)| *f == function);
+            continue;
+        };
+        any = true;
+        let Questions {
+            scope,
+            early,
+            at_entry,
+            at_return,
+            ..
+        } = asked.questions.clone();
+        // A call that one of them wants is told of.
+        always |= early.is_empty();
+        all.scope = all.scope.or(scope);
+        all.early.extend(early);
+        all.at_entry.extend(at_entry);
+        all.at_return.extend(at_return);
+        all.limits = point.limits;
+    }
+    if always {
+        all.early.clear();
+    }
+    let watch = any.then(|| Watch::new(all))?;
+    (!watch.is_empty()).then(|| Arc::new(watch))
 }
 
 /// What is asked where breakpoints stand.

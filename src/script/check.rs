@@ -40,7 +40,8 @@ pub enum Type {
 }
 
 impl Type {
-    pub(super) fn describe(self) -> &'static str {
+    /// In words, with an article.
+    pub fn describe(self) -> &'static str {
         match self {
             Type::Nil => "nil",
             Type::Bool => "true or false",
@@ -69,6 +70,10 @@ pub struct Checked {
 }
 
 impl Checked {
+    pub(super) fn of(root: Node, ty: Type, keys: Vec<Key>) -> Checked {
+        Checked { root, ty, keys }
+    }
+
     /// Its type.
     pub fn ty(&self) -> Type {
         self.ty
@@ -86,6 +91,8 @@ impl Checked {
 pub(super) enum Node {
     Const(Fact<'static>),
     Ask(Key),
+    /// What was taken where the program was at hand.
+    Taken(u32),
     Program(Box<Place>, Shape),
     Length(Box<Length>),
     Field(Box<Node>, Arc<str>, Span),

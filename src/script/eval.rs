@@ -11,6 +11,7 @@ use super::check::{Checked, Node};
 use super::error::{EvalError, Span};
 use super::facts::Key;
 use super::operand::{self, Stopped};
+use super::taken::Taken;
 use crate::value::Value;
 
 /// What a name or an expression comes to.
@@ -93,6 +94,12 @@ pub trait Facts {
     /// The fact, or [`Fact::Absent`].
     fn fact(&self, key: &Key) -> Fact<'_>;
 
+    /// What a part of the expression came to ([`Checked::apart`]).
+    fn taken(&self, slot: u32) -> Option<&Taken> {
+        let _ = slot;
+        None
+    }
+
     /// The program at the place where the expression was checked for.
     fn program(&self) -> Option<&dyn Stopped> {
         None
@@ -116,6 +123,13 @@ pub(super) fn eval<'a>(node: &'a Node, facts: &'a dyn Facts) -> Result<Fact<'a>,
     match node {
         Node::Const(fact) => Ok(borrowed(fact)),
         Node::Ask(key) => Ok(facts.fact(key)),
+        Node::Taken(slot) => match facts.taken(*slot) {
+            Some(taken) => taken.fact(),
+            None => Err(EvalError::new(
+                Span::default(),
+                "the call began before this was asked for",
+            )),
+        },
         Node::Program(place, _) => operand::fact(place, facts),
         Node::Length(length) => operand::length(length, facts),
         Node::Field(base, name, span) => field(eval(base, facts)?, name, *span),

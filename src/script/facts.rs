@@ -219,6 +219,15 @@ pub trait Names {
         let _ = name;
         None
     }
+    /// The program is not at hand: what needs its variables is taken as it is.
+    fn unknown_program(&self) -> bool {
+        false
+    }
+    /// A fact that says what the variable of this name says, and is known anyway.
+    fn same_as_fact(&self, name: &str) -> bool {
+        let _ = name;
+        false
+    }
     /// The program's variables, which win over facts of the same name;
     /// `hit.NAME` is always the fact.
     fn program(&self) -> Option<&dyn Scope> {

@@ -3,7 +3,8 @@
 //! Who lives here: `lexer`, `parser` and the tree ([`ast`]), the table of
 //! facts ([`facts`]), the checker ([`mod@check`]) and the evaluator ([`eval`]);
 //! the commands around the expressions ([`command`]); the program's variables in
-//! expressions: checked (`program`), evaluated (`operand`, `elements`), and where
+//! expressions: checked (`program`), evaluated (`operand`, `elements`), in two steps
+//! where the program is not at hand for long (`taken`), and where
 //! DWARF has them ([`scope`]).
 //! Nobody here knows processes: an environment is asked for facts ([`Facts`])
 //! and for the program's variables and memory ([`Stopped`]).
@@ -66,6 +67,7 @@ mod operand;
 mod parser;
 mod program;
 pub mod scope;
+mod taken;
 #[cfg(test)]
 mod tests;
 
@@ -77,6 +79,7 @@ pub use facts::{CALL_FACTS, CallFact, CallNames, FactInfo, Key, Known, Names};
 pub use operand::Stopped;
 pub use parser::parse;
 pub use program::Scope;
+pub use taken::{Mentions, Part, Taken};
 
 /// Parses and checks a condition; the error shows the text with a caret under
 /// the place that is wrong.

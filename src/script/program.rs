@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::ast::{Builtin, Expr, ExprKind, Field, Literal, TypeText, UnaryOp};
 use super::check::{Checker, Node, Type, Typed, unknown};
 use super::error::{ExprError, Span};
-use super::facts::Known;
+use super::facts::{Key, Known};
 use crate::image::types::{TypeId, TypeKind, TypeTable};
 
 /// Embedded structs in embedded structs that are searched for a field.
@@ -151,7 +151,20 @@ impl Checker<'_> {
     /// others, which may be facts.
     pub(super) fn program(&mut self, expr: &Expr) -> Result<Option<Typed>, ExprError> {
         let Some(scope) = self.names.program() else {
+            let taken = || {
+                let key = Key::Value(expr.to_string().into());
+                Typed::program(Node::Ask(key), Type::Any, true)
+            };
             return match &expr.kind {
+                ExprKind::Index(..)
+                | ExprKind::Slice(..)
+                | ExprKind::Assert(..)
+                | ExprKind::Call(..)
+                | ExprKind::Unary(UnaryOp::Deref | UnaryOp::Address, _)
+                    if self.names.unknown_program() =>
+                {
+                    Ok(Some(taken()))
+                }
                 ExprKind::Index(..)
                 | ExprKind::Slice(..)
                 | ExprKind::Assert(..)
@@ -163,6 +176,11 @@ impl Checker<'_> {
                 _ => Ok(None),
             };
         };
+        if let ExprKind::Name(name) = &expr.kind
+            && self.names.same_as_fact(name)
+        {
+            return Ok(None);
+        }
         if let ExprKind::Call(builtin, operand) = &expr.kind {
             return self.length(scope, *builtin, operand, expr.span).map(Some);
         }
@@ -251,10 +269,17 @@ impl Checker<'_> {
         if let Some(found) = self.place(scope, expr)? {
             return Ok(found);
         }
-        if let ExprKind::Name(name) = &expr.kind
+        let mut root = expr;
+        while let ExprKind::Select(base, _) = &root.kind {
+            root = base;
+        }
+        if let ExprKind::Name(name) = &root.kind
             && self.names.name(name).is_none()
         {
-            return Err(unknown(name, expr.span, &self.known_names(), "name"));
+            return Err(match self.names.refused(name) {
+                Some(why) => ExprError::new(root.span, why),
+                None => unknown(name, root.span, &self.known_names(), "name"),
+            });
         }
         Err(ExprError::new(
             expr.span,

@@ -52,6 +52,23 @@ impl<'a> DwarfScope<'a> {
         scope
     }
 
+    /// Of a function of `package` with these variables.
+    pub fn of(dwarf: &'a Dwarf, package: &str, locals: Vec<(Arc<str>, TypeId)>) -> DwarfScope<'a> {
+        DwarfScope {
+            dwarf,
+            package: package.to_owned(),
+            locals,
+        }
+    }
+
+    /// The same with the package of another function, where that one is known
+    /// by name alone (`main.`: of package main).
+    #[must_use]
+    pub fn in_package(mut self, function: &str) -> DwarfScope<'a> {
+        package_of(function).clone_into(&mut self.package);
+        self
+    }
+
     /// The function's package.
     pub fn package(&self) -> &str {
         &self.package

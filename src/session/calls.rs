@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::clock::Clock;
 use super::engine::Options;
-use super::report::{Reporter, Seen};
+use super::report::{GInfo, Reporter, Seen};
 use crate::probe::join::{Ended, Entry, EntrySite, Join, Stack};
 use crate::probe::plan::{Event as RuntimeEvent, Plan};
 use crate::process::ProcessMemory;
@@ -53,8 +53,8 @@ impl Prepared {
     }
 }
 
-/// What is kept with an open call.
-pub(super) type Begun = Box<Call>;
+/// What is kept with an open call; `None`: nobody wants to be told of it.
+pub(super) type Begun = Option<Box<Call>>;
 
 /// Numbers for the closing lines.
 #[derive(Debug, Clone, Copy, Default)]
@@ -65,6 +65,8 @@ pub struct Stats {
     pub held_ns: u64,
     /// RETs of calls whose entry was not seen.
     pub unseen: u64,
+    /// Calls that no condition wanted to be told of.
+    pub dismissed: u64,
     /// Entries of which it could not be told whose they are: lost.
     pub unattributed: u64,
 }
@@ -129,7 +131,7 @@ impl Calls {
                 found.func,
                 found.depth,
                 (now, doubtful),
-                Box::new(call),
+                Some(Box::new(call)),
             );
         }
     }
@@ -146,23 +148,52 @@ impl Calls {
             }
             rate.entries += 1;
         }
-        let Some((g, mut call)) = self.reporter.entered(func, seen) else {
-            self.stats.unattributed += 1;
-            return;
-        };
         let site = EntrySite {
             func,
             branch_target: trap.branch_target,
             tail_callers: &trap.tail_callers,
         };
+        let Some((g, call)) = self.begun(func, seen) else {
+            self.stats.unattributed += 1;
+            return;
+        };
         let now = begin.unwrap_or_else(|| self.clock.now());
-        call.time_ns = self.clock.wall(now);
+        let wall = self.clock.wall(now);
+        let call = call.map(|mut call| {
+            call.time_ns = wall;
+            call
+        });
         let begun = self
             .join
             .enter(g.stack, site, g.depth, now, || call, &mut self.ended);
         match begun {
             Entry::Began { .. } | Entry::Again => {}
         }
+    }
+
+    /// Whose call begins, and what is known of it, if anybody wants to know.
+    fn begun(&mut self, func: usize, seen: &Seen<'_>) -> Option<(GInfo, Begun)> {
+        let Some(watch) = self.reporter.watch(func) else {
+            let (g, call) = self.reporter.entered(func, seen)?;
+            return Some((g, Some(call)));
+        };
+        let quick = watch.is_quick();
+        if quick {
+            let g = self.reporter.g(seen)?;
+            let mut call = self.reporter.blank(func, seen.tid);
+            call.goid = g.goid();
+            if self.reporter.dismisses(&watch, &call, seen) {
+                self.stats.dismissed += 1;
+                return Some((g, None));
+            }
+        }
+        let (g, mut call) = self.reporter.entered(func, seen)?;
+        if !quick && self.reporter.dismisses(&watch, &call, seen) {
+            self.stats.dismissed += 1;
+            return Some((g, None));
+        }
+        self.reporter.take(&watch, &mut call, seen, false);
+        Some((g, Some(call)))
     }
 
     /// A function returns.
@@ -174,10 +205,15 @@ impl Calls {
         let known = self.join.leave(g.stack, g.depth, arrived, &mut self.ended);
         for ended in self.ended.get_mut(before..).unwrap_or_default() {
             if ended.end == End::Return {
-                let (func, call) = (ended.call.func, &mut ended.call.data);
+                let (func, Some(call)) = (ended.call.func, &mut ended.call.data) else {
+                    continue;
+                };
                 self.reporter.returned(func, call, seen);
                 if call.since_attach {
                     self.reporter.add_stack(func, call, seen, &g);
+                }
+                if let Some(watch) = self.reporter.watch(func) {
+                    self.reporter.take(&watch, call, seen, true);
                 }
             }
         }
@@ -244,8 +280,9 @@ impl Calls {
     /// Sends calls that ended.
     pub fn emit(&mut self, ended: impl IntoIterator<Item = Ended<Begun>>) {
         for one in ended {
-            let call = self.told(one);
-            self.send(call);
+            if let Some(call) = self.told(one) {
+                self.send(call);
+            }
         }
     }
 
@@ -253,7 +290,7 @@ impl Calls {
     /// more, so a slow reader is waited for, a stalled one not for long.
     pub fn emit_last(&mut self, ended: impl IntoIterator<Item = Ended<Begun>>) {
         for one in ended {
-            let call = self.told(one);
+            let Some(call) = self.told(one) else { continue };
             let record = Record::Call(Box::new(call));
             let _ = self.sender.send_within(record, LAST_PATIENCE);
         }
@@ -261,8 +298,8 @@ impl Calls {
 
     /// The record of a call that ended. What `--slow` has told of and is still
     /// open goes again, to readers that have not wanted it then.
-    fn told(&self, one: Ended<Begun>) -> Call {
-        let mut call = *one.call.data;
+    fn told(&self, one: Ended<Begun>) -> Option<Call> {
+        let mut call = *one.call.data?;
         call.id = one.call.id;
         call.parent = one.call.parent;
         call.dur_ns = one.call.began_ns.map(|b| one.at_ns.saturating_sub(b));
@@ -270,7 +307,7 @@ impl Calls {
             call.time_ns = self.clock.wall(one.at_ns);
         }
         call.end = one.end;
-        unfinished(call)
+        Some(unfinished(call))
     }
 
     fn send(&self, call: Call) {
@@ -295,7 +332,9 @@ impl Calls {
         let before = now.saturating_sub(slow.as_nanos() as u64);
         let mut slow_calls = Vec::new();
         self.join.take_slow(before, |open, _| {
-            let mut call = (*open.data).clone();
+            let Some(mut call) = open.data.as_deref().cloned() else {
+                return;
+            };
             call.id = open.id;
             call.parent = open.parent;
             call.dur_ns = open.began_ns.map(|b| now.saturating_sub(b));

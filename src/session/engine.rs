@@ -4,6 +4,7 @@
 //! record is finished, filtered and written by others. Begin is taken just
 //! before the thread is released, end when its stop is reported.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,19 +13,22 @@ pub use super::calls::Stats;
 use super::calls::{Calls, Prepared};
 use super::control::{Control, StopReason};
 use super::hook::{Answer, Hook, Taken};
+use super::jump::Inside;
 use super::live::Said;
 use super::report::Seen;
 use super::stopped::{Desk, Stops, Why};
 use super::target::Target;
+use super::watch::Watch;
 use crate::addr::{Bias, LiveAddr};
+use crate::probe::jump::Ways;
 use crate::probe::plan::{Event as RuntimeEvent, Plan, Role};
 use crate::process::ProcessError;
 use crate::process::region::{Installation, SiteBytes};
 use crate::process::tracer::{Ending, Event, Hit, Tracer};
 use crate::record::End;
 
-/// What is said of a leftover.
-pub(super) const TOOK_OUT: &str = "took out what a gotap that was killed had left in the target";
+/// Said when something was found.
+pub const CLEANED: &str = "took out what a gotap that was killed had left in the target";
 
 /// What the user wants of each call.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +37,8 @@ pub struct Options {
     pub stack: usize,
     /// The same for each function of the plan, where they differ.
     pub stacks: Vec<usize>,
+    /// What is asked of the calls of each function of the plan.
+    pub watches: Vec<Option<Arc<Watch>>>,
     /// Bytes of what is read or written.
     pub payload: usize,
     /// Report calls that are open longer than this.
@@ -95,6 +101,10 @@ pub struct Engine {
     pub(super) text: Option<(LiveAddr, LiveAddr)>,
     /// By index into [`Plan::sites`]: where a site lies in the process.
     pub(super) bias: Bias,
+    /// Functions that jump, beside those that trap.
+    inside: Option<Inside>,
+    /// What was taken out of their ring.
+    ring: Option<(u64, u64)>,
 }
 
 impl Engine {
@@ -107,45 +117,16 @@ impl Engine {
         start: Start,
         control: Control,
     ) -> Result<Engine, SessionError> {
-        let Prepared { calls, looked } = prepared;
-        let plan = calls.plan.clone();
         let mut messages = Vec::new();
         if tracer.clean_leftover(target.text())? {
-            messages.push(TOOK_OUT.to_owned());
+            messages.push(CLEANED.to_owned());
         }
-        let bytes: Vec<SiteBytes> = plan
-            .sites
-            .iter()
-            .map(|s| SiteBytes {
-                at: target.bias.live(s.at),
-                code: s.code,
-                insn_len: s.insn_len,
-                doubtful: s.doubtful,
-            })
-            .collect();
-        let outcomes = tracer.install(&bytes, target.text(), start == Start::Attached)?;
-        let mut engine = Engine {
-            calls,
-            sites: Vec::new(),
-            goexit_done: None,
-            second_began: 0,
-            armed_ns: 0,
-            tracer,
-            plan,
-            options,
-            control,
-            messages,
-            desk: None,
-            stops: Stops::default(),
-            snapped: Vec::new(),
-            text: Some(target.text()),
-            bias: target.bias,
-        };
+        let mut engine = Engine::new(tracer, target, prepared.calls, options, control);
+        engine.messages = messages;
         engine.prepare_copies();
-        // Once the traps are there, threads that enter wait until they are
-        // attended to: whoever is found inside began before.
-        engine.arm_sites(target, &outcomes)?;
-        if start == Start::Attached && !looked {
+        let all: Vec<usize> = (0..engine.plan.sites.len()).collect();
+        engine.install(target, &all, start)?;
+        if start == Start::Attached && !prepared.looked {
             engine
                 .calls
                 .find_running(target, engine.tracer.memory(), false, &|_| true);
@@ -153,15 +134,103 @@ impl Engine {
         Ok(engine)
     }
 
+    /// Beside jumps that are in the target already, arms the sites that do not
+    /// jump, by `ways`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a session's parts, each known to the caller alone"
+    )]
+    pub fn arm_beside(
+        tracer: Tracer,
+        target: &Target,
+        prepared: Prepared,
+        inside: Inside,
+        ways: &Ways,
+        options: Options,
+        start: Start,
+        control: Control,
+    ) -> Result<Engine, SessionError> {
+        let mut engine = Engine::new(tracer, target, prepared.calls, options, control);
+        engine.inside = Some(inside);
+        let sites = 0..engine.plan.sites.len();
+        let traps: Vec<usize> = sites.filter(|site| !ways.jumps(*site)).collect();
+        engine.install(target, &traps, start)?;
+        if start == Start::Attached && !prepared.looked {
+            let plan = engine.plan.clone();
+            let traps: BTreeSet<usize> = ways.trapped(&plan).map(|(own, _)| own).collect();
+            let memory = engine.tracer.memory();
+            // Who jumps was not held up: what is found may have begun meanwhile.
+            for trap in [true, false] {
+                let of = |own: usize| traps.contains(&own) == trap;
+                engine.calls.find_running(target, memory, !trap, &of);
+            }
+        }
+        Ok(engine)
+    }
+
+    fn new(
+        tracer: Tracer,
+        target: &Target,
+        calls: Calls,
+        options: Options,
+        control: Control,
+    ) -> Engine {
+        Engine {
+            plan: calls.plan.clone(),
+            calls,
+            sites: Vec::new(),
+            goexit_done: None,
+            second_began: 0,
+            armed_ns: 0,
+            tracer,
+            options,
+            control,
+            messages: Vec::new(),
+            desk: None,
+            stops: Stops::default(),
+            snapped: Vec::new(),
+            text: Some(target.text()),
+            bias: target.bias,
+            inside: None,
+            ring: None,
+        }
+    }
+
+    /// Installs and arms these sites of the plan. Once the traps are there,
+    /// threads that enter wait until they are attended to: whoever is found
+    /// inside began before.
+    fn install(
+        &mut self,
+        target: &Target,
+        sites: &[usize],
+        start: Start,
+    ) -> Result<(), SessionError> {
+        let bytes: Vec<SiteBytes> = sites
+            .iter()
+            .filter_map(|index| self.plan.sites.get(*index))
+            .map(|s| SiteBytes {
+                at: target.bias.live(s.at),
+                code: s.code,
+                insn_len: s.insn_len,
+                doubtful: s.doubtful,
+            })
+            .collect();
+        let outcomes = self
+            .tracer
+            .install(&bytes, target.text(), start == Start::Attached)?;
+        self.arm_sites(target, sites, &outcomes)
+    }
+
     fn arm_sites(
         &mut self,
         target: &Target,
+        sites: &[usize],
         outcomes: &[Installation],
     ) -> Result<(), SessionError> {
         let plan = self.plan.clone();
         // Returns first: a call whose entry is seen will be seen to end.
         let mut order: Vec<usize> = Vec::new();
-        for (index, outcome) in outcomes.iter().enumerate() {
+        for (index, outcome) in sites.iter().copied().zip(outcomes) {
             let Some(site) = plan.sites.get(index) else {
                 continue;
             };
@@ -232,6 +301,19 @@ impl Engine {
             .map_or(0, crate::process::region::Installed::armed_count)
     }
 
+    /// How many sites jump, and how long all threads were stopped for it, the
+    /// longest time, and how often.
+    pub fn jumps(&self) -> Option<(usize, Duration, usize)> {
+        let jumped = &self.inside.as_ref()?.jumped;
+        Some((jumped.sites(), jumped.pause, jumped.stops))
+    }
+
+    /// Records that were taken out of the ring of those that jump, and those that
+    /// were lost.
+    pub fn ring(&self) -> Option<(u64, u64)> {
+        self.ring
+    }
+
     /// What a user should be told, since the last time.
     pub fn take_messages(&mut self) -> Vec<String> {
         std::mem::take(&mut self.messages)
@@ -268,7 +350,11 @@ impl Engine {
             Outcome::Ended(_) | Outcome::Exec => (End::Exit, false),
         };
         let now = self.calls.clock.now();
-        let left = if leave { self.tracer.leave() } else { Ok(()) };
+        let mut left = if leave { self.tracer.leave() } else { Ok(()) };
+        if let Some(mut inside) = self.inside.take() {
+            left = left.and(inside.end(leave, &mut self.calls));
+            self.ring = Some(inside.drain.numbers());
+        }
         let open = self.calls.join.drain(end, now);
         self.calls.emit_last(open);
         self.calls
@@ -300,11 +386,23 @@ impl Engine {
                     (desk.tell)(said);
                 }
             }
-            match self.tracer.next_event() {
+            let event = self.tracer.next_event();
+            let arrived = self.calls.clock.now();
+            // What a goroutine that hit has written comes before its hit.
+            if let Some(Inside { jumped, drain }) = &mut self.inside {
+                drain.catch_up(jumped, &mut self.calls);
+            }
+            match event {
                 Event::Hit(hit) => {
-                    let arrived = self.calls.clock.now();
                     let taken = self.on_hit(&hit, arrived);
-                    if let Some(why) = self.stops_at(&hit, &taken) {
+                    let why = match self.stops_at(&hit, &taken) {
+                        None => match self.steps_to(&hit) {
+                            Ok(why) => why,
+                            Err(()) => continue,
+                        },
+                        why => why,
+                    };
+                    if let Some(why) = why {
                         self.calls.stats.hits += 1;
                         self.calls.emit_ended();
                         if let Some(outcome) = self.stop_at(&hit, why) {
@@ -414,6 +512,9 @@ impl Engine {
             .is_some_and(|limit| now.saturating_sub(self.armed_ns) >= limit.as_nanos() as u64)
         {
             self.control.stop(StopReason::Time);
+        }
+        if let Some(Inside { jumped, drain }) = &mut self.inside {
+            drain.tick(jumped, &self.calls);
         }
         if let Some(slow) = self.options.slow {
             self.calls.report_slow(now, slow);

@@ -241,11 +241,10 @@ impl Hooks {
                     id: hook.id,
                     answer: hook.answer,
                 }),
-                Ok(false) => {}
                 Err(error) if hook.test.tally.note(&error) => {
                     wrong.push(format!("breakpoint {}: its condition: {error}", hook.id));
                 }
-                Err(_) => {}
+                Ok(false) | Err(_) => {}
             }
         }
         taken

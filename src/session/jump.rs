@@ -1,59 +1,52 @@
 //! The other engine: sites jump into generated code, whose records are taken
-//! out of the ring on a timer. Nobody traces the target meanwhile.
+//! out of the ring on a timer. Nobody traces the target meanwhile, unless some
+//! functions have to trap: then the ring is taken out by the engine of traps.
 //!
 //! Joining, decoding and output are the same as with traps: each record is
 //! shown to them as if its thread still stood at the site ([`past`]).
 
 mod captures;
+mod drain;
 mod past;
 mod ticks;
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::SessionError;
-use super::calls::Calls;
+use super::calls::{Calls, Prepared};
 use super::control::{Control, StopReason};
 use super::engine::{Options, Outcome, Start, Stats};
-use super::report::Seen;
 use super::target::Target;
-use crate::arch::jump::{GOffsets, JumpSite, Next, Reader};
-use crate::arch::unit::{CannotJump, Interiors};
+use crate::arch::jump::{GOffsets, JumpSite};
+use crate::arch::unit::Interiors;
 use crate::golang::family::{Flow, family_of};
 use crate::golang::resting::{Resting, Stopped};
-use crate::probe::jump::JumpPlan;
-use crate::probe::plan::{Event, Plan, Role, Site};
+use crate::probe::jump::{JumpPlan, Ways};
+use crate::probe::plan::Plan;
+use crate::process::jump::{Drawn, draw as draw_pages};
+use crate::process::quiet::Whereabouts;
 use crate::process::tracer::Ending;
 use crate::process::{Jumped, Jumps, ProcessError, ProcessMemory, Tracer};
-use crate::record::{Conn, End};
-use crate::sink::queue::Sender;
-use crate::sys::{Regs, tsc};
+use crate::record::End;
+use crate::sys::tsc;
 use captures::{MAX_PAYLOAD, SiteRecord};
-use past::Past;
-use ticks::Ticks;
+pub use drain::Drain;
+use drain::{BATCH, ENOUGH};
 
 /// Bytes of the ring.
 const RING: u64 = 64 << 20;
 
+/// The same beside traps: a thread that hits one waits until what lies in the ring
+/// was read.
+const RING_BESIDE: u64 = 16 << 20;
+
 /// How long the ring is left alone when nothing was in it.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// How long a record may stay unfinished until it is given up.
-const PATIENCE: Duration = Duration::from_secs(2);
-
 /// How often it is looked whether the target is still there.
 const LOOK: Duration = Duration::from_millis(50);
-
-/// Records that are taken before anything else is looked at.
-const BATCH: usize = 4096;
-
-/// With so many calls waiting for the writer, records stay in the ring as long
-/// as it has room: it is the larger buffer.
-const ENOUGH: usize = BATCH;
-
-/// How long a writer that takes nothing is waited for at the end.
-const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Why a session cannot fire by jumps.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -64,17 +57,12 @@ pub enum NoJumps {
     /// The machine.
     #[error("{0}")]
     Machine(String),
-    /// A site has to trap, and with it its function.
-    #[error("{function}: {why}")]
-    Site {
-        /// Whose site.
-        function: String,
-        /// Why.
-        why: CannotJump,
-    },
-    /// More is to be recorded of a function than fits.
-    #[error("{0} has more arguments than a record holds")]
-    TooMuch(String),
+    /// What tells how calls end cannot be seen by jumps.
+    #[error("how calls end is told by the runtime: {0}")]
+    Events(String),
+    /// No function can: this one for instance.
+    #[error("{0}: {1}")]
+    Nothing(String, String),
 }
 
 /// True reasons why the machine or the options forbid jumps.
@@ -98,153 +86,216 @@ pub fn unfit(plan: &Plan, options: &Options, minor: Option<u32>) -> Option<NoJum
     tsc::unfit().map(NoJumps::Machine)
 }
 
-/// The first site that has to trap, of those that a session needs: its
-/// functions' own, and those that tell how calls end.
-pub fn first_trap(plan: &Plan, jumps: &JumpPlan) -> Option<NoJumps> {
-    let (index, why) = jumps
-        .traps()
-        .find(|(index, _)| plan.sites.get(*index).is_some_and(|s| is_wanted(&s.roles)))?;
-    let site = plan.sites.get(index)?;
-    let own = site.roles.iter().find_map(|role| match role {
-        Role::Entry(f) | Role::Return(Some(f)) => plan.functions.get(*f).map(|f| f.name.clone()),
-        Role::Event(event) => Event::ALL
-            .iter()
-            .find(|(e, _)| e == event)
-            .map(|(_, name)| (*name).to_owned()),
-        Role::Return(None) | Role::Place(_) => None,
-    });
-    Some(NoJumps::Site {
-        function: own.unwrap_or_else(|| format!("the function at {}", site.at)),
-        why,
-    })
-}
-
-/// `runtime.main` is for installing the trap handler alone.
-fn is_wanted(roles: &[Role]) -> bool {
-    roles.iter().any(|r| *r != Role::Event(Event::Main))
-}
-
-/// One session on one target, by jumps.
-pub struct JumpEngine {
-    jumped: Option<Jumped>,
-    pid: i32,
-    calls: Calls,
-    plan: Arc<Plan>,
+/// All that is worked out before a process is touched, for jumps: what each site
+/// records, its code, and what else a stop needs to know.
+pub struct JumpsPrepared {
     records: Arc<[SiteRecord]>,
-    live: Vec<u64>,
-    reader: Reader,
-    words: Vec<u64>,
-    ticks: Ticks,
-    no_regs: Regs,
-    options: Options,
-    control: Control,
-    /// Connections by the words written down of them, since the batch began.
-    conns: HashMap<Vec<u64>, Option<Conn>>,
-    unfinished: Option<Instant>,
-    told_lost: u64,
-    messages: Vec<String>,
-    pause: Duration,
-    sites: usize,
+    sites: Vec<JumpSite>,
+    groups: Vec<usize>,
+    ring: u64,
+    drawn: Drawn,
+    resting: Resting,
+    /// Some unit has a place where a goroutine could rest.
+    anywhere: bool,
 }
 
-/// What could not be begun, and the tracer for another way.
-pub type Failed = Box<(Tracer, SessionError)>;
-
-impl JumpEngine {
-    /// Puts the plan's sites into the target as jumps, and lets go of it.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "as for the engine of traps, and the jumps"
-    )]
-    pub fn arm(
-        mut tracer: Tracer,
+impl JumpsPrepared {
+    /// For process `pid`. Functions of which more is to be recorded than fits
+    /// trap, and with `exact` those whose values are shown with what they point to,
+    /// which would be read some milliseconds later: `ways` is told.
+    pub fn new(
+        prepared: &Prepared,
         target: &Target,
-        plan: Arc<Plan>,
         jumps: &JumpPlan,
-        options: Options,
-        start: Start,
-        sender: Arc<Sender>,
-        control: Control,
-    ) -> Result<JumpEngine, Failed> {
-        let mut messages = Vec::new();
-        match tracer.clean_leftover(target.text()) {
-            Ok(true) => messages
-                .push("took out what a gotap that was killed had left in the target".to_owned()),
-            Ok(false) => {}
-            Err(error) => return Err(Box::new((tracer, error.into()))),
+        ways: &mut Ways,
+        options: &Options,
+        (pid, exact): (i32, bool),
+    ) -> Result<JumpsPrepared, SessionError> {
+        let calls = &prepared.calls;
+        let plan = &*calls.plan;
+        let mut records = vec![SiteRecord::default(); plan.sites.len()];
+        for (own, function) in plan.functions.iter().enumerate() {
+            if exact
+                && calls.reporter.follows(own)
+                && let Ok(trap) = &function.trap
+            {
+                let why = "what its values point to has to be read at once";
+                ways.set_trap(ways.group(trap.entry_site), why.to_owned());
+            }
         }
-        let calls = Calls::new(target, plan.clone(), &options, sender);
-        let (records, sites) = match draw(&calls, target, &plan, jumps, &options) {
-            Ok(drawn) => drawn,
-            Err(why) => return Err(Box::new((tracer, SessionError::NoJumps(why)))),
+        for (index, _) in jumps.units() {
+            let Some(site) = plan.sites.get(index).filter(|_| ways.jumps(index)) else {
+                continue;
+            };
+            let record = captures::of_site(&calls.reporter, plan, &site.roles, options.payload);
+            match (record, records.get_mut(index)) {
+                (Some(record), Some(place)) => *place = record,
+                _ => {
+                    let why = "it has more arguments than a record holds";
+                    ways.set_trap(ways.group(index), why.to_owned());
+                }
+            }
+        }
+        let (mut sites, mut groups, mut anywhere) = (Vec::new(), Vec::new(), false);
+        for (index, unit) in jumps.units().filter(|(index, _)| ways.jumps(*index)) {
+            let mut unit = unit.clone();
+            unit.at = target.bias.live(crate::addr::ImageAddr(unit.at)).0;
+            anywhere |= jumps.sites.get(index).is_some_and(|s| !s.rests.is_empty());
+            sites.push(JumpSite {
+                unit,
+                shape: records
+                    .get(index)
+                    .map(|r| r.shape.clone())
+                    .unwrap_or_default(),
+                id: index as u32,
+            });
+            groups.push(ways.group(index));
+        }
+        if ways.trapped(plan).count() >= plan.armed() {
+            let first = ways.trapped(plan).next().and_then(|(own, why)| {
+                let name = plan.functions.get(own)?.name.clone();
+                Some(NoJumps::Nothing(name, why.to_owned()))
+            });
+            return Err(first
+                .unwrap_or(NoJumps::Nothing(String::new(), String::new()))
+                .into());
+        }
+        let ring = if ways.counts().1 > 0 {
+            RING_BESIDE
+        } else {
+            RING
         };
-        let g = GOffsets {
-            goid: target.layouts.g.goid as i32,
-            stack_hi: target.layouts.g.stack_hi as i32,
-        };
-        let pid = tracer.pid();
-        let no_regs = crate::sys::no_registers();
-        let ticks = Ticks::new(&calls.clock);
-        let order = Jumps {
-            sites: &sites,
-            text: target.text(),
-            ring: RING,
-            g,
-        };
-        let resting = Resting::prepare(&target.image, target.bias);
-        // Most stack checks have no place where a goroutine could rest.
-        let anywhere = jumps.sites.iter().any(|s| !s.rests.is_empty());
-        let mut parked = |memory: &ProcessMemory, inside: &Interiors, pointers: &[u64]| {
+        let order = order(&sites, &groups, target, ring);
+        Ok(JumpsPrepared {
+            ring,
+            drawn: draw_pages(pid, &order)?,
+            resting: Resting::prepare(&target.image, target.bias),
+            records: records.into(),
+            sites,
+            groups,
+            anywhere,
+        })
+    }
+
+    /// Puts the jumps into the target, which stays traced. Of what could not be
+    /// put in `ways` is told.
+    pub fn put_in(
+        self,
+        tracer: &mut Tracer,
+        prepared: &Prepared,
+        target: &Target,
+        ways: &mut Ways,
+        start: Start,
+    ) -> Result<Inside, SessionError> {
+        let calls = &prepared.calls;
+        let order = order(&self.sites, &self.groups, target, self.ring);
+        let looked_at = self.anywhere && start == Start::Attached;
+        let mut parked = |memory: &ProcessMemory, inside: &Interiors, at: &[Whereabouts]| {
+            // Most stack checks have no place where a goroutine could rest.
+            if !looked_at {
+                return Some(BTreeSet::new());
+            }
+            let threads: Vec<(u64, u64)> = at.iter().map(|at| (at.sp, at.pc)).collect();
             let stopped = Stopped {
                 memory,
                 layouts: &target.layouts,
                 globals: calls.reporter.globals(),
                 bias: target.bias,
-                stack_pointers: pointers,
+                threads: &threads,
             };
             // Not to know is to try again.
-            anywhere
-                && start == Start::Attached
-                && resting
-                    .busy(stopped, inside)
-                    .map_or(true, |b| !b.is_empty())
+            self.resting.busy(stopped, inside).ok()
         };
-        let jumped = tracer
-            .jump_in(&order, &mut parked)
-            .map_err(|failed| Box::new((failed.0, failed.1.into())))?;
-        let layout = jumped.ring().1;
-        let mut engine = JumpEngine {
-            pid,
-            pause: jumped.pause,
-            sites: jumped.sites(),
-            live: plan
-                .sites
-                .iter()
-                .map(|s| target.bias.live(s.at).0)
-                .collect(),
-            words: vec![0; layout.record as usize / 8],
-            reader: Reader::new(layout),
-            jumped: Some(jumped),
+        let jumped = tracer.jump_in(&order, self.drawn, &mut parked)?;
+        for (group, why) in &jumped.left_out {
+            ways.set_trap(*group, why.to_string());
+        }
+        let drain = Drain::new(&jumped, calls, self.records, target.bias);
+        Ok(Inside { jumped, drain })
+    }
+}
+
+fn order<'a>(sites: &'a [JumpSite], groups: &'a [usize], target: &Target, ring: u64) -> Jumps<'a> {
+    Jumps {
+        sites,
+        groups,
+        text: target.text(),
+        ring,
+        g: GOffsets {
+            goid: target.layouts.g.goid as i32,
+            stack_hi: target.layouts.g.stack_hi as i32,
+        },
+    }
+}
+
+/// Jumps that are in a target, and what reads their records.
+pub struct Inside {
+    /// The jumps.
+    pub jumped: Jumped,
+    /// The reader.
+    pub drain: Drain,
+}
+
+impl Inside {
+    /// Takes the jumps out, and the last records.
+    pub(super) fn end(&mut self, leave: bool, calls: &mut Calls) -> Result<(), ProcessError> {
+        let left = if leave {
+            self.jumped.leave()
+        } else {
+            self.jumped.forget();
+            Ok(())
+        };
+        self.drain.take_all(&self.jumped, calls);
+        self.drain.tell_lost(&self.jumped, calls);
+        left
+    }
+}
+
+/// One session on one target, by jumps alone.
+pub struct JumpEngine {
+    inside: Option<Inside>,
+    pid: i32,
+    calls: Calls,
+    options: Options,
+    control: Control,
+    numbers: (u64, u64),
+    pause: (Duration, usize),
+    sites: usize,
+    began_ns: u64,
+}
+
+impl JumpEngine {
+    /// Lets go of a target that the jumps are in. Calls of functions that do not
+    /// jump, by `ways`, are not looked for.
+    pub fn new(
+        tracer: Tracer,
+        target: &Target,
+        prepared: Prepared,
+        inside: Inside,
+        ways: &Ways,
+        options: Options,
+        start: Start,
+        control: Control,
+    ) -> JumpEngine {
+        let Prepared { mut calls, looked } = prepared;
+        tracer.let_go_of();
+        if start == Start::Attached && !looked {
+            let plan = calls.plan.clone();
+            let out: BTreeSet<usize> = ways.trapped(&plan).map(|(own, _)| own).collect();
+            let jumps = |own: usize| !out.contains(&own);
+            calls.find_running(target, inside.jumped.memory(), true, &jumps);
+        }
+        JumpEngine {
+            pid: inside.jumped.pid(),
+            pause: (inside.jumped.pause, inside.jumped.stops),
+            sites: inside.jumped.sites(),
+            inside: Some(inside),
             calls,
-            plan,
-            records: records.into(),
-            ticks,
-            no_regs,
             options,
             control,
-            conns: HashMap::new(),
-            unfinished: None,
-            told_lost: 0,
-            messages,
-        };
-        if start == Start::Attached
-            && let Some(jumped) = &engine.jumped
-        {
-            engine
-                .calls
-                .find_running(target, jumped.memory(), true, &|_| true);
+            numbers: (0, 0),
+            began_ns: 0,
         }
-        Ok(engine)
     }
 
     /// How many sites jump.
@@ -252,14 +303,10 @@ impl JumpEngine {
         self.sites
     }
 
-    /// How long all threads of the target were stopped.
-    pub fn pause(&self) -> Duration {
+    /// How long all threads of the target were stopped, the longest time, and how
+    /// often.
+    pub fn pause(&self) -> (Duration, usize) {
         self.pause
-    }
-
-    /// What a user should be told, since the last time.
-    pub fn take_messages(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.messages)
     }
 
     /// Numbers so far.
@@ -269,7 +316,7 @@ impl JumpEngine {
 
     /// Records that were taken out of the ring, and those that were lost.
     pub fn ring(&self) -> (u64, u64) {
-        (self.reader.received(), self.told_lost)
+        self.numbers
     }
 
     /// How many ids calls have been given so far, by earlier sessions too.
@@ -282,54 +329,28 @@ impl JumpEngine {
         crate::process::jump::try_reap(self.pid)
     }
 
-    /// Traces until something ends it, then leaves the target as it was.
-    /// `tell` is given messages for the user as they come. The second answer is
-    /// what went wrong in leaving.
-    pub fn run(&mut self, tell: &mut dyn FnMut(String)) -> (Outcome, Result<(), ProcessError>) {
-        let Some(jumped) = self.jumped.take() else {
+    /// Traces until something ends it, then leaves the target as it was. The
+    /// second answer is what went wrong in leaving.
+    pub fn run(&mut self) -> (Outcome, Result<(), ProcessError>) {
+        let Some(mut inside) = self.inside.take() else {
             return (Outcome::Stopped(StopReason::Asked), Ok(()));
         };
-        let outcome = self.follow(&jumped, tell);
-        let (end, left) = match outcome {
-            Outcome::Stopped(_) | Outcome::Suspended => (End::Open, jumped.leave()),
-            Outcome::Ended(_) | Outcome::Exec => (End::Exit, Ok(())),
+        self.began_ns = self.calls.clock.now();
+        let outcome = self.follow(&mut inside);
+        let (end, leave) = match outcome {
+            Outcome::Stopped(_) | Outcome::Suspended => (End::Open, true),
+            Outcome::Ended(_) | Outcome::Exec => (End::Exit, false),
         };
-        self.drain_all(&jumped);
-        self.tell_lost(&jumped);
+        let left = inside.end(leave, &mut self.calls);
+        self.numbers = inside.drain.numbers();
         let now = self.calls.clock.now();
         let open = self.calls.join.drain(end, now);
-        self.calls.emit(open);
+        self.calls.emit_last(open);
         (outcome, left)
     }
 
-    /// Takes what was written until the last jump was out; nobody writes any more.
-    fn drain_all(&mut self, jumped: &Jumped) {
-        loop {
-            self.wait_for_writer();
-            if self.drain(jumped) > 0 {
-                continue;
-            }
-            if self.unread(jumped) == 0 {
-                return;
-            }
-            self.reader.skip();
-        }
-    }
-
-    fn wait_for_writer(&self) {
-        let since = Instant::now();
-        while self.calls.waiting() >= ENOUGH && since.elapsed() < LAST_WORDS {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    /// How many records lie in the ring.
-    fn unread(&self, jumped: &Jumped) -> u64 {
-        let written = self.reader.written(jumped.ring().0);
-        written.wrapping_sub(self.reader.received().wrapping_add(self.reader.lost()))
-    }
-
-    fn follow(&mut self, jumped: &Jumped, tell: &mut dyn FnMut(String)) -> Outcome {
+    fn follow(&mut self, inside: &mut Inside) -> Outcome {
+        let Inside { jumped, drain } = inside;
         let mut looked = Instant::now();
         loop {
             if let Some(reason) = self.control.stopped() {
@@ -339,14 +360,15 @@ impl JumpEngine {
                 return Outcome::Suspended;
             }
             if self.control.take_tick() {
-                self.tick(jumped);
-            }
-            for message in self.messages.drain(..) {
-                tell(message);
+                self.tick(jumped, drain);
             }
             let half = u64::from(jumped.ring().1.count) / 2;
-            let waits = self.calls.waiting() >= ENOUGH && self.unread(jumped) < half;
-            let taken = if waits { 0 } else { self.drain(jumped) };
+            let waits = self.calls.waiting() >= ENOUGH && drain.unread(jumped) < half;
+            let taken = if waits {
+                0
+            } else {
+                drain.take(jumped, &mut self.calls)
+            };
             if looked.elapsed() > LOOK {
                 looked = Instant::now();
                 if let Some(outcome) = jumped.outcome() {
@@ -362,112 +384,14 @@ impl JumpEngine {
         }
     }
 
-    /// Takes what is in the ring; how many records that were.
-    fn drain(&mut self, jumped: &Jumped) -> usize {
-        let (ring, _) = jumped.ring();
-        let mut words = std::mem::take(&mut self.words);
-        let mut taken = 0;
-        self.conns.clear();
-        while taken < BATCH {
-            match self.reader.next(ring, &mut words) {
-                Next::Record => {
-                    self.unfinished = None;
-                    self.on_record(&words, jumped.memory());
-                }
-                Next::Lost => {}
-                Next::Nothing => break,
-                Next::Unfinished => {
-                    let since = *self.unfinished.get_or_insert_with(Instant::now);
-                    if since.elapsed() < PATIENCE {
-                        break;
-                    }
-                    self.unfinished = None;
-                    self.reader.skip();
-                }
-            }
-            taken += 1;
-            // Others may write again soon, not only after the whole batch.
-            if taken % 256 == 0 {
-                self.reader.release(ring);
-            }
-        }
-        self.reader.release(ring);
-        self.words = words;
-        taken
-    }
-
-    fn on_record(&mut self, words: &[u64], memory: &ProcessMemory) {
-        let (plan, records) = (self.plan.clone(), self.records.clone());
-        let word = |i: usize| words.get(i).copied().unwrap_or(0);
-        let Ok(index) = usize::try_from(word(3)) else {
-            return;
-        };
-        let (Some(site), Some(record), Some(at)) = (
-            plan.sites.get(index),
-            records.get(index),
-            self.live.get(index),
-        ) else {
-            return;
-        };
-        self.calls.stats.hits += 1;
-        let at_ns = self.ticks.ns(word(2));
-        let mut past = Past::new(words, record, *at, self.no_regs, memory);
-        let conn = self.connection(site, record, words, &mut past);
-        let seen = Seen {
-            conn: conn.as_ref(),
-            ..past.seen()
-        };
-        for role in &site.roles {
-            match *role {
-                Role::Entry(func) => self.calls.on_entry(func, &seen, Some(at_ns)),
-                Role::Return(func) => self.calls.on_return(func, &seen, at_ns),
-                Role::Event(event) => self.calls.on_event(event, &seen, at_ns),
-                // Only an engine of traps is given any.
-                Role::Place(_) => {}
-            }
-        }
-        self.calls.emit_ended();
-    }
-
-    /// The connection of a call that begins. Records of one batch that have the
-    /// same words share it.
-    fn connection(
-        &mut self,
-        site: &Site,
-        record: &SiteRecord,
-        words: &[u64],
-        past: &mut Past<'_>,
-    ) -> Option<Conn> {
-        let (at, fields) = record.conn.as_ref()?;
-        let key = words.get(*at..*at + 1 + fields.fields.len())?;
-        if let Some(known) = self.conns.get(key) {
-            // What a RET gives is read there.
-            return known.clone();
-        }
-        past.check_connection(words, record);
-        let func = site.roles.iter().find_map(|role| match role {
-            Role::Entry(func) => Some(*func),
-            Role::Return(_) | Role::Event(_) | Role::Place(_) => None,
-        })?;
-        let mut conn = self.calls.reporter.receiver(func, &past.seen());
-        if past.conn_changed
-            && let Some(conn) = &mut conn
-        {
-            conn.note = Some("closed since");
-        }
-        self.conns.insert(key.to_vec(), conn.clone());
-        conn
-    }
-
-    fn tick(&mut self, jumped: &Jumped) {
+    fn tick(&mut self, jumped: &Jumped, drain: &mut Drain) {
         let now = self.calls.clock.now();
         self.calls.clock.adjust();
-        self.ticks.adjust(&self.calls.clock);
-        self.tell_lost(jumped);
+        drain.tick(jumped, &self.calls);
         if self
             .options
             .limit
-            .is_some_and(|limit| now >= limit.as_nanos() as u64)
+            .is_some_and(|limit| now.saturating_sub(self.began_ns) >= limit.as_nanos() as u64)
         {
             self.control.stop(StopReason::Time);
         }
@@ -475,41 +399,4 @@ impl JumpEngine {
             self.calls.report_slow(now, slow);
         }
     }
-
-    fn tell_lost(&mut self, jumped: &Jumped) {
-        let lost = self.reader.dropped(jumped.ring().0) + self.reader.lost();
-        self.calls
-            .gap(lost.saturating_sub(self.told_lost), "ring full");
-        self.told_lost = lost;
-    }
-}
-
-/// What each site records, by its place in the plan, and the sites themselves.
-fn draw(
-    calls: &Calls,
-    target: &Target,
-    plan: &Plan,
-    jumps: &JumpPlan,
-    options: &Options,
-) -> Result<(Vec<SiteRecord>, Vec<JumpSite>), NoJumps> {
-    let mut records = vec![SiteRecord::default(); plan.sites.len()];
-    let mut sites = Vec::new();
-    for (index, unit) in jumps.units() {
-        let Some(site) = plan.sites.get(index).filter(|s| is_wanted(&s.roles)) else {
-            continue;
-        };
-        let record = captures::of_site(&calls.reporter, plan, &site.roles, options.payload)
-            .ok_or_else(|| NoJumps::TooMuch(site.at.to_string()))?;
-        let mut unit = unit.clone();
-        unit.at = target.bias.live(crate::addr::ImageAddr(unit.at)).0;
-        sites.push(JumpSite {
-            unit,
-            shape: record.shape.clone(),
-            id: index as u32,
-        });
-        if let Some(place) = records.get_mut(index) {
-            *place = record;
-        }
-    }
-    Ok((records, sites))
 }

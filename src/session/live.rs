@@ -11,10 +11,11 @@ use std::time::Duration;
 use super::SessionError;
 use super::calls::Prepared;
 use super::control::{Control, StopReason};
-use super::engine::{Engine, Options, Outcome, Start, Stats, TOOK_OUT};
+use super::engine::{CLEANED, Engine, Options, Outcome, Start, Stats};
 use super::replan::{Armed, Change};
 use super::report::Reporter;
 use super::snap::{NotSnapped, Snapped};
+use super::stepping::Walk;
 use super::stopped::{Ask, Desk, Errand, Stop};
 use super::target::Target;
 use crate::addr::LiveAddr;
@@ -114,7 +115,7 @@ impl Live {
             let (told, refused) = engine
                 .take_messages()
                 .into_iter()
-                .partition::<Vec<_>, _>(|message| message == TOOK_OUT);
+                .partition::<Vec<_>, _>(|message| message == CLEANED);
             let _ = tell.send(Ok(Armed {
                 sites: engine.armed_sites(),
                 refused,
@@ -205,6 +206,12 @@ impl Live {
     /// Returns when it runs.
     pub fn run(&self, errand: Errand) -> Result<(), SessionError> {
         self.ask(|answer| Ask::Run(errand, answer))
+    }
+
+    /// Lets a target that stands still go on until a step ends;
+    /// [`Said::Stopped`] comes then, or at another stop. Returns when it runs.
+    pub fn walk(&self, walk: Walk) -> Result<(), SessionError> {
+        self.ask(|answer| Ask::Walk(walk, answer))
     }
 
     /// Writes to the memory of a target that stands still.

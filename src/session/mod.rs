@@ -5,8 +5,8 @@
 //! generated code), `calls` (from what was seen to records), [`control`] (how
 //! other threads ask it to stop), an engine on a thread of its own ([`live`]) and
 //! changes of its plan while it runs (`replan`), what is asked at a place in the
-//! program ([`hook`]), a target that stands still ([`stopped`]) and one that is copied
-//! ([`snap`]), the clock, and looks at
+//! program ([`hook`]), of calls where they happen ([`mod@watch`]), a target that
+//! stands still ([`stopped`]) and one that is copied ([`snap`]), the clock, and looks at
 //! goroutines without a tracer ([`look`]). Nobody here knows terminals. Allowed
 //! in: repl, cli.
 
@@ -25,21 +25,25 @@ mod report;
 mod running;
 pub mod snap;
 mod spill;
+mod stepping;
 pub mod stopped;
 pub mod target;
 mod values;
+pub mod watch;
 
 pub use calls::Prepared;
 pub use control::{Control, StopReason};
-pub use engine::{Engine, Options, Outcome, Start, Stats};
+pub use engine::{CLEANED, Engine, Options, Outcome, Start, Stats};
 pub use hook::{Answer, FrameScope, Hook, Tally, Test};
 pub use jump::{JumpEngine, NoJumps};
 pub use live::{Ended, Keeper, Live, Said};
 pub use replan::Armed;
 pub use snap::{CopyLimits, CopyRule, NotSnapped, Snapped};
+pub use stepping::{Stepper, Walk};
 pub use stopped::{Errand, Stood, Stop, Who, Why};
 pub use target::Target;
 pub use values::value_names;
+pub use watch::{CallScope, Watch};
 
 use crate::image::ImageError;
 use crate::image::pattern::PatternError;
@@ -66,6 +70,9 @@ pub enum SessionError {
     /// The disassembler could not be made.
     #[error("cannot disassemble: {0}")]
     Disassembler(#[from] crate::arch::scan::ScanError),
+    /// An instruction at which nobody can be told of.
+    #[error("no breakpoint can be set there: {0}")]
+    Place(#[from] crate::probe::plan::Refusal),
     /// Everything that matched was refused.
     #[error("nothing that matches can be armed:\n{0}")]
     NothingArmed(String),

@@ -12,6 +12,7 @@ use super::hook::Hooks;
 use super::running::Stacks;
 use super::target::Target;
 use super::values::{At, Values, int_registers};
+use super::watch::Watch;
 use crate::addr::LiveAddr;
 use crate::arch::abi::Abi;
 use crate::arch::jump::Capture;
@@ -123,6 +124,7 @@ pub(super) struct Reporter {
     payload: usize,
     frames: usize,
     frames_of: Vec<usize>,
+    watches: Vec<Option<Arc<Watch>>>,
     /// What is asked at places.
     pub hooks: Option<Box<Hooks>>,
 }
@@ -171,6 +173,7 @@ impl Reporter {
             payload: options.payload,
             frames: options.stack,
             frames_of: options.stacks.clone(),
+            watches: options.watches.clone(),
             hooks: (!options.hooks.is_empty())
                 .then(|| Box::new(Hooks::new(target, options.hooks.clone()))),
         }
@@ -202,6 +205,7 @@ impl Reporter {
             since_attach: false,
             stack: Vec::new(),
             payload: None,
+            taken: Vec::new(),
         }
     }
 
@@ -261,6 +265,31 @@ impl Reporter {
             .conns
             .facts(seen.memory, &self.types, kind, words, &mut []);
         Some(conn(&facts.ok()?))
+    }
+
+    /// What is asked of the calls of a function.
+    pub fn watch(&self, func: usize) -> Option<Arc<Watch>> {
+        self.watches.get(func)?.clone()
+    }
+
+    /// Nobody wants to be told of a call that begins, of which `call` is all that
+    /// is known.
+    pub fn dismisses(&self, watch: &Watch, call: &Call, seen: &Seen<'_>) -> bool {
+        watch.dismisses(call, &self.at(seen))
+    }
+
+    /// Takes what was asked for at an entry, or a return, besides.
+    pub fn take(&self, watch: &Watch, call: &mut Call, seen: &Seen<'_>, results: bool) {
+        let taken = watch.take(call, &self.at(seen), results);
+        call.taken.extend(taken);
+    }
+
+    fn at<'a>(&'a self, seen: &'a Seen<'a>) -> At<'a> {
+        At {
+            seen,
+            types: &self.types,
+            errors: &self.errors,
+        }
     }
 
     /// A function is entered: whose call it is, and what is known of it now.
@@ -445,6 +474,12 @@ impl Reporter {
     /// Where a function's own code has put its receiver, from argp.
     pub fn spill(&self, func: usize) -> Option<u64> {
         self.functions.get(func)?.spill
+    }
+
+    /// A function's values are shown with what they point to, which has to be
+    /// read while its thread waits.
+    pub fn follows(&self, func: usize) -> bool {
+        self.values.follows(func)
     }
 
     /// How a function's values are read.

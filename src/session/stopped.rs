@@ -15,8 +15,12 @@ use super::engine::{Engine, Outcome};
 use super::live::Said;
 use super::replan::Change;
 use super::report::Seen;
+use super::stepping::{Walk, Walked, Walking};
 use super::target::Target;
-use crate::addr::LiveAddr;
+use crate::addr::{ImageAddr, LiveAddr};
+use crate::arch::scan::Disassembler;
+use crate::golang::step::Returned;
+use crate::probe::plan::{PlaceWanted, plan_with};
 use crate::process::region::{Installation, SiteBytes};
 use crate::process::tracer::{Event, Hit};
 use crate::process::{Alone, ProcessError, StillThread};
@@ -68,6 +72,8 @@ pub struct Stop {
     pub depth: Option<u64>,
     /// All threads whose registers are known.
     pub threads: Arc<[Stood]>,
+    /// A function that has returned to where a step ended.
+    pub returned: Option<Returned>,
     /// What it took from the news to the last thread's stop.
     pub took: Duration,
 }
@@ -94,6 +100,38 @@ pub struct Errand {
     pub alone: Option<Duration>,
 }
 
+impl Errand {
+    /// To these instructions of the program, which are planned here as breakpoints
+    /// are; what must not be armed is an error.
+    pub fn planned(
+        target: &Target,
+        who: Who,
+        places: &[(ImageAddr, Option<u64>)],
+    ) -> Result<Errand, SessionError> {
+        let wanted: Vec<PlaceWanted> = places.iter().map(|(at, _)| PlaceWanted::At(*at)).collect();
+        let disassembler = Disassembler::new()?;
+        let plan = plan_with(&target.image, &disassembler, &[], &wanted, &[]);
+        for planned in &plan.places {
+            planned.as_ref().map_err(Clone::clone)?;
+        }
+        let to = plan.sites.iter().map(|site| {
+            let deepest = places.iter().find(|(at, _)| *at == site.at);
+            let bytes = SiteBytes {
+                at: target.bias.live(site.at),
+                code: site.code,
+                insn_len: site.insn_len,
+                doubtful: site.doubtful,
+            };
+            (bytes, deepest.and_then(|(_, deepest)| *deepest))
+        });
+        Ok(Errand {
+            who,
+            to: to.collect(),
+            alone: None,
+        })
+    }
+}
+
 /// What is asked of an engine.
 pub(super) enum Ask {
     /// Another plan.
@@ -104,6 +142,8 @@ pub(super) enum Ask {
     Resume,
     /// Go on, and stop again.
     Run(Errand, SyncSender<Result<(), SessionError>>),
+    /// Go on, and stop where a step ends.
+    Walk(Walk, SyncSender<Result<(), SessionError>>),
     /// Write to memory.
     Write(LiveAddr, Vec<u8>, SyncSender<Result<(), SessionError>>),
     /// Change a thread's registers.
@@ -128,6 +168,10 @@ pub(super) struct Stops {
     pub max: Option<Duration>,
     /// Under way, with its sites by address.
     errand: Option<(Errand, HashMap<u64, Option<u64>>)>,
+    /// A step under way.
+    pub walk: Option<Walking>,
+    /// What has returned where one ended.
+    pub returned: Option<Returned>,
 }
 
 /// What comes after a stop.
@@ -185,6 +229,20 @@ impl Engine {
         his && deepest.is_none_or(|deepest| g.is_none_or(|g| g.depth <= deepest))
     }
 
+    /// Why the target is to stop for a step, if it is; `Err`: the thread has gone
+    /// on already.
+    pub(super) fn steps_to(&mut self, hit: &Hit) -> Result<Option<Why>, ()> {
+        match self.walk(hit) {
+            Walked::Passes => Ok(None),
+            Walked::WentOn => Err(()),
+            Walked::Ends(returned) => {
+                self.stops.returned = returned;
+                self.disarm_unwanted();
+                Ok(Some(Why::Arrived))
+            }
+        }
+    }
+
     /// Stops the target, and serves until it is to go on.
     fn stand(&mut self, desk: &Desk, hit: Option<&Hit>, why: Why) -> Option<Outcome> {
         let began = Instant::now();
@@ -204,7 +262,7 @@ impl Engine {
         }
     }
 
-    fn news(&self, tid: Option<i32>, why: Why, took: Duration) -> Stop {
+    fn news(&mut self, tid: Option<i32>, why: Why, took: Duration) -> Stop {
         let threads: Vec<Stood> = self.tracer.halted_threads().iter().map(stood).collect();
         let one = threads.iter().find(|t| Some(t.tid) == tid);
         let g = one.and_then(|t| {
@@ -218,6 +276,7 @@ impl Engine {
             at: LiveAddr(one.map_or(0, |t| t.regs.rip)),
             depth: g.map(|g| g.depth),
             threads: threads.into(),
+            returned: self.stops.returned.take(),
             took,
         }
     }
@@ -267,6 +326,16 @@ impl Engine {
                     }
                     self.run_alone(desk);
                 }
+                Ask::Walk(walk, answer) => {
+                    let begun = self.begin_walk(walk);
+                    let well = begun.is_ok();
+                    let _ = answer.send(begun);
+                    if well {
+                        self.tracer.go_on_all();
+                        return After::Run;
+                    }
+                    self.disarm_unwanted();
+                }
                 Ask::Halt | Ask::Wake => {}
                 other => self.answer(desk, other),
             }
@@ -295,7 +364,7 @@ impl Engine {
                 };
                 let _ = answer.send(done);
             }
-            Ask::Run(_, answer) => {
+            Ask::Run(_, answer) | Ask::Walk(_, answer) => {
                 let _ = answer.send(Err(SessionError::Runs));
             }
             Ask::Halt | Ask::Resume | Ask::Wake => {}
@@ -329,7 +398,8 @@ impl Engine {
     }
 
     fn end_errand(&mut self) {
-        if self.stops.errand.take().is_some() {
+        let walked = self.stops.walk.take().is_some();
+        if self.stops.errand.take().is_some() || walked {
             self.disarm_unwanted();
         }
     }

@@ -28,12 +28,14 @@ pub(super) type Named = Vec<(Arc<str>, Value)>;
 pub(super) struct Values {
     image: Arc<Image>,
     bias: Bias,
-    dwarf: Option<Dwarf>,
+    dwarf: Option<Arc<Dwarf>>,
     maps: MapKind,
     decoders: Vec<Option<Decoder>>,
     /// For functions of the net family nothing is followed: their facts are
     /// fields of their own, and they are called often.
     shallow: Vec<bool>,
+    /// What values point to is shown.
+    follows: Vec<bool>,
     full: Limits,
     none: Limits,
 }
@@ -52,7 +54,7 @@ impl Values {
         let dwarf = if shallow.iter().all(|s| *s) {
             None
         } else {
-            Dwarf::open(image.clone()).unwrap_or_else(|error| {
+            target.debug_info().unwrap_or_else(|error| {
                 tracing::warn!(%error, "the debug information cannot be used");
                 None
             })
@@ -73,27 +75,31 @@ impl Values {
             .with_dwarf(&ask)
             .of(&known)
             .into_iter();
+        let mut follows = vec![false; plan.functions.len()];
         let decoders = functions
             .iter()
             .zip(&plan.functions)
-            .map(|(function, planned)| {
+            .zip(shallow.iter().zip(&mut follows))
+            .map(|((function, planned), (shallow, follows))| {
                 let signature = function.and_then(|_| signatures.next())?;
                 let table: &dyn TypeTable = match (&dwarf, signature.source) {
-                    (Some(dwarf), crate::image::types::Source::Dwarf) => dwarf,
+                    (Some(dwarf), crate::image::types::Source::Dwarf) => &**dwarf,
                     _ => &*target.types,
                 };
                 let decoder = Decoder::new(table, &signature, planned.abi)?;
                 decoder.preload(table, &full);
+                *follows = !shallow && decoder.follows(table);
                 Some(decoder)
             })
             .collect();
         Values {
             image: image.clone(),
             bias: target.bias,
-            maps: dwarf.as_ref().map_or(MapKind::Unknown, TypeTable::map_kind),
+            maps: dwarf.as_ref().map_or(MapKind::Unknown, |d| d.map_kind()),
             dwarf,
             decoders,
             shallow,
+            follows,
             full,
             none: Limits {
                 depth: 0,
@@ -106,6 +112,11 @@ impl Values {
     /// The decoder of a function.
     pub fn decoder(&self, func: usize) -> Option<&Decoder> {
         self.decoders.get(func)?.as_ref()
+    }
+
+    /// A function's values are shown with what they point to.
+    pub fn follows(&self, func: usize) -> bool {
+        self.follows.get(func).copied().unwrap_or(false)
     }
 
     /// The arguments at an entry hit.
@@ -150,7 +161,7 @@ impl Values {
             maps: self.maps,
         };
         let types: &dyn TypeTable = match (&self.dwarf, decoder.from_dwarf) {
-            (Some(dwarf), true) => dwarf,
+            (Some(dwarf), true) => &**dwarf,
             _ => &*hit.types.table,
         };
         let shallow = self.shallow.get(func).copied().unwrap_or(false);

@@ -74,6 +74,7 @@ pub(super) fn plain(id: u64) -> Call {
         since_attach: false,
         stack: Vec::new(),
         payload: None,
+        taken: Vec::new(),
     }
 }
 

@@ -1,13 +1,15 @@
 //! The only room with `unsafe`: thin, safe wrappers of what the kernel offers.
 //!
 //! Who lives here: ptrace requests, wait status, process_vm_readv, signals,
-//! spawning, mapping files, the time stamp counter. Nobody here knows Go or symbols.
+//! spawning, mapping files, the time stamp counter, turns on the processor.
+//! Nobody here knows Go or symbols.
 //! Every room may come in; ptrace itself is for `process/` on the tracer thread.
 #![allow(unsafe_code)]
 
 mod mapfile;
 mod pidfd;
 pub mod ptrace;
+pub mod sched;
 mod shared;
 pub mod signals;
 pub mod spawn;

@@ -6,6 +6,7 @@
 //! told of anything else, so it is nudged by a signal with an empty handler.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -80,6 +81,30 @@ impl Drop for Deferred {
 pub fn wait_orderly() -> Result<Signal, Errno> {
     let set: SigSet = ORDERLY.into_iter().collect();
     set.wait()
+}
+
+/// SIGINT, SIGTERM, SIGHUP and SIGQUIT no longer end the program: the first of
+/// them is told through the channel, and a second one exits with code 0, for
+/// whoever does not want to wait. Call before any other thread is started.
+pub fn end_requests() -> Result<Receiver<Signal>, Errno> {
+    let ends = [
+        Signal::SIGINT,
+        Signal::SIGTERM,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+    ];
+    let set: SigSet = ends.into_iter().collect();
+    pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
+    let (tell, told) = channel();
+    std::thread::spawn(move || {
+        if let Ok(signal) = set.wait() {
+            let _ = tell.send(signal);
+        }
+        if set.wait().is_ok() {
+            std::process::exit(0);
+        }
+    });
+    Ok(told)
 }
 
 /// What [`ChildSignals::wait`] heard.

@@ -66,11 +66,12 @@ pub struct FrameVariables {
 }
 
 impl FrameVariables {
-    /// No frame: only package variables can be named, by their full names.
+    /// No frame: only package variables can be named, those of main without
+    /// their package.
     pub fn nowhere() -> FrameVariables {
         FrameVariables {
             source: SourceFrame {
-                function: String::new(),
+                function: "main.".to_owned(),
                 file: String::new(),
                 line: 0,
                 inlined: false,

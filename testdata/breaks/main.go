@@ -7,6 +7,7 @@
 //	count      what the program counted itself
 //	spin on    a goroutine calls visit for ever, another one counts
 //	spin off   both end
+//	race on    a goroutine calls visit for ever, as fast as it can
 package main
 
 import (
@@ -14,10 +15,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -36,8 +39,9 @@ var (
 	greet   = "hello"
 	ratio   = 0.5
 	on      = true
-	last    *Request
+	last    = &Request{ID: -1}
 	ticks   atomic.Int64
+	signals atomic.Int64
 	stop    chan struct{}
 	stopped sync.WaitGroup
 )
@@ -74,6 +78,13 @@ func run(base, times int) int {
 }
 
 func main() {
+	heard := make(chan os.Signal, 100)
+	signal.Notify(heard, syscall.SIGUSR1)
+	go func() {
+		for range heard {
+			signals.Add(1)
+		}
+	}()
 	fmt.Printf("ready pid %d\n", os.Getpid())
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
@@ -98,13 +109,21 @@ func main() {
 				stopped.Wait()
 			}
 			answer("spin", counts())
+		case "race":
+			go func() {
+				req := &Request{ID: 1, Name: "racer"}
+				for i := 0; ; i++ {
+					visit(req, i%3, "label")
+				}
+			}()
+			answer("race", counts())
 		default:
 			fmt.Println("pong" + strings.TrimPrefix(lines.Text(), "ping"))
 		}
 	}
 }
 
-func both(times int) map[string]int64 {
+func both(times int) map[string]any {
 	var wait sync.WaitGroup
 	var sum atomic.Int64
 	for g := 0; g < 2; g++ {
@@ -120,12 +139,17 @@ func both(times int) map[string]int64 {
 	return all
 }
 
-func counts() map[string]int64 {
-	return map[string]int64{
+func counts() map[string]any {
+	return map[string]any{
 		"visits": visits.Load(),
 		"evens":  evens.Load(),
 		"ticks":  ticks.Load(),
-		"factor": int64(factor),
+		"factor": factor,
+		"greet":  greet,
+		"ratio":  ratio,
+		"on":     on,
+		"last":   last != nil,
+		"usr1":   signals.Load(),
 	}
 }
 

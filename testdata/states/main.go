@@ -9,6 +9,8 @@
 //	mutex N    N goroutines that wait for one mutex, which another holds
 //	spin N     goroutines that never park, and N in system calls
 //	leak       goroutines that are made and never end
+//	replies N  N clients that wait for an answer of one server
+//	deadlock N N goroutines and main, which wait for each other
 //	crash      a goroutine that panics when told to go on
 //
 // It answers lines on its standard input: count, dump, gc, bracket.
@@ -107,6 +109,10 @@ func main() {
 		go panicLater(make(chan int))
 		settle()
 		say("ready", nil)
+	case "replies":
+		say("ready", replies(number))
+	case "deadlock":
+		deadlock(number)
 	case "spin":
 		say("ready", spin(number))
 	case "leak":

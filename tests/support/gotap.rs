@@ -94,7 +94,7 @@ impl Gotap {
         args.extend(patterns);
         args.extend(["-o", "json", "-p", &pid]);
         args.extend(more);
-        let firing = firing();
+        let firing = firing().filter(|_| !more.contains(&"--fire"));
         if let Some(how) = &firing {
             args.extend(["--fire", how]);
         }

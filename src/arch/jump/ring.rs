@@ -23,7 +23,7 @@
 //! never believes that place of the ring again: the late writer could still
 //! write to it while another does.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::capture::{HEAD, LINE};
@@ -141,6 +141,8 @@ pub struct Reader {
     lost: u64,
     /// Places that a writer which was given up may still write to.
     doubtful: HashSet<u64>,
+    /// Tickets that were passed over, ascending: their records were not whole.
+    passed: VecDeque<u64>,
 }
 
 impl Reader {
@@ -152,6 +154,7 @@ impl Reader {
             received: 0,
             lost: 0,
             doubtful: HashSet::new(),
+            passed: VecDeque::new(),
         }
     }
 
@@ -182,52 +185,99 @@ impl Reader {
         if head == self.next {
             return Next::Nothing;
         }
-        let place = self.next & u64::from(self.layout.mask());
+        let found = self.look(self.next, words, into);
+        if found != Next::Unfinished {
+            self.next = self.next.wrapping_add(1);
+        }
+        self.count(found)
+    }
+
+    /// The ticket of the next record: all before were read, lost or passed over.
+    pub fn reached(&self) -> u64 {
+        self.next
+    }
+
+    /// Leaves the next record, which is not whole, for later.
+    pub fn pass(&mut self) {
+        self.passed.push_back(self.next);
+        self.next = self.next.wrapping_add(1);
+    }
+
+    /// Some were passed over and have not been read since.
+    pub fn has_passed(&self) -> bool {
+        !self.passed.is_empty()
+    }
+
+    /// Takes one of those that were passed over, when it is whole by now.
+    pub fn passed(&mut self, words: &[AtomicU64], into: &mut [u64]) -> Next {
+        for i in 0..self.passed.len() {
+            let Some(ticket) = self.passed.get(i).copied() else {
+                break;
+            };
+            let found = self.look(ticket, words, into);
+            if found != Next::Unfinished {
+                self.passed.remove(i);
+                return self.count(found);
+            }
+        }
+        Next::Nothing
+    }
+
+    /// The record of this ticket, which was given.
+    fn look(&self, ticket: u64, words: &[AtomicU64], into: &mut [u64]) -> Next {
+        let place = ticket & u64::from(self.layout.mask());
         let first = CONTROL / 8 + place * u64::from(self.layout.record / 8);
-        let want = self.next.wrapping_add(1);
+        let want = ticket.wrapping_add(1);
         let Some(record) = usize::try_from(first).ok().and_then(|at| words.get(at..)) else {
-            return self.lose();
+            return Next::Lost;
         };
         let commit = load(record, 0);
         // An older one, or 0, is still to be written; a later one has taken the place.
         if commit != want {
             return if commit > want {
-                self.lose()
+                Next::Lost
             } else {
                 Next::Unfinished
             };
         }
         if self.doubtful.contains(&place) {
-            return self.lose();
+            return Next::Lost;
         }
         for (to, from) in into.iter_mut().zip(record) {
             *to = from.load(Ordering::Acquire);
         }
-        if load(record, 0) != want || into.get(1) != Some(&self.next) {
-            return self.lose();
+        if load(record, 0) != want || into.get(1) != Some(&ticket) {
+            return Next::Lost;
         }
-        self.next = want;
-        self.received += 1;
         Next::Record
     }
 
-    fn lose(&mut self) -> Next {
-        self.next = self.next.wrapping_add(1);
-        self.lost += 1;
-        Next::Lost
+    fn count(&mut self, found: Next) -> Next {
+        match found {
+            Next::Record => self.received += 1,
+            Next::Lost => self.lost += 1,
+            Next::Nothing | Next::Unfinished => {}
+        }
+        found
     }
 
-    /// Gives up a record that stays unfinished.
+    /// Gives up a record that stays unfinished: the first that was passed over,
+    /// else the next.
     pub fn skip(&mut self) {
-        self.doubtful
-            .insert(self.next & u64::from(self.layout.mask()));
-        self.lose();
+        let ticket = self.passed.pop_front().unwrap_or_else(|| {
+            let ticket = self.next;
+            self.next = self.next.wrapping_add(1);
+            ticket
+        });
+        self.doubtful.insert(ticket & u64::from(self.layout.mask()));
+        self.lost += 1;
     }
 
     /// Tells the target that what was read may be overwritten.
     pub fn release(&self, words: &[AtomicU64]) {
         if let Some(tail) = words.get(TAIL_WORD) {
-            tail.store(self.next, Ordering::Release);
+            let read = self.passed.front().copied().unwrap_or(self.next);
+            tail.store(read, Ordering::Release);
         }
     }
 }

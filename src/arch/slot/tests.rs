@@ -145,7 +145,14 @@ fn what_cannot_move_says_why() {
         (&[0x0f, 0x0b], |e| matches!(e, CannotMove::Traps(SITE))),
         (&[0xcd, 0x80], |e| matches!(e, CannotMove::Traps(SITE))),
         (&[0xf4], |e| matches!(e, CannotMove::Traps(SITE))),
-        (&[0xff, 0xd0], |e| {
+        // call [rax]; call [rip+8]; call rsp
+        (&[0xff, 0x10], |e| {
+            matches!(e, CannotMove::IndirectCall(SITE))
+        }),
+        (&[0xff, 0x15, 8, 0, 0, 0], |e| {
+            matches!(e, CannotMove::IndirectCall(SITE))
+        }),
+        (&[0xff, 0xd4], |e| {
             matches!(e, CannotMove::IndirectCall(SITE))
         }),
         (&[0xc2, 8, 0], |e| matches!(e, CannotMove::Odd(SITE))),
@@ -246,4 +253,20 @@ proptest::proptest! {
             assert!(moved.resume <= moved.bytes.len());
         }
     }
+}
+
+#[test]
+fn a_call_to_a_register_pushes_where_it_would_have_returned_to() {
+    // call rcx, low: push next; jmp rcx.
+    let slot = relocate(&[0xff, 0xd1], 0x40_1000, 0x60_0000).unwrap();
+    assert_eq!(slot.bytes, [0x68, 0x02, 0x10, 0x40, 0, 0xff, 0xe1]);
+    assert_eq!(slot.resume, slot.bytes.len());
+    let home = slot.place(5).expect("before the jump");
+    assert_eq!((home.rip, home.rsp_adjust), (0x40_1000, 8));
+    // call r9, high: by halves.
+    let slot = relocate(&[0x41, 0xff, 0xd1], 0x5555_0000_1000, 0x5555_0100_0000).unwrap();
+    assert!(slot.bytes.ends_with(&[0x41, 0xff, 0xe1]));
+    assert!(slot.bytes.len() <= MAX_SLOT);
+    let adjusted = slot.places.iter().filter(|p| p.rsp_adjust == 8).count();
+    assert_eq!(adjusted, 3);
 }

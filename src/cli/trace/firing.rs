@@ -3,18 +3,19 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::TraceArgs;
 use crate::arch::scan::Disassembler;
-use crate::probe::jump::{JumpPlan, plan_jumps};
-use crate::probe::plan::{Plan, Role};
+use crate::probe::jump::{JumpPlan, Ways, plan_jumps};
+use crate::probe::plan::Plan;
 use crate::process::ProcessError;
 use crate::process::obstacle::{Obstacle, find as find_obstacle};
 use crate::process::tracer::{Ending, Tracer};
-use crate::session::jump::{first_trap, unfit};
+use crate::session::jump::{JumpsPrepared, unfit};
 use crate::session::{
-    Control, Engine, JumpEngine, NoJumps, Options, Outcome, Prepared, SessionError, Start, Stats,
-    Target,
+    CLEANED, Control, Engine, JumpEngine, NoJumps, Options, Outcome, Prepared, SessionError, Start,
+    Stats, Target,
 };
 use crate::sink::queue::Sender;
 
@@ -42,12 +43,12 @@ fn obstacle(args: &TraceArgs, target: &Target) -> Result<Option<Obstacle>, Proce
 /// How sites fire.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Fire {
-    /// By jumps when all functions can, else by traps
+    /// By jumps where that is safe and tells as much, else by traps
+    #[default]
     Auto,
     /// By jumps into generated code; what cannot jump is left out
     Jump,
     /// By traps (int3)
-    #[default]
     Trap,
 }
 
@@ -59,11 +60,20 @@ const NAMED: usize = 5;
 pub struct Firing {
     /// The plan.
     pub plan: Arc<Plan>,
+    /// What can jump, unless all is to trap.
     jumps: Option<Arc<JumpPlan>>,
     /// Only jumps will do.
     only: bool,
+    /// Values are shown or asked for.
+    values: bool,
     /// For the user.
     notes: Vec<String>,
+}
+
+/// All that is known before the target is touched.
+pub struct Ready {
+    prepared: Prepared,
+    jumps: Option<(JumpsPrepared, Ways)>,
 }
 
 impl Firing {
@@ -79,72 +89,77 @@ impl Firing {
             plan: Arc::new(plan),
             jumps: None,
             only: args.fire == Fire::Jump,
+            values: !(args.summary && args.quiet) || args.filter.is_some(),
             notes: Vec::new(),
         };
         if args.fire == Fire::Trap {
             return Ok(firing);
         }
         let minor = target.image.go_version().minor();
-        let disassembler = Disassembler::new()?;
-        if firing.only {
-            firing.leave_out(target, &disassembler, replan)?;
-        }
-        let jumps = plan_jumps(&target.image, &disassembler, &firing.plan);
         let options = super::options(args);
-        let mut why =
-            unfit(&firing.plan, &options, minor).or_else(|| first_trap(&firing.plan, &jumps));
+        let mut why = unfit(&firing.plan, &options, minor);
         if why.is_none() {
             why = obstacle(args, target)?.map(|o| NoJumps::Machine(o.to_string()));
         }
         match why {
-            None => firing.jumps = Some(Arc::new(jumps)),
+            None => firing.plan_jumps(target, replan)?,
             Some(why) if firing.only => return Err(why.into()),
-            Some(why) => firing.trap_instead(&why),
+            Some(why) => firing.trap_instead(&why.to_string()),
         }
         Ok(firing)
     }
 
-    /// Makes the plan again without functions of which some site has to trap.
-    fn leave_out(
+    /// Finds out what can jump. Where only jumps will do, the plan is made again
+    /// without the rest.
+    fn plan_jumps(
         &mut self,
         target: &Target,
-        disassembler: &Disassembler,
         replan: &dyn Fn(&BTreeSet<u32>) -> Result<Plan, SessionError>,
     ) -> Result<(), SessionError> {
-        let jumps = plan_jumps(&target.image, disassembler, &self.plan);
+        let disassembler = Disassembler::new()?;
         let mut out = BTreeSet::new();
-        let mut names = BTreeSet::new();
-        for (site, why) in jumps.traps() {
-            for role in self.plan.sites.get(site).into_iter().flat_map(|s| &s.roles) {
-                if let Role::Entry(f) | Role::Return(Some(f)) = role
-                    && let Some(function) = self.plan.functions.get(*f)
-                {
-                    out.insert(function.index);
-                    names.insert((function.name.clone(), why.to_string()));
+        let mut left_out = Vec::new();
+        loop {
+            let jumps = plan_jumps(&target.image, &disassembler, &self.plan);
+            let ways = Ways::of(&self.plan, &jumps);
+            let trapped: Vec<(usize, &str)> = ways.trapped(&self.plan).collect();
+            let function = |own: &usize| self.plan.functions.get(*own);
+            if self.only && !trapped.is_empty() {
+                for (own, why) in &trapped {
+                    if let Some(function) = function(own) {
+                        out.insert(function.index);
+                        left_out.push((function.name.clone(), (*why).to_owned()));
+                    }
                 }
+                let plan = replan(&out).map_err(|error| match error {
+                    SessionError::NothingArmed(_) => {
+                        SessionError::NothingArmed(left_out_notes(&left_out).join("\n"))
+                    }
+                    other => other,
+                })?;
+                self.plan = Arc::new(plan);
+                continue;
             }
-        }
-        if out.is_empty() {
+            if self.only
+                && let Some(why) = ways.events_trap(&self.plan)
+            {
+                return Err(NoJumps::Events(why.to_owned()).into());
+            }
+            self.notes.extend(left_out_notes(&left_out));
+            if trapped.len() >= self.plan.armed() {
+                let first = trapped.first().and_then(|(own, why)| {
+                    let name = &function(own)?.name;
+                    Some(format!("{name}: {why}"))
+                });
+                self.trap_instead(&first.unwrap_or_default());
+            } else {
+                self.jumps = Some(Arc::new(jumps));
+            }
             return Ok(());
         }
-        let more = names.len().saturating_sub(NAMED);
-        for (name, why) in names.into_iter().take(NAMED) {
-            self.notes
-                .push(format!("{name}: left out, it cannot jump: {why}"));
-        }
-        if more > 0 {
-            self.notes
-                .push(format!("{more} more are left out; --plan says why"));
-        }
-        let plan = replan(&out).map_err(|error| match error {
-            SessionError::NothingArmed(_) => SessionError::NothingArmed(self.notes.join("\n")),
-            other => other,
-        })?;
-        self.plan = Arc::new(plan);
-        Ok(())
     }
 
-    fn trap_instead(&mut self, why: &NoJumps) {
+    fn trap_instead(&mut self, why: &str) {
         self.jumps = None;
         self.notes.push(format!("firing by traps: {why}"));
     }
@@ -159,68 +174,109 @@ impl Firing {
         std::mem::take(&mut self.notes)
     }
 
-    /// What traps need to know of the program, before it is touched. `running`:
-    /// the process, when it runs.
+    /// What is to be known of the program before process `pid` is touched.
+    /// `running`: it runs already.
     pub fn prepare(
-        &self,
+        &mut self,
         target: &Target,
         options: &Options,
         sender: &Arc<Sender>,
-        running: Option<i32>,
-    ) -> Option<Prepared> {
-        let plan = || self.plan.clone();
-        self.jumps
-            .is_none()
-            .then(|| Prepared::new(target, plan(), options, sender.clone(), running))
+        pid: i32,
+        running: bool,
+    ) -> Result<Ready, SessionError> {
+        let plan = self.plan.clone();
+        let looked_at = running.then_some(pid);
+        let prepared = Prepared::new(target, plan, options, sender.clone(), looked_at);
+        let mut jumps = None;
+        if let Some(plan) = self.jumps.clone() {
+            let mut ways = Ways::of(&self.plan, &plan);
+            let exact = self.values && !self.only;
+            let how = (pid, exact);
+            match JumpsPrepared::new(&prepared, target, &plan, &mut ways, options, how) {
+                Ok(made) => jumps = Some((made, ways)),
+                Err(error) if self.only || !may_trap(&error) => return Err(error),
+                Err(error) => self.trap_instead(&reason(&error)),
+            }
+        }
+        Ok(Ready { prepared, jumps })
     }
 
     /// Arms the target.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "a session's parts, each known to the caller alone"
-    )]
     pub fn arm(
         &mut self,
-        tracer: Tracer,
-        prepared: Option<Prepared>,
+        mut tracer: Tracer,
+        ready: Ready,
         target: &Target,
         options: &Options,
         start: Start,
-        sender: &Arc<Sender>,
         control: &Control,
     ) -> Result<AnyEngine, SessionError> {
-        let mut tracer = tracer;
-        if let Some(jumps) = &self.jumps {
-            let armed = JumpEngine::arm(
-                tracer,
-                target,
-                self.plan.clone(),
-                jumps,
-                options.clone(),
-                start,
-                sender.clone(),
-                control.clone(),
-            );
-            match armed {
-                Ok(engine) => return Ok(AnyEngine::Jump(Box::new(engine))),
-                Err(failed) => {
-                    let (back, error) = *failed;
-                    if self.only || !may_trap(&error) {
-                        return Err(error);
-                    }
-                    self.jumps = None;
-                    self.notes.push(format!("firing by traps: {error}"));
-                    tracer = back;
+        let Ready { prepared, jumps } = ready;
+        let (options, control) = (options.clone(), control.clone());
+        if let Some((jumps, mut ways)) = jumps {
+            if tracer.clean_leftover(target.text())? {
+                self.notes.push(CLEANED.to_owned());
+            }
+            match jumps.put_in(&mut tracer, &prepared, target, &mut ways, start) {
+                Ok(inside) => {
+                    self.tell_left_out(&ways);
+                    let alone = self.only || ways.counts().1 == 0;
+                    return Ok(if alone {
+                        AnyEngine::Jump(Box::new(JumpEngine::new(
+                            tracer, target, prepared, inside, &ways, options, start, control,
+                        )))
+                    } else {
+                        AnyEngine::Trap(Box::new(Engine::arm_beside(
+                            tracer, target, prepared, inside, &ways, options, start, control,
+                        )?))
+                    });
                 }
+                Err(error) if self.only || !may_trap(&error) => return Err(error),
+                Err(error) => self.trap_instead(&reason(&error)),
             }
         }
-        let prepared = prepared.unwrap_or_else(|| {
-            let plan = self.plan.clone();
-            Prepared::new(target, plan, options, sender.clone(), None)
-        });
-        let (options, control) = (options.clone(), control.clone());
         let engine = Engine::arm(tracer, target, prepared, options, start, control)?;
         Ok(AnyEngine::Trap(Box::new(engine)))
+    }
+
+    /// Names what does not jump. What was never to jump was named before.
+    fn tell_left_out(&mut self, ways: &Ways) {
+        let plan = self.plan.clone();
+        let trapped = ways.trapped(&plan).filter_map(|(own, why)| {
+            let name = plan.functions.get(own)?.name.clone();
+            Some((name, why.to_owned()))
+        });
+        let trapped: Vec<(String, String)> = trapped.collect();
+        if self.only {
+            self.notes.extend(left_out_notes(&trapped));
+            return;
+        }
+        for (name, why) in trapped {
+            tracing::debug!("{name}: fired by traps: {why}");
+        }
+        if let Some(why) = ways.events_trap(&plan) {
+            tracing::debug!("how calls end is seen by traps: {why}");
+        }
+    }
+}
+
+/// A line for each of the first functions that are left out, and how many more.
+fn left_out_notes(left_out: &[(String, String)]) -> Vec<String> {
+    let named = left_out.iter().take(NAMED);
+    let mut lines: Vec<String> = named
+        .map(|(name, why)| format!("{name}: left out, it cannot jump: {why}"))
+        .collect();
+    let more = left_out.len().saturating_sub(NAMED);
+    if more > 0 {
+        lines.push(format!("{more} more are left out; --plan says why"));
+    }
+    lines
+}
+
+fn reason(error: &SessionError) -> String {
+    match error {
+        SessionError::NoJumps(why) => why.to_string(),
+        other => other.to_string(),
     }
 }
 
@@ -254,19 +310,33 @@ impl AnyEngine {
     /// How many sites are armed.
     pub fn armed_sites(&self) -> usize {
         match self {
-            AnyEngine::Trap(e) => e.armed_sites(),
+            AnyEngine::Trap(e) => e.armed_sites() + e.jumps().map_or(0, |(sites, ..)| sites),
             AnyEngine::Jump(e) => e.armed_sites(),
         }
     }
 
     /// How, for the line that tells of it.
     pub fn how(&self) -> String {
+        let stopped = |pause: Duration, stops: usize| {
+            let ms = pause.as_secs_f64() * 1e3;
+            match stops {
+                1 => format!("all threads were stopped for {ms:.2} ms"),
+                _ => format!("all threads were stopped {stops} times, at most for {ms:.2} ms"),
+            }
+        };
         match self {
-            AnyEngine::Trap(_) => String::new(),
-            AnyEngine::Jump(e) => format!(
-                " (by jumps; all threads were stopped for {:.2} ms)",
-                e.pause().as_secs_f64() * 1e3
-            ),
+            AnyEngine::Trap(e) => match e.jumps() {
+                None => String::new(),
+                Some((sites, pause, stops)) => format!(
+                    " ({sites} by jumps, {} by traps; {})",
+                    e.armed_sites(),
+                    stopped(pause, stops)
+                ),
+            },
+            AnyEngine::Jump(e) => {
+                let (pause, stops) = e.pause();
+                format!(" (by jumps; {})", stopped(pause, stops))
+            }
         }
     }
 
@@ -274,7 +344,7 @@ impl AnyEngine {
     pub fn take_messages(&mut self) -> Vec<String> {
         match self {
             AnyEngine::Trap(e) => e.take_messages(),
-            AnyEngine::Jump(e) => e.take_messages(),
+            AnyEngine::Jump(_) => Vec::new(),
         }
     }
 
@@ -290,7 +360,7 @@ impl AnyEngine {
     pub fn run(&mut self, tell: &mut dyn FnMut(String)) -> (Outcome, Result<(), ProcessError>) {
         match self {
             AnyEngine::Trap(e) => e.run(tell),
-            AnyEngine::Jump(e) => e.run(tell),
+            AnyEngine::Jump(e) => e.run(),
         }
     }
 
@@ -321,7 +391,7 @@ impl AnyEngine {
     /// What came out of the ring, where there is one.
     pub fn ring(&self) -> Option<(u64, u64)> {
         match self {
-            AnyEngine::Trap(_) => None,
+            AnyEngine::Trap(e) => e.ring(),
             AnyEngine::Jump(e) => Some(e.ring()),
         }
     }

@@ -80,6 +80,8 @@ impl Filling<'_> {
 pub struct Layouts {
     /// `runtime.g`
     pub g: G,
+    /// `runtime._defer`
+    pub deferred: Defer,
     /// `runtime.m`
     pub m: M,
     /// `runtime.p`
@@ -142,6 +144,7 @@ impl Layouts {
         };
         let mut layouts = Layouts {
             g: G::fill(&mut fill),
+            deferred: Defer::fill(&mut fill),
             m: M::fill(&mut fill),
             p: P::fill(&mut fill),
             sudog: Sudog::fill(&mut fill),

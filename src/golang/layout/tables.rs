@@ -91,6 +91,20 @@ layout! {
 }
 
 layout! {
+    /// `runtime._defer`: a deferred call (runtime/runtime2.go).
+    Defer = "runtime._defer" {
+        /// Stack pointer of the function that deferred it.
+        sp: required "sp" same(8);
+        /// What is called: a func value.
+        callee: required "fn" same(24);
+        /// The next one.
+        link: required "link" [40, 40, 40, 32, 32, 32, 32, 32, 32];
+        /// Of a loop over a function: where the list begins that its body defers to.
+        head: optional "head" [-1, -1, -1, 40, 40, 40, 40, 40, 40];
+    }
+}
+
+layout! {
     /// `runtime.m`: an OS thread (runtime/runtime2.go).
     M = "runtime.m" {
         /// The goroutine with the scheduling stack.

@@ -41,13 +41,22 @@ pub struct FunctionLines {
     pub files: Vec<Arc<str>>,
     /// By address.
     pub rows: Vec<LineRow>,
+    /// Of code before the first row: line 1 of the file that a table begins
+    /// with. Go leaves out what says no more than that: wrappers' prologues
+    /// (cmd/internal/obj/dwarf.go: generateDebugLinesSymbol).
+    pub first_file: Option<Arc<str>>,
 }
 
 impl FunctionLines {
-    /// File and line of an instruction.
+    /// File and line of an instruction. Of several rows at its address the
+    /// first counts, of several before it the last.
     pub fn at(&self, pc: ImageAddr) -> Option<(&str, u32)> {
-        let after = self.rows.partition_point(|row| row.at <= pc);
-        let row = self.rows.get(after.checked_sub(1)?)?;
+        let from = self.rows.partition_point(|row| row.at < pc);
+        let row = match self.rows.get(from).filter(|row| row.at == pc) {
+            Some(exact) => exact,
+            None if from == 0 => return self.first_file.as_deref().map(|file| (file, 1)),
+            None => self.rows.get(from.checked_sub(1)?)?,
+        };
         Some((self.files.get(row.file)?, row.line))
     }
 
@@ -89,10 +98,16 @@ pub enum LinePlaces {
     NoFile,
 }
 
-/// An inlined body: deeper ones first.
+/// An inlined body.
 pub(super) struct Inlined {
+    /// Its entry.
     pub at: usize,
+    /// How deep that lies in the function's.
     pub depth: isize,
+    /// The body around it, in the order of entries.
+    pub within: Option<usize>,
+    /// Of the function whose body it is.
+    pub name: Arc<str>,
     pub ranges: Vec<(u64, u64)>,
 }
 
@@ -130,6 +145,10 @@ impl Dwarf {
                     lines.files.push(files.path(row.file).into());
                     next
                 });
+                if lines.rows.is_empty() {
+                    // File 1 (DWARF 5, 6.2.2: register file).
+                    lines.first_file = Some(files.path(1).into());
+                }
                 lines.rows.push(LineRow {
                     at: ImageAddr(row.at),
                     file,
@@ -247,37 +266,6 @@ impl Dwarf {
         let lines = self.lines_of(function)?;
         let end = lines.prologue_end()?;
         (lines.at(end)?.1 == lines.at(function.entry())?.1).then_some(end)
-    }
-
-    /// Where a step to the next line may land inside the function: the
-    /// statements of other lines than that of `pc`, but not those of bodies
-    /// inlined there that `pc` is not in. To step into those as well, `into`.
-    pub fn next_places(
-        &self,
-        function: &Function<'_>,
-        pc: ImageAddr,
-        into: bool,
-    ) -> Vec<ImageAddr> {
-        let Some(lines) = self.lines_of(function) else {
-            return Vec::new();
-        };
-        let here = lines.at(pc);
-        let inlined = self.inlined_in(function);
-        let entered = |at: ImageAddr| inlined.iter().any(|b| b.holds(at) && !b.holds(pc));
-        let mut last = None;
-        let mut places = Vec::new();
-        for row in lines.rows.iter().filter(|r| r.statement) {
-            let this = lines.files.get(row.file).map(|f| (&**f, row.line));
-            // Of several rows at one address Delve takes the first.
-            if last == Some(row.at) || this == here {
-                continue;
-            }
-            last = Some(row.at);
-            if into || !entered(row.at) {
-                places.push(row.at);
-            }
-        }
-        places
     }
 
     /// Shows every row of a unit until `see` says false.

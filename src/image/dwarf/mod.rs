@@ -15,6 +15,7 @@
 //! Go writes DWARF 4 up to 1.24 and DWARF 5 from 1.25 (cmd/link
 //! internal/ld/dwarf.go); both are read the same way here.
 
+mod bodies;
 mod lines;
 mod locate;
 mod names;
@@ -36,6 +37,7 @@ use gimli::{Abbreviations, DebugAbbrev, EndianSlice, LittleEndian};
 use crate::addr::ImageAddr;
 use crate::image::types::{MapKind, Type, TypeId};
 
+pub use bodies::{Body, StepMap, range_parent};
 pub use lines::{FunctionLines, LinePlaces, LineRow};
 pub use locate::{LocateError, MachineFrame, Part, Source};
 pub use names::{package_of, short_type_name};

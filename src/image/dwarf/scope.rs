@@ -429,13 +429,19 @@ impl Dwarf {
 
     /// The bodies that are inlined in a function, the deepest first.
     pub(super) fn inlined_in(&self, function: &Function<'_>) -> Vec<Inlined> {
+        let mut found = self.inlined_by_entry(function);
+        found.sort_by_key(|body: &Inlined| std::cmp::Reverse(body.depth));
+        found
+    }
+
+    /// The same, in the order of their entries: each before those in it.
+    pub(super) fn inlined_by_entry(&self, function: &Function<'_>) -> Vec<Inlined> {
         let mut found = Vec::new();
         let name = function.name();
         if let Some(at) = self.find_function(&name, function.entry()) {
             // What was read before a broken entry is still good.
             let _ = self.walk_inlined(at as usize, &mut found);
         }
-        found.sort_by_key(|body: &Inlined| std::cmp::Reverse(body.depth));
         found
     }
 
@@ -449,6 +455,8 @@ impl Dwarf {
         let offset = UnitOffset(at.checked_sub(unit.start)?);
         let mut entries = header.entries_raw(&abbreviations, Some(offset)).ok()?;
         let mut attributes = Vec::new();
+        // The bodies around an entry, outermost first.
+        let mut open: Vec<usize> = Vec::new();
         for _ in 0..MAX_ENTRIES {
             if entries.is_empty() {
                 break;
@@ -464,6 +472,8 @@ impl Dwarf {
             if depth == 0 && here != at {
                 break;
             }
+            let beside = |i: &usize| found.get(*i).is_some_and(|b: &Inlined| b.depth >= depth);
+            while open.pop_if(|i| beside(i)).is_some() {}
             if abbreviation.tag() != gimli::DW_TAG_inlined_subroutine {
                 entries.skip_attributes(abbreviation.attributes()).ok()?;
                 if depth == 0 && !abbreviation.has_children() {
@@ -475,9 +485,12 @@ impl Dwarf {
             entries
                 .read_attributes(abbreviation.attributes(), &mut attributes)
                 .ok()?;
+            open.push(found.len());
             found.push(Inlined {
                 at: here,
+                within: open.iter().rev().nth(1).copied(),
                 depth,
+                name: self.entry_name(&attributes).unwrap_or_default(),
                 ranges: self.ranges_of(unit, &attributes),
             });
         }

@@ -1,8 +1,11 @@
 //! Single instructions that somebody is to be told of: breakpoints.
 
-use super::{Planner, Refusal, Role};
+use super::super::never::{Avoid, Never, may_be_reached};
+use super::{Planner, Refusal, Role, Site};
 use crate::addr::ImageAddr;
-use crate::image::Function;
+use crate::arch::scan::Disassembler;
+use crate::arch::slot::{MAX_INSN, relocate};
+use crate::image::{Function, Image};
 
 /// An instruction that somebody wants to be told of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,6 +26,36 @@ pub struct PlannedPlace {
     /// Arguments are still where the caller put them, and it is passed once a
     /// call.
     pub entry: bool,
+}
+
+/// One instruction that a step may end at, which is known to begin one. Unlike
+/// a function that is traced, what it belongs to may switch stacks.
+pub fn step_site(
+    image: &Image,
+    avoid: &mut Avoid,
+    disassembler: &Disassembler,
+    at: ImageAddr,
+) -> Result<Site, Refusal> {
+    let function = image.functions().find(at).ok_or(Refusal::Nowhere(at))?;
+    match avoid.why(image, disassembler, &function) {
+        None | Some(Never::SwitchesStacks | Never::EnteredMidway) => {}
+        Some(never) => return Err(never.into()),
+    }
+    let offset = usize::try_from(at.0.wrapping_sub(function.entry().0)).unwrap_or(usize::MAX);
+    let rest = function.code().and_then(|code| code.get(offset..));
+    let mut code = [0xcc; MAX_INSN];
+    for (to, from) in code.iter_mut().zip(rest.unwrap_or_default()) {
+        *to = *from;
+    }
+    let slot = relocate(&code, at.0, at.0.wrapping_add(1 << 20))?;
+    Ok(Site {
+        at,
+        code,
+        insn_len: slot.insn_len,
+        can_fault: slot.can_fault,
+        doubtful: may_be_reached(&function.name()),
+        roles: Vec::new(),
+    })
 }
 
 impl Planner<'_> {

@@ -1,5 +1,5 @@
 //! ```text
-//! args
+//! args [REGEX]
 //! ```
 //!
 //! In the block of a trace, prints the call's arguments, as they were when it
@@ -13,12 +13,12 @@ use crate::script::command::Verb;
 
 /// Prints them.
 pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
-    call.no_words()?;
+    let pattern = super::pattern(&call)?;
     let frame = current(shell, &call)?;
     let values: Vec<_> = frame
         .values
         .iter()
-        .filter(|v| matches!(v.role, "param" | "result"))
+        .filter(|v| matches!(v.role, "param" | "result") && pattern.is_match(&v.name))
         .collect();
     show(shell, Verb::Args, &values);
     Ok(())

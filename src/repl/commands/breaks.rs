@@ -96,7 +96,7 @@ pub fn from_here(shell: &Shell, location: &mut Location) -> Result<(), ExprError
         _ => return Ok(()),
     };
     if let Some(here) = standing {
-        location.place = Place::Named(here.file.to_string(), Some(line));
+        location.place = Place::Named(here.file.clone(), Some(line));
     }
     Ok(())
 }

@@ -6,36 +6,70 @@
 //! ```
 //!
 //! Sets what a call must meet to be recorded by a tracepoint, or a hit to stop at
-//! a breakpoint, in the place of what was set before. The counts are of calls that meet the expression; OP is
-//! one of == != < <= > >= and %, which takes every N-th.
+//! a breakpoint, in the place of what was set before. The counts are of calls that
+//! meet the expression; OP is one of == != < <= > >= and %, which takes every N-th.
 //!
 //! ```text
 //!     condition 1 dur > 5ms && err != nil
 //!     condition -hitcount 1 % 100
 //! ```
 
+use crate::repl::asked::{Asked, ask};
 use crate::repl::breaks::condition_of;
-use crate::repl::compile::compile_condition;
 use crate::repl::points::Tracepoint;
 use crate::repl::shell::Shell;
-use crate::script::ExprError;
-use crate::script::command::{Test, Word};
+use crate::script::command::{Statement, Test, Word};
+use crate::script::{Expr, ExprError};
 
 /// Sets it.
 pub fn run(shell: &mut Shell, id: &Word, test: &Test) -> Result<(), ExprError> {
     known(shell, id)?;
-    let frames_before = frames(shell, id);
+    let found = shell.points().find(&id.text).cloned();
+    if let Some(point) = found.filter(|p| !p.is_trace()) {
+        return of_break(shell, id, &point, test);
+    }
+    let asked = match test {
+        Test::Holds(expr) => Some(asked_with(shell, id, Some(expr), None)?),
+        Test::Cleared => Some(asked_with(shell, id, None, None)?),
+        Test::Hits(..) | Test::HitsPerGoroutine(..) => None,
+    };
+    shell.points().change(&id.text, |p| match test {
+        Test::Holds(expr) => {
+            let checked = asked.as_ref().and_then(|a| a.first()?.condition.clone());
+            p.condition = checked.map(|c| (expr.to_string(), c));
+            p.asked = asked.unwrap_or_default();
+            p.point.condition = Some(expr.clone());
+            p.error = None;
+        }
+        Test::Hits(op, n) => p.hits_test = Some((*op, *n)),
+        Test::HitsPerGoroutine(op, n) => p.goroutine_test = Some((*op, *n)),
+        Test::Cleared => {
+            p.condition = None;
+            p.asked = asked.unwrap_or_default();
+            p.point.condition = None;
+            p.hits_test = None;
+            p.goroutine_test = None;
+            p.error = None;
+        }
+    });
+    if matches!(test, Test::Hits(..) | Test::HitsPerGoroutine(..)) {
+        return Ok(());
+    }
+    // It is tested where calls begin.
+    shell.apply_points().map_err(|e| ExprError::new(id.span, e))
+}
+
+/// The same of one that stops or copies the target.
+fn of_break(
+    shell: &mut Shell,
+    id: &Word,
+    point: &Tracepoint,
+    test: &Test,
+) -> Result<(), ExprError> {
     let condition = match test {
         Test::Holds(expr) => {
-            let point = shell.points().find(&id.text).cloned();
-            match point {
-                Some(p) if !p.is_trace() => {
-                    let target = shell.source.target.clone();
-                    condition_of(Some(&target), &p.names, &p.places, expr)?
-                }
-                Some(p) => Some(compile_condition(expr, &p.names)?),
-                None => None,
-            }
+            let target = shell.source.target.clone();
+            condition_of(Some(&target), &point.names, &point.places, expr)?
         }
         Test::Hits(..) | Test::HitsPerGoroutine(..) | Test::Cleared => None,
     };
@@ -43,7 +77,6 @@ pub fn run(shell: &mut Shell, id: &Word, test: &Test) -> Result<(), ExprError> {
         Test::Holds(expr) => {
             p.condition = condition;
             p.point.condition = Some(expr.clone());
-            p.error = None;
             p.tally.forget_error();
         }
         Test::Hits(op, n) => p.hits_test = Some((*op, *n)),
@@ -53,22 +86,36 @@ pub fn run(shell: &mut Shell, id: &Word, test: &Test) -> Result<(), ExprError> {
             p.point.condition = None;
             p.hits_test = None;
             p.goroutine_test = None;
-            p.error = None;
             p.tally.forget_error();
         }
     });
-    let is_trace = shell
-        .points()
-        .find(&id.text)
-        .is_none_or(Tracepoint::is_trace);
-    if is_trace && frames(shell, id) == frames_before {
-        return Ok(());
-    }
     shell.apply_points().map_err(|e| ExprError::new(id.span, e))
 }
 
-fn frames(shell: &Shell, id: &Word) -> usize {
-    shell.points().find(&id.text).map_or(0, Tracepoint::frames)
+/// What a tracepoint asks with another condition, or other actions (`None`: as
+/// before).
+pub fn asked_with(
+    shell: &Shell,
+    id: &Word,
+    condition: Option<&Expr>,
+    actions: Option<&[Statement]>,
+) -> Result<Vec<Asked>, ExprError> {
+    let found = shell.points().find(&id.text).cloned();
+    let Some(point) = found else {
+        return Ok(Vec::new());
+    };
+    let own = point.point.actions.as_deref().unwrap_or_default();
+    ask(
+        Some(&shell.source.target),
+        &point.functions,
+        &point.names,
+        condition,
+        actions.unwrap_or(own),
+    )
+    .map_err(|errors| {
+        let first = errors.into_iter().next();
+        first.unwrap_or_else(|| ExprError::new(id.span, "it cannot be done"))
+    })
 }
 
 /// The number of a tracepoint that is named by number or name.

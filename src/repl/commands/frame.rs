@@ -65,6 +65,7 @@ fn told(shell: &mut Shell, call: &Call<'_>, before: usize) -> Result<(), ExprErr
                 shell.frame, frame.source.function, frame.source.file, frame.source.line
             );
             shell.answer(Verb::Frame, &escaped(text.trim_end()));
+            frames::note_names(shell, call);
             Ok(())
         }
         Err(error) => {

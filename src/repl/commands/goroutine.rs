@@ -10,6 +10,7 @@
 //!     goroutine 34 stack
 //! ```
 
+use crate::repl::frames::note_names;
 use crate::repl::shell::{Call, Shell};
 use crate::script::ExprError;
 use crate::script::command::Verb;
@@ -39,6 +40,7 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
     }
     let tid = show(shell, &call, goid)?;
     (shell.goroutine, shell.frame) = (Some(goid), 0);
+    note_names(shell, &call);
     shell.thread = tid;
     Ok(())
 }

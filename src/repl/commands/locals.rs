@@ -1,5 +1,5 @@
 //! ```text
-//! locals
+//! locals [REGEX]
 //! ```
 //!
 //! Prints the local variables of the chosen frame of the chosen goroutine
@@ -18,12 +18,12 @@ use crate::script::command::Verb;
 
 /// Prints them.
 pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
-    call.no_words()?;
+    let pattern = super::pattern(&call)?;
     let frame = current(shell, &call)?;
     let values: Vec<_> = frame
         .values
         .iter()
-        .filter(|v| matches!(v.role, "local" | "captured"))
+        .filter(|v| matches!(v.role, "local" | "captured") && pattern.is_match(&v.name))
         .collect();
     show(shell, Verb::Locals, &values);
     Ok(())

@@ -26,6 +26,8 @@ pub mod help;
 pub mod libraries;
 pub mod list;
 pub mod locals;
+pub mod next;
+pub mod next_instruction;
 pub mod on;
 pub mod packages;
 pub mod print;
@@ -36,6 +38,9 @@ pub mod snapshot;
 pub mod snapshots;
 pub mod sources;
 pub mod stack;
+pub mod step;
+pub mod step_instruction;
+pub mod stepout;
 pub mod summary;
 pub mod thread;
 pub mod threads;
@@ -62,15 +67,19 @@ pub fn run(shell: &mut Shell, verb: Verb, call: Call<'_>) -> Result<(), ExprErro
         Verb::Toggle => toggle::run(shell, call),
         Verb::Continue => cont::run(shell, call),
         Verb::Halt => halt::run(shell, call),
+        Verb::Next => next::run(shell, call),
+        Verb::Step => step::run(shell, call),
+        Verb::StepOut => stepout::run(shell, call),
+        Verb::StepInstruction => step_instruction::run(shell, call),
+        Verb::NextInstruction => next_instruction::run(shell, call),
         Verb::Display => display::run(shell, call),
-        Verb::Vars => vars::run(shell, call),
         Verb::Regs => regs::run(shell, call),
         Verb::Set => set::run(shell, call),
         Verb::Thread => thread::run(shell, call),
         Verb::ExamineMem => examinemem::run(shell, call),
         Verb::Args => args::run(shell, call),
         Verb::Locals => locals::run(shell, call),
-        Verb::Whatis => whatis::run(shell, call),
+        Verb::Vars => vars::run(shell, call),
         Verb::Frame => frame::run(shell, call),
         Verb::Up | Verb::Down => frame::step(shell, call, verb),
         Verb::Goroutines => goroutines::run(shell, call),

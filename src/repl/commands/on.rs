@@ -14,8 +14,8 @@
 //!     on exit { summary }
 //! ```
 
-use super::condition::known;
-use crate::repl::compile::{actions, compile_block};
+use super::condition::{asked_with, known};
+use crate::repl::compile::compile_block;
 use crate::repl::shell::Shell;
 use crate::script::ExprError;
 use crate::script::command::{Statement, Word};
@@ -23,8 +23,8 @@ use crate::script::command::{Statement, Word};
 /// Sets the actions of a tracepoint.
 pub fn run(shell: &mut Shell, id: &Word, block: &[Statement]) -> Result<(), ExprError> {
     known(shell, id)?;
-    let point = shell.points().find(&id.text).cloned();
-    if point.as_ref().is_some_and(|p| !p.is_trace()) {
+    let found = shell.points().find(&id.text).cloned();
+    if found.is_some_and(|p| !p.is_trace()) {
         if let Some(error) = compile_block(block).into_iter().next() {
             return Err(error);
         }
@@ -33,13 +33,14 @@ pub fn run(shell: &mut Shell, id: &Word, block: &[Statement]) -> Result<(), Expr
             .change(&id.text, |p| p.point.actions = Some(block.to_vec()));
         return Ok(());
     }
-    let names = point.map(|p| p.names);
-    let done = actions(block, &names.unwrap_or_default()).map_err(|errors| {
-        let first = errors.into_iter().next();
-        first.unwrap_or_else(|| ExprError::new(id.span, "it cannot be done"))
-    })?;
+    let condition = shell
+        .points()
+        .find(&id.text)
+        .and_then(|p| p.point.condition.clone());
+    let asked = asked_with(shell, id, condition.as_ref(), Some(block))?;
     shell.points().change(&id.text, |p| {
-        p.actions = done;
+        p.actions = asked.first().map(|a| a.actions.clone()).unwrap_or_default();
+        p.asked = asked;
         p.point.actions = Some(block.to_vec());
     });
     // Stacks are read at the hit, and only where they are wanted.

@@ -4,11 +4,21 @@
 //!
 //! In the block of a trace, prints facts and values of the call: `goid`, `fd`,
 //! `n`, `err`, `args.NAME` … At the prompt, prints expressions over the variables
-//! of the chosen frame of the chosen goroutine, which must be parked.
+//! of the chosen frame of the chosen goroutine, which must be parked or stand
+//! still; where none is chosen, over package variables, those of main under
+//! their bare names.
+//!
+//! Go's operators and selectors, indexing, slicing, `len`, `cap`, type
+//! assertions, `*p`, `&x`, `=~` for regular expressions. A variable wins over a
+//! fact of the goroutine (`goid`, `wait`, `reason`, `fd`, `remote` …) of its name;
+//! `hit.NAME` is always the fact. How much is printed: `config max-string-len`,
+//! `max-array-values`, `max-variable-recurse`.
 //!
 //! ```text
 //!     on 1 print fd, remote, n, err
-//!     goroutine 34 frame 2 print s.addr
+//!     goroutine 34 frame 2 print s.addr, len(s.sessions)
+//!     p req.Header["Host"], s.sessions[3].name[:5], err.(*net.OpError).Op
+//!     p http.DefaultClient, "net/http".DefaultTransport
 //! ```
 
 use std::fmt::Write as _;

@@ -10,8 +10,13 @@
 //! The condition is an expression on the call: its facts (`dur`, `fd`, `remote`,
 //! `n`, `err`, `goid` …, as JSON names them), its arguments and results by name.
 //! A variable of the program wins over a fact of its name; `hit.n` is always the
-//! fact. The actions are run once for each call that meets it, when it ends:
-//! `print EXPR, …`, `args`, `stack N`.
+//! fact. With debug information arguments and package variables are read as the
+//! call begins (`req.Header["Host"]`, `len(b)`, `s.sessions[3].name`), results as it
+//! returns. A condition on what is known at the entry is tested there, and a call
+//! that does not meet it costs least; others are tested at the end. The actions
+//! are run once for each call that meets it, when it ends, with arguments as they
+//! were at the entry: `print EXPR, …`, `args`, `stack N`. What cannot be read at a
+//! hit marks the tracepoint (`breakpoints` shows it); the target runs on.
 //!
 //! ```text
 //!     trace net.(*conn).Read if n == 0 || err != nil
@@ -50,7 +55,8 @@ pub fn run(shell: &mut Shell, point: &Point, span: Span) -> Result<(), ExprError
     let (entries, returns) = (compiled.entries, compiled.returns);
     let refused = compiled.refused.clone();
     let id = shell.points().next_id();
-    let made = Tracepoint::new(id, point.clone(), compiled);
+    let mut made = Tracepoint::new(id, point.clone(), compiled);
+    made.limits = shell.config.limits();
     let label = made.label();
     let names: Vec<&str> = made.functions.iter().take(3).map(|(_, n)| &**n).collect();
     let mut on = names.join(", ");

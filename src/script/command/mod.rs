@@ -160,6 +160,8 @@ pub enum Command {
     Condition(Word, Test),
     /// `print A, B`
     Print(Vec<Expr>),
+    /// `whatis EXPR`
+    Whatis(Box<Expr>),
     /// `set -e`
     StopOnError,
     /// Any other: its words, and the command that it is a prefix of.
@@ -176,6 +178,7 @@ impl Command {
             Command::OnExit(_) | Command::On(..) => Verb::On,
             Command::Condition(..) => Verb::Condition,
             Command::Print(_) => Verb::Print,
+            Command::Whatis(_) => Verb::Whatis,
             Command::StopOnError => Verb::Set,
             Command::Plain(verb, ..) => *verb,
         }
@@ -189,6 +192,7 @@ impl Command {
             Command::For(_)
             | Command::Condition(..)
             | Command::Print(_)
+            | Command::Whatis(_)
             | Command::StopOnError
             | Command::Plain(..) => &[],
         }

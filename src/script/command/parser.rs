@@ -58,6 +58,11 @@ impl<'s> Head<'s> {
             Verb::On => self.on(first, rest, block, depth),
             Verb::Condition => self.condition(first, rest),
             Verb::Print => self.print(first),
+            Verb::Whatis => {
+                let rest = self.after(first.span.end);
+                let expr = rest.expression("of what? whatis req.Header")?;
+                Ok(Command::Whatis(Box::new(expr)))
+            }
             Verb::Set if matches!(rest, [one] if one.text == "-e") => Ok(Command::StopOnError),
             Verb::Goroutine | Verb::Frame | Verb::Deferred => self.prefix(verb, rest, 1, depth),
             Verb::Goroutines => {

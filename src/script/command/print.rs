@@ -88,6 +88,7 @@ fn command(f: &mut fmt::Formatter<'_>, command: &Command, depth: usize) -> fmt::
             }
             Ok(())
         }
+        Command::Whatis(expr) => write!(f, " {expr}"),
         Command::StopOnError => f.write_str(" -e"),
         Command::Plain(_, words, then) => {
             for word in words {

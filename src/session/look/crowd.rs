@@ -159,8 +159,8 @@ impl<'a> Crowd<'a> {
         Ok(())
     }
 
-    /// That was all.
-    pub(super) fn finish(mut self) -> Result<Survey, SessionError> {
+    /// That was all; with it of each spot where its stacks tell of a lock.
+    pub(super) fn finish(mut self) -> Result<(Survey, HashMap<Spot, u64>), SessionError> {
         if !self.large {
             self.know_threads()?;
         }
@@ -182,7 +182,11 @@ impl<'a> Crowd<'a> {
             let others: Vec<Resident> = others.map(|(r, _)| *r).take(SAMPLE).collect();
             self.survey.candidates = stacks::holders(self.source, &others, at)?;
         }
-        Ok(self.survey)
+        let told = |c: Cell| c.said().map(|said| (c.spot, said.at));
+        Ok((
+            self.survey,
+            self.cells.into_iter().filter_map(told).collect(),
+        ))
     }
 
     fn reads_all(&self) -> bool {
@@ -427,6 +431,9 @@ impl<'a> Crowd<'a> {
         let mut busiest = None;
         // Else they are not told of one by one, and no verdict comes of it.
         if self.wanted.details || waiters.len() * verdict::LOCKED_SHARE >= all {
+            if self.source.gathering {
+                self.waiters.keep(self.source, &self.cells)?;
+            }
             let locks = self.waiters.locks(self.source, &self.cells)?;
             let known = self.suspects.iter().map(|(r, _)| r.g.sched_sp.0).collect();
             busiest = self.waiters.busiest(&locks, &known);

@@ -181,17 +181,8 @@ impl Source {
         })
     }
 
-    /// Shows what reads package variables, without any frame.
-    pub fn visit_package(
-        &self,
-        dwarf: &Dwarf,
-        limits: &Limits,
-        see: &mut dyn FnMut(&Variables<'_>),
-    ) {
-        self.with_variables(dwarf, &*self.memory, limits, see);
-    }
-
-    fn with_variables(
+    /// Shows what reads the program's variables out of a memory.
+    pub fn with_variables(
         &self,
         dwarf: &Dwarf,
         memory: &dyn Memory,

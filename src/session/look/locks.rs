@@ -54,11 +54,13 @@ impl Waiters {
         source: &Source,
         cells: &[Cell],
     ) -> Result<Vec<Option<(Lock, u64)>>, MemoryError> {
-        if source.moment.is_some() {
-            // It runs again: these words would be of another moment.
-            return Ok(vec![None; self.0.len()]);
-        }
-        let said = |index: usize| cells.get(index).and_then(Cell::said);
+        let said = |index: usize| {
+            let cell = cells.get(index)?;
+            let said = cell.said()?;
+            // It runs again: words that were not kept would be of another moment.
+            let then = source.moment.is_none() || source.hints.get(&cell.spot) == Some(&said.at);
+            then.then_some(said)
+        };
         let mut locks: Vec<Option<(Lock, u64)>> = Vec::with_capacity(self.0.len());
         let mut bytes = vec![[0; 8]; BATCH];
         for batch in self.0.chunks(BATCH) {
@@ -88,6 +90,28 @@ impl Waiters {
             }));
         }
         Ok(locks)
+    }
+
+    /// Has the words kept that [`Waiters::locks`] will ask for, as far as the look
+    /// before this one tells where they stand.
+    pub(super) fn keep(&self, source: &Source, cells: &[Cell]) -> Result<(), MemoryError> {
+        let mut bytes = vec![[0; 8]; BATCH];
+        for batch in self.0.chunks(BATCH) {
+            let places = batch.iter().filter_map(|waiter| {
+                let at = source.hints.get(&cells.get(waiter.cell)?.spot)?;
+                Some(LiveAddr(waiter.sp.wrapping_add(*at)))
+            });
+            let mut pieces: Vec<Piece<'_>> = places
+                .zip(&mut bytes)
+                .map(|(at, into)| Piece {
+                    at,
+                    into,
+                    ok: false,
+                })
+                .collect();
+            source.memory.read_many(&mut pieces)?;
+        }
+        Ok(())
     }
 
     /// The mutex that most wait for, those at the stack pointers in `known`

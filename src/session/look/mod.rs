@@ -19,6 +19,8 @@ mod waits;
 pub use locals::FullStack;
 pub use still::Stoppable;
 
+pub use standing::Stands;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -35,7 +37,7 @@ use crate::process::core::Core;
 use crate::process::{ProcessMemory, procfs};
 use crate::survey::Survey;
 use crate::sys::Regs;
-use crowd::Crowd;
+use crowd::{Crowd, Spot};
 
 /// A program to look at: running, or as it was.
 pub struct Source {
@@ -58,6 +60,9 @@ pub struct Source {
     moment: Option<(i64, jiff::Timestamp)>,
     /// What is read now will be looked at later.
     gathering: bool,
+    /// Of a program that is stopped for each look: where on the stacks parked at
+    /// a spot stands which lock they wait for, bytes above their stack pointers.
+    hints: HashMap<Spot, u64>,
     /// It is a frozen copy, which is this process.
     copy: Option<i32>,
     /// Of a copy: the ids in our pid namespace by those in its own.
@@ -167,6 +172,7 @@ impl Source {
             crashed: None,
             moment: None,
             gathering: false,
+            hints: HashMap::new(),
             copy: None,
             thread_ids: HashMap::new(),
         })
@@ -361,6 +367,14 @@ pub struct Wanted {
 
 /// Looks once.
 pub fn look(source: &Source, wanted: &Wanted) -> Result<Survey, SessionError> {
+    Ok(look_and_learn(source, wanted)?.0)
+}
+
+/// The same, and what it learnt of where locks are told.
+fn look_and_learn(
+    source: &Source,
+    wanted: &Wanted,
+) -> Result<(Survey, HashMap<Spot, u64>), SessionError> {
     let now = source.nanotime();
     let time_ns = source.calendar();
     let target = &source.target;
@@ -377,7 +391,7 @@ pub fn look(source: &Source, wanted: &Wanted) -> Result<Survey, SessionError> {
             _ => Ok(()),
         },
     )?;
-    let mut survey = crowd.finish()?;
+    let (mut survey, hints) = crowd.finish()?;
     survey.time_ns = time_ns;
     target
         .image
@@ -389,5 +403,5 @@ pub fn look(source: &Source, wanted: &Wanted) -> Result<Survey, SessionError> {
     survey.dead = others.dead;
     survey.idle = others.idle;
     survey.unreadable += others.unreadable;
-    Ok(survey)
+    Ok((survey, hints))
 }

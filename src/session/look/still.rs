@@ -7,7 +7,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Registers, Source, Wanted, look, monotonic};
+use super::{Registers, Source, Wanted, look, look_and_learn, monotonic};
 use crate::memory::Keeping;
 use crate::process::{ProcessMemory, Still, StillThread};
 use crate::session::{SessionError, Target};
@@ -42,14 +42,15 @@ impl Stoppable {
     /// Looks once. The survey says how long the program was stopped.
     pub fn look(&mut self, wanted: &Wanted) -> Result<Survey, SessionError> {
         if !self.rehearsed {
-            look(&self.source, wanted)?;
+            self.source.hints = look_and_learn(&self.source, wanted)?.1;
             self.rehearsed = true;
         }
         let stopped = self.gather(wanted)?;
         // It stays so until the next look: who asks more of the source is told
         // of the same moment.
         self.memory.replay();
-        let mut survey = look(&self.source, wanted)?;
+        let (mut survey, hints) = look_and_learn(&self.source, wanted)?;
+        self.source.hints.extend(hints);
         survey.stopped_ns = Some(u64::try_from(stopped.as_nanos()).unwrap_or(u64::MAX));
         Ok(survey)
     }

@@ -1,0 +1,277 @@
+//! Taking records out of the ring, and showing them to [`Calls`].
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::super::calls::Calls;
+use super::super::report::Seen;
+use super::captures::SiteRecord;
+use super::past::Past;
+use super::ticks::Ticks;
+use crate::addr::Bias;
+use crate::arch::jump::{Next, Reader};
+use crate::probe::plan::{Plan, Role, Site};
+use crate::process::{Jumped, ProcessMemory};
+use crate::record::Conn;
+use crate::sys::Regs;
+
+/// How long a record may stay unfinished until it is given up.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Records that are taken before anything else is looked at.
+pub(super) const BATCH: usize = 4096;
+
+/// With so many calls waiting for the writer, records stay in the ring as long
+/// as it has room: it is the larger buffer.
+pub(super) const ENOUGH: usize = BATCH;
+
+/// How long a writer that takes nothing is waited for at the end.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// What reads one ring.
+pub struct Drain {
+    plan: Arc<Plan>,
+    records: Arc<[SiteRecord]>,
+    live: Vec<u64>,
+    reader: Reader,
+    words: Vec<u64>,
+    ticks: Ticks,
+    no_regs: Regs,
+    /// Connections by the words written down of them, since the batch began.
+    conns: HashMap<Vec<u64>, Option<Conn>>,
+    unfinished: Option<Instant>,
+    told_lost: u64,
+}
+
+impl Drain {
+    /// For the ring that `jumped` has.
+    pub(super) fn new(
+        jumped: &Jumped,
+        calls: &Calls,
+        records: Arc<[SiteRecord]>,
+        bias: Bias,
+    ) -> Drain {
+        let layout = jumped.ring().1;
+        let live = calls.plan.sites.iter().map(|s| bias.live(s.at).0);
+        Drain {
+            live: live.collect(),
+            plan: calls.plan.clone(),
+            words: vec![0; layout.record as usize / 8],
+            reader: Reader::new(layout),
+            records,
+            ticks: Ticks::new(&calls.clock),
+            no_regs: crate::sys::no_registers(),
+            conns: HashMap::new(),
+            unfinished: None,
+            told_lost: 0,
+        }
+    }
+
+    /// Records that were taken out of the ring, and those that were lost.
+    pub fn numbers(&self) -> (u64, u64) {
+        (self.reader.received(), self.told_lost)
+    }
+
+    /// How many records lie in the ring.
+    pub fn unread(&self, jumped: &Jumped) -> u64 {
+        let written = self.reader.written(jumped.ring().0);
+        written.wrapping_sub(self.reader.received().wrapping_add(self.reader.lost()))
+    }
+
+    /// Takes what was written until the last jump was out; nobody writes any more.
+    pub(in crate::session) fn take_all(&mut self, jumped: &Jumped, calls: &mut Calls) {
+        loop {
+            let since = Instant::now();
+            while calls.waiting() >= ENOUGH && since.elapsed() < LAST_WORDS {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if self.take(jumped, calls) > 0 {
+                continue;
+            }
+            if self.unread(jumped) == 0 {
+                return;
+            }
+            self.reader.skip();
+        }
+    }
+
+    /// Takes what is in the ring, in the order of tickets; how many records that
+    /// were.
+    pub(in crate::session) fn take(&mut self, jumped: &Jumped, calls: &mut Calls) -> usize {
+        if self.reader.has_passed() {
+            return self.take_past(jumped, calls);
+        }
+        let (ring, _) = jumped.ring();
+        let mut words = std::mem::take(&mut self.words);
+        let mut taken = 0;
+        self.conns.clear();
+        while taken < BATCH {
+            match self.reader.next(ring, &mut words) {
+                Next::Record => {
+                    self.unfinished = None;
+                    self.on_record(&words, jumped.memory(), calls);
+                }
+                Next::Lost => {}
+                Next::Nothing => break,
+                Next::Unfinished if self.is_given_up() => self.reader.skip(),
+                Next::Unfinished => break,
+            }
+            taken += 1;
+            // Others may write again soon, not only after the whole batch.
+            if taken % 256 == 0 {
+                self.reader.release(ring);
+            }
+        }
+        self.reader.release(ring);
+        self.words = words;
+        taken
+    }
+
+    /// Takes all that was written by now by goroutines other than those that are
+    /// writing at this moment: before a trap's hit is attended to, since what its
+    /// goroutine has written comes before. What is written meanwhile stays.
+    pub(in crate::session) fn catch_up(&mut self, jumped: &Jumped, calls: &mut Calls) {
+        let until = self.reader.written(jumped.ring().0);
+        while self.reader.reached() < until {
+            if self.take(jumped, calls) == 0 {
+                self.take_past(jumped, calls);
+            }
+        }
+        if self.reader.has_passed() {
+            self.take_past(jumped, calls);
+        }
+    }
+
+    /// As [`Drain::take`], but records that are not whole are passed over. A
+    /// goroutine's own order is kept: what it wrote before a record that is whole
+    /// is whole, and is looked for again after that one was read.
+    fn take_past(&mut self, jumped: &Jumped, calls: &mut Calls) -> usize {
+        let (ring, _) = jumped.ring();
+        let mut words = std::mem::take(&mut self.words);
+        let mut found: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        let mut taken = 0;
+        self.conns.clear();
+        while found.len() < BATCH {
+            match self.reader.next(ring, &mut words) {
+                Next::Record => {
+                    let ticket = words.get(1).copied().unwrap_or(0);
+                    found.insert(ticket, words.clone());
+                }
+                Next::Lost => taken += 1,
+                Next::Unfinished => self.reader.pass(),
+                Next::Nothing => break,
+            }
+        }
+        loop {
+            match self.reader.passed(ring, &mut words) {
+                Next::Record => {
+                    self.unfinished = None;
+                    let ticket = words.get(1).copied().unwrap_or(0);
+                    found.insert(ticket, words.clone());
+                }
+                Next::Lost => taken += 1,
+                Next::Unfinished | Next::Nothing => break,
+            }
+        }
+        taken += found.len();
+        for words in found.values() {
+            self.on_record(words, jumped.memory(), calls);
+        }
+        if !self.reader.has_passed() {
+            self.unfinished = None;
+        } else if self.is_given_up() {
+            self.reader.skip();
+        }
+        self.reader.release(ring);
+        self.words = words;
+        taken
+    }
+
+    /// The first record that is not whole has been waited for long enough.
+    fn is_given_up(&mut self) -> bool {
+        let since = *self.unfinished.get_or_insert_with(Instant::now);
+        let over = since.elapsed() >= PATIENCE;
+        if over {
+            self.unfinished = None;
+        }
+        over
+    }
+
+    fn on_record(&mut self, words: &[u64], memory: &ProcessMemory, calls: &mut Calls) {
+        let (plan, records) = (self.plan.clone(), self.records.clone());
+        let word = |i: usize| words.get(i).copied().unwrap_or(0);
+        let Ok(index) = usize::try_from(word(3)) else {
+            return;
+        };
+        let (Some(site), Some(record), Some(at)) = (
+            plan.sites.get(index),
+            records.get(index),
+            self.live.get(index),
+        ) else {
+            return;
+        };
+        calls.stats.hits += 1;
+        let at_ns = self.ticks.ns(word(2));
+        let mut past = Past::new(words, record, *at, self.no_regs, memory);
+        let conn = self.connection(site, record, words, &mut past, calls);
+        let seen = Seen {
+            conn: conn.as_ref(),
+            ..past.seen()
+        };
+        for role in &site.roles {
+            match *role {
+                Role::Entry(func) => calls.on_entry(func, &seen, Some(at_ns)),
+                Role::Return(func) => calls.on_return(func, &seen, at_ns),
+                Role::Event(event) => calls.on_event(event, &seen, at_ns),
+                // Only an engine of traps is given any.
+                Role::Place(_) => {}
+            }
+        }
+        calls.emit_ended();
+    }
+
+    /// The connection of a call that begins. Records of one batch that have the
+    /// same words share it.
+    fn connection(
+        &mut self,
+        site: &Site,
+        record: &SiteRecord,
+        words: &[u64],
+        past: &mut Past<'_>,
+        calls: &mut Calls,
+    ) -> Option<Conn> {
+        let (at, fields) = record.conn.as_ref()?;
+        let key = words.get(*at..*at + 1 + fields.fields.len())?;
+        if let Some(known) = self.conns.get(key) {
+            // What a RET gives is read there.
+            return known.clone();
+        }
+        past.check_connection(words, record);
+        let func = site.roles.iter().find_map(|role| match role {
+            Role::Entry(func) => Some(*func),
+            Role::Return(_) | Role::Event(_) | Role::Place(_) => None,
+        })?;
+        let mut conn = calls.reporter.receiver(func, &past.seen());
+        if past.conn_changed
+            && let Some(conn) = &mut conn
+        {
+            conn.note = Some("closed since");
+        }
+        self.conns.insert(key.to_vec(), conn.clone());
+        conn
+    }
+
+    /// From time to time: clocks, and what was lost.
+    pub(in crate::session) fn tick(&mut self, jumped: &Jumped, calls: &Calls) {
+        self.ticks.adjust(&calls.clock);
+        self.tell_lost(jumped, calls);
+    }
+
+    /// Tells of records that were lost since the last time.
+    pub(in crate::session) fn tell_lost(&mut self, jumped: &Jumped, calls: &Calls) {
+        let lost = self.reader.dropped(jumped.ring().0) + self.reader.lost();
+        calls.gap(lost.saturating_sub(self.told_lost), "ring full");
+        self.told_lost = lost;
+    }
+}

@@ -1,0 +1,3 @@
+module gotap.test/orders
+
+go 1.18
