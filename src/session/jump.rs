@@ -134,12 +134,11 @@ impl JumpsPrepared {
                 continue;
             };
             let record = captures::of_site(&calls.reporter, plan, &site.roles, options.payload);
-            match (record, records.get_mut(index)) {
-                (Some(record), Some(place)) => *place = record,
-                _ => {
-                    let why = "it has more arguments than a record holds";
-                    ways.set_trap(ways.group(index), why.to_owned());
-                }
+            if let (Some(record), Some(place)) = (record, records.get_mut(index)) {
+                *place = record;
+            } else {
+                let why = "it has more arguments than a record holds";
+                ways.set_trap(ways.group(index), why.to_owned());
             }
         }
         let jumping = |own: usize| {
@@ -231,7 +230,14 @@ impl JumpsPrepared {
             ways.set_trap(*group, why.to_string());
         }
         let drain = Drain::new(&jumped, calls, self.records, target.bias);
-        prepared.calls.mark(self.marked);
+        // Who traps after all has no generated code that marks.
+        let mut marked = self.marked;
+        for (own, _) in ways.trapped(&prepared.calls.plan) {
+            if let Some(marked) = marked.get_mut(own) {
+                *marked = false;
+            }
+        }
+        prepared.calls.mark(marked);
         Ok(Inside { jumped, drain })
     }
 }
@@ -288,6 +294,10 @@ pub struct JumpEngine {
 impl JumpEngine {
     /// Lets go of a target that the jumps are in. Calls of functions that do not
     /// jump, by `ways`, are not looked for.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a session's parts, each known to the caller alone"
+    )]
     pub fn new(
         tracer: Tracer,
         target: &Target,

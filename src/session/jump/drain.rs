@@ -120,9 +120,8 @@ impl Drain {
                     self.on_record(&words, jumped.memory(), calls);
                 }
                 Next::Lost => {}
-                Next::Nothing => break,
                 Next::Unfinished if self.is_given_up() => self.reader.skip(),
-                Next::Unfinished => break,
+                Next::Nothing | Next::Unfinished => break,
             }
             taken += 1;
             // Others may write again soon, not only after the whole batch.
