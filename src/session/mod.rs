@@ -5,7 +5,7 @@
 //! generated code), `calls` (from what was seen to records), [`control`] (how
 //! other threads ask it to stop), an engine on a thread of its own ([`live`]) and
 //! changes of its plan while it runs (`replan`), what is asked at a place in the
-//! program ([`hook`]), of calls where they happen ([`mod@watch`]), a target that stands still ([`stopped`]), the clock, and looks at
+//! program ([`hook`]), of calls where they happen ([`mod@watch`]), a target that stands still ([`stopped`]), steps of a goroutine (`stepping`), the clock, and looks at
 //! goroutines without a tracer ([`look`]). Nobody here knows terminals. Allowed
 //! in: repl, cli.
 
