@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench --bench trace                 # all parts
-//! cargo bench --bench trace -- threads      # one of: load threads stall start
+//! cargo bench --bench trace -- threads      # one of: load threads stall condition start
 //! ```
 //!
 //! Beside gotap stand the untraced program and, when `dlv` is on PATH,
@@ -32,10 +32,11 @@ fn main() {
         .skip(1)
         .filter(|a| !a.starts_with("--"))
         .collect();
-    let parts: [(&str, fn()); 4] = [
+    let parts: [(&str, fn()); 5] = [
         ("load", load),
         ("threads", hit_cost_by_threads),
         ("stall", stall),
+        ("condition", condition),
         ("start", start_to_armed),
     ];
     println!("{}", machine());
@@ -137,6 +138,76 @@ fn load() {
         &rows,
         &goals,
     );
+}
+
+/// A breakpoint whose condition never holds, beside a trace that records nothing:
+/// the time that the program is held at each hit of the one and of the other.
+fn condition() {
+    let built = Fixture::build("breaks", &[]);
+    let mut rows = Vec::new();
+    let mut held = Vec::new();
+    for (name, script) in [
+        ("trace", "trace main.visit if n == -1\n"),
+        ("break, an argument", "break main.visit if n == -1\n"),
+        ("break, a field", "break main.visit if req.ID == -1\n"),
+        (
+            "break, a text",
+            "break main.visit if req.Name == \"nobody\"\n",
+        ),
+    ] {
+        let mut target = Target::start(&built, &[]);
+        target.expect_line("ready ");
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.gotap");
+        std::fs::write(&path, script).expect("write a script");
+        let pid = target.pid().to_string();
+        let args = ["run", path.to_str().expect("UTF-8"), "-p", &pid];
+        let mut gotap = Gotap::spawn(gotap::command(&args));
+        gotap.stderr_line("point 1 ", SOON).expect("it is set");
+        target.ask("race on");
+        std::thread::sleep(Duration::from_millis(500));
+        let it = window(WINDOW, Some(gotap.pid()), || visits(&mut target));
+        let outcome = gotap.stop();
+        let lines = outcome.stderr.join("\n");
+        let stops = |what: &str| lines.split(what).nth(1).and_then(|r| r.split(' ').next());
+        let per_hit = stops("held a thread ").and_then(|t| t.parse::<f64>().ok());
+        let per_hit = per_hit.unwrap_or(f64::NAN);
+        let hits = if name == "trace" { 2.0 } else { 1.0 };
+        rows.push(vec![
+            name.to_owned(),
+            format!("{:.0}", it.rate()),
+            format!("{:.0}", hits * it.rate()),
+            format!("{per_hit:.1}"),
+            format!("{:.2}", 1e6 * it.cpu_share() / (hits * it.rate())),
+        ]);
+        held.push((per_hit, 1e6 / it.rate()));
+    }
+    let worst = |of: fn(&(f64, f64)) -> f64| {
+        let trace = held.first().map_or(f64::NAN, of);
+        held.iter().skip(1).map(of).fold(0.0, f64::max) / trace
+    };
+    let (hit, call) = (worst(|h| h.0), worst(|h| h.1));
+    print(
+        "a condition that never holds, one goroutine calling as fast as it can",
+        &["", "calls/s", "hits/s", "held µs/hit", "CPU µs/hit"],
+        &rows,
+        &[
+            goal(
+                "held at a hit: 1.3 x trace",
+                &format!("{hit:.2} x"),
+                hit <= 1.3,
+            ),
+            goal(
+                "time of a call: 1.3 x trace",
+                &format!("{call:.2} x"),
+                call <= 1.3,
+            ),
+        ],
+    );
+}
+
+fn visits(target: &mut Target) -> f64 {
+    target.ask("count")["visits"].as_f64().unwrap_or(f64::NAN)
 }
 
 fn reads(server: &mut Target) -> f64 {

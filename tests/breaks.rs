@@ -429,7 +429,8 @@ fn commands_at_a_stop() {
         ("goroutines -with user main.visit", "main.visit"),
         ("exit", ""),
     ];
-    let script: String = commands.iter().map(|(c, _)| format!("{c}\n")).collect();
+    let lines: Vec<&str> = commands.iter().map(|(c, _)| *c).collect();
+    let script = lines.join("\n");
     let outcome = piped(&target, &script);
     let text = outcome.must_succeed().text();
     let mut rest = text.as_str();

@@ -16,7 +16,9 @@ fn given_up_at_a_rate() {
     let mut gotap = Gotap::trace_json(target.pid(), &patterns, &["--max-rate", "50"]);
     assert_eq!(target.ask("block")["open"], 5);
     target.tell("deep");
-    let said = gotap.stderr_line("--max-rate", SOON).expect("it says so");
+    let said = gotap
+        .stderr_line("more than --max-rate", SOON)
+        .expect("it says so");
     assert!(
         said.contains("main.recurse") && said.contains("50"),
         "{said}"
@@ -53,7 +55,9 @@ fn what_is_given_up_costs_nothing() {
     target.expect_line("ready ");
     let pid = target.pid();
     let mut gotap = Gotap::trace_json(pid, &["main.hot"], &["--max-rate", "100"]);
-    gotap.stderr_line("--max-rate", SOON).expect("it says so");
+    gotap
+        .stderr_line("more than --max-rate", SOON)
+        .expect("it says so");
     let calls = |target: &mut Target| target.ask("calls").as_u64().expect("a number");
     let from = calls(&mut target);
     // With a stop each, that many would take a minute.

@@ -45,6 +45,7 @@ fn leave(mut target: Target, gotap: Gotap, before: &oracle::Footprint, when: &st
 
 #[test]
 fn each_signal_arrives_once() {
+    support::gotap::fire("trap");
     let (mut target, gotap, before) = traced(&[TICK], 2);
     let signals = [
         ("TERM", Signal::SIGTERM),
@@ -74,6 +75,7 @@ fn each_signal_arrives_once() {
 /// Real-time signals have no names, and stops for them pass through too.
 #[test]
 fn real_time_signals_arrive_once() {
+    support::gotap::fire("trap");
     let (mut target, gotap, before) = traced(&[TICK], 2);
     let pid = target.pid().to_string();
     for i in 1..=40 {
@@ -93,6 +95,7 @@ fn real_time_signals_arrive_once() {
 
 #[test]
 fn the_profiler_keeps_sampling() {
+    support::gotap::fire("trap");
     let (mut target, gotap, before) = traced(&[TICK], 2);
     // Samples come with processor time, which others may want too.
     let mut samples = 0;
@@ -109,6 +112,7 @@ fn the_profiler_keeps_sampling() {
 /// Only SIGURG stops such a loop: were it lost, no collection would ever end.
 #[test]
 fn loops_are_preempted() {
+    support::gotap::fire("trap");
     let (mut target, gotap, before) = traced(&[TICK, "main.spin"], 2);
     for _ in 0..5 {
         target.tell("preempt 20");
@@ -120,6 +124,7 @@ fn loops_are_preempted() {
 
 #[test]
 fn stopped_and_continued() {
+    support::gotap::fire("trap");
     let (mut target, gotap, before) = traced(&[TICK], 2);
     let pid = target.pid();
     for i in 1..=5 {
@@ -142,6 +147,7 @@ fn stopped_and_continued() {
 /// and goes on when told to.
 #[test]
 fn left_while_stopped() {
+    support::gotap::fire("trap");
     let (mut target, gotap, before) = traced(&[TICK], 2);
     let pid = target.pid();
     target.signal(Signal::SIGSTOP);
@@ -172,6 +178,7 @@ fn all_stopped(pid: i32) -> bool {
 
 #[test]
 fn a_thousand_children() {
+    support::gotap::fire("trap");
     let (mut target, gotap, before) = traced(&[TICK, "main.runChild"], 2);
     target.tell("children 1000");
     let children = target.answer("children", LATER);
@@ -193,6 +200,7 @@ fn a_thousand_children() {
 /// The functions around fork and exec are armed too, where that is allowed.
 #[test]
 fn children_while_their_making_is_traced() {
+    support::gotap::fire("trap");
     let patterns = [TICK, r"^os\.", r"^os/exec\.", "syscall.forkExec"];
     let (mut target, gotap, before) = traced(&patterns, 1);
     target.tell("children 100");
@@ -203,6 +211,7 @@ fn children_while_their_making_is_traced() {
 
 #[test]
 fn it_exits_in_the_middle() {
+    support::gotap::fire("trap");
     for variants in [&[][..], &[Variant::Stripped]] {
         let fixture = Fixture::build("signals", variants);
         let mut target = Target::start(&fixture, &[]);
@@ -233,6 +242,7 @@ fn it_exits_in_the_middle() {
 
 #[test]
 fn it_is_killed_in_the_middle() {
+    support::gotap::fire("trap");
     let (mut target, gotap, _) = traced(&[TICK], 4);
     target.signal(Signal::SIGKILL);
     let outcome = gotap.finish(SOON);
@@ -251,6 +261,7 @@ fn it_is_killed_in_the_middle() {
 /// A signal that Go dies of still kills it, with its own report.
 #[test]
 fn it_crashes_as_it_would() {
+    support::gotap::fire("trap");
     let (mut target, gotap, _) = traced(&[TICK], 2);
     wait_traced(target.pid());
     target.signal(Signal::SIGABRT);

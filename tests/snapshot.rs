@@ -8,17 +8,16 @@ use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use gotap::addr::{ImageAddr, LiveAddr};
 use gotap::arch::prologue::parse_stack_check;
 use gotap::image::Image;
 use gotap::memory::Memory;
 use gotap::process::region::SiteBytes;
-use gotap::process::snapshot::{estimate, memory_of};
+use gotap::process::snapshot::{estimate, memory_of, refusal};
 use gotap::process::{Event, ProcessMemory, Tracer};
-use support::{Fixture, SOON, Target, oracle, poll};
+use support::clients::{Clients, children, is_there};
+use support::{Fixture, SOON, Target, oracle, poll, wait_for};
 
 /// The site behind `main.handle`'s stack check, and the program's code. Its
 /// addresses are those of the file.
@@ -44,89 +43,6 @@ fn site(path: &Path) -> (SiteBytes, (LiveAddr, LiveAddr)) {
         site,
         (LiveAddr(module.text.start.0), LiveAddr(module.text.end.0)),
     )
-}
-
-/// Clients that ask one after another, each with numbers of its own.
-struct Clients {
-    stop: Arc<AtomicBool>,
-    broken: Arc<AtomicU64>,
-    threads: Vec<std::thread::JoinHandle<u64>>,
-}
-
-impl Clients {
-    fn start(addr: &str, busy: usize, idle: usize) -> (Clients, Vec<TcpStream>) {
-        let stop = Arc::new(AtomicBool::new(false));
-        let broken = Arc::new(AtomicU64::new(0));
-        let idle = (0..idle)
-            .map(|_| TcpStream::connect(addr).expect("connect"))
-            .collect();
-        let threads = (0..busy)
-            .map(|client| {
-                let (stop, broken) = (stop.clone(), broken.clone());
-                let mut conn = TcpStream::connect(addr).expect("connect");
-                let mut answers = BufReader::new(conn.try_clone().expect("clone"));
-                std::thread::spawn(move || {
-                    let mut asked = 0;
-                    let mut number = client as u64 * 1_000_000_000;
-                    while !stop.load(Ordering::Relaxed) {
-                        number += 1;
-                        let mut answer = String::new();
-                        let ok = writeln!(conn, "{number}").is_ok()
-                            && answers.read_line(&mut answer).is_ok()
-                            && answer.trim() == number.to_string();
-                        if !ok {
-                            broken.fetch_add(1, Ordering::Relaxed);
-                            break;
-                        }
-                        asked += 1;
-                    }
-                    asked
-                })
-            })
-            .collect();
-        let clients = Clients {
-            stop,
-            broken,
-            threads,
-        };
-        (clients, idle)
-    }
-
-    /// How many requests they made; none failed.
-    fn end(self) -> u64 {
-        self.stop.store(true, Ordering::Relaxed);
-        let asked = self
-            .threads
-            .into_iter()
-            .map(|t| t.join().expect("a client"))
-            .sum();
-        assert_eq!(
-            self.broken.load(Ordering::Relaxed),
-            0,
-            "no connection breaks"
-        );
-        asked
-    }
-}
-
-/// A copy that is still held. Dead ones are collected by whoever collects
-/// orphans, which may take its time; never by the target.
-fn is_there(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat
-        .rsplit_once(") ")
-        .and_then(|(_, rest)| rest.chars().next());
-    state.is_some_and(|s| !"ZX".contains(s))
-}
-
-/// The processes whose parent is `pid`.
-fn children(pid: i32) -> Vec<i32> {
-    let path = format!("/proc/{pid}/task/{pid}/children");
-    std::fs::read_to_string(path)
-        .unwrap_or_default()
-        .split_whitespace()
-        .filter_map(|p| p.parse().ok())
-        .collect()
 }
 
 #[test]
@@ -156,7 +72,9 @@ fn a_hundred_copies_under_load() {
         };
         let request = LiveAddr(hit.regs.rax);
         let number = live.read_u64(request).expect("the request");
-        let copy = tracer.snapshot(Some(&hit), text).expect("a snapshot");
+        let copy = tracer
+            .snapshot(Some(&hit), text, false)
+            .expect("a snapshot");
         pauses.push(copy.pause);
         tracer.pass(&hit);
         // The target has long gone on when the copy is asked.
@@ -172,13 +90,15 @@ fn a_hundred_copies_under_load() {
         let score = std::fs::read_to_string(format!("/proc/{}/oom_score_adj", copy.pid));
         assert_eq!(score.expect("a file").trim(), "1000");
         assert!(memory_of(copy.pid).is_some());
-        held.push((copy.pid, request, number));
+        held.push((copy, request, number));
         if held.len() > 3 {
             let (copy, request, number) = held.remove(0);
-            let asked = ProcessMemory::open(copy).expect("its memory");
+            let asked = ProcessMemory::open(copy.pid).expect("its memory");
             assert_eq!(asked.read_u64(request), Ok(number), "it stays as it was");
-            tracer.drop_snapshot(copy);
-            assert!(poll(SOON, || !is_there(copy)), "it is gone");
+            assert!(copy.hold.is_there());
+            let pid = copy.pid;
+            drop(copy);
+            assert!(poll(SOON, || !is_there(pid)), "it is gone");
         }
         if let Some(conn) = idle.pop() {
             drop(conn);
@@ -186,10 +106,16 @@ fn a_hundred_copies_under_load() {
     }
     // A hit that waits is passed by leaving.
     tracer.leave().expect("leave");
-    for (copy, ..) in &held {
-        assert!(poll(SOON, || !is_there(*copy)), "gone with the session");
+    let copies: Vec<i32> = held.iter().map(|(copy, ..)| copy.pid).collect();
+    for (copy, request, number) in &held {
+        let asked = ProcessMemory::open(copy.pid).expect("its memory");
+        assert_eq!(asked.read_u64(*request), Ok(*number), "it is held on");
     }
+    held.truncate(1);
     drop(tracer);
+    for copy in copies {
+        assert!(poll(SOON, || !is_there(copy)), "gone with the tracer");
+    }
     let asked = clients.end();
     assert!(asked >= 100);
     server.tell("served");
@@ -225,7 +151,7 @@ fn a_copy_keeps_no_connection_and_no_port() {
     assert_eq!(answer, "7\n");
 
     let mut tracer = Tracer::attach(pid).expect("attach");
-    let copy = tracer.snapshot(None, text).expect("a snapshot");
+    let copy = tracer.snapshot(None, text, false).expect("a snapshot");
     assert!(server.answers(), "the target goes on");
     server.signal(nix::sys::signal::Signal::SIGKILL);
     answer.clear();
@@ -237,8 +163,91 @@ fn a_copy_keeps_no_connection_and_no_port() {
     assert!(is_there(copy.pid), "the copy is still held");
     let taken = std::net::TcpListener::bind(&addr);
     assert!(taken.is_ok(), "the port is free: {taken:?}");
-    tracer.drop_snapshot(copy.pid);
-    assert!(poll(SOON, || !is_there(copy.pid)));
+    let pid = copy.pid;
+    drop(copy);
+    tracer.keep_snapshots();
+    assert!(!is_there(pid));
+}
+
+/// All threads are stopped before, and stand where their registers say.
+#[test]
+fn a_consistent_copy_knows_the_registers_of_all_threads() {
+    let fixture = Fixture::build("snapshot", &[]);
+    let mut server = Target::start(&fixture, &[]);
+    let line = server.expect_line("listening ");
+    let addr = line.split(' ').nth(1).expect("an address").to_owned();
+    let pid = server.pid();
+    let before = oracle::footprint(pid);
+    let (clients, idle) = Clients::start(&addr, 4, 10);
+    let (site, text) = site(&fixture.path);
+    let mut tracer = Tracer::attach(pid).expect("attach");
+    tracer
+        .install(std::slice::from_ref(&site), text, true)
+        .expect("install");
+    let index = tracer.site_index(site.at).expect("it is installed");
+    tracer.arm(index).expect("arm");
+    for _ in 0..20 {
+        let hit = loop {
+            if let Event::Hit(hit) = tracer.next_event() {
+                break hit;
+            }
+        };
+        let threads: HashSet<i32> = tracer.thread_ids().collect();
+        let copy = tracer.snapshot(Some(&hit), text, true).expect("a snapshot");
+        tracer.pass(&hit);
+        let known: HashSet<i32> = copy.threads.iter().map(|t| t.tid).collect();
+        assert!(known.is_superset(&threads), "{known:?} {threads:?}");
+        let asked = ProcessMemory::open(copy.pid).expect("its memory");
+        for thread in &copy.threads {
+            assert!(asked.read_u64(LiveAddr(thread.regs.rsp)).is_ok());
+            assert!(thread.tid != hit.tid || thread.regs.rip == site.at.0);
+        }
+    }
+    tracer.leave().expect("leave");
+    drop(tracer);
+    assert!(clients.end() > 0);
+    drop(idle);
+    assert!(server.answers());
+    oracle::assert_clean(pid, &before, &server.label);
+}
+
+/// The first process of a pid namespace is given copies as its children: it is
+/// made to collect them, by this gotap or, when that was killed, by the next.
+#[test]
+fn no_zombie_under_the_first_process_of_a_namespace() {
+    let fixture = Fixture::build("snapshot", &[]);
+    let mut command = std::process::Command::new("unshare");
+    if !nix::unistd::getuid().is_root() {
+        command.arg("--map-root-user");
+    }
+    command
+        .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
+        .arg(&fixture.path);
+    let mut server = Target::spawn(command, "snapshot in a pid namespace");
+    server.expect_line("listening ");
+    let pid = wait_for("a child of unshare", SOON, || {
+        children(server.pid()).first().copied()
+    });
+    let (_, text) = site(&fixture.path);
+    let mut tracer = Tracer::attach(pid).expect("attach");
+    let one = tracer.snapshot(None, text, false).expect("a snapshot");
+    let two = tracer.snapshot(None, text, false).expect("a snapshot");
+    let of_it: HashSet<i32> = children(pid).into_iter().collect();
+    assert_eq!(
+        of_it,
+        HashSet::from([one.pid, two.pid]),
+        "it collects orphans"
+    );
+    drop(one);
+    assert!(poll(SOON, || {
+        tracer.collect_ended();
+        children(pid) == [two.pid]
+    }));
+    tracer.leave().expect("leave");
+    drop(two);
+    tracer.keep_snapshots();
+    assert_eq!(children(pid), Vec::<i32>::new(), "collected after leaving");
+    assert!(server.answers());
 }
 
 #[test]
@@ -251,4 +260,48 @@ fn what_it_would_cost_is_known_before() {
     assert_eq!(cost.refusal(cost.pause), None, "{cost:?}");
     let refusal = cost.refusal(std::time::Duration::ZERO).expect("too long");
     assert!(refusal.contains("snap-max-pause"), "{refusal}");
+}
+
+/// Its filter of system calls is read, and decides: what would kill it is not
+/// tried. That takes root; others are told before anything is touched.
+#[test]
+fn a_filter_of_system_calls_is_read_first() {
+    let fixture = Fixture::build("snapshot", &[]);
+    let root = nix::unistd::getuid().is_root();
+    for (name, allowed) in [
+        ("harmless", true),
+        ("close", true),
+        ("clone", false),
+        ("wait", false),
+    ] {
+        let mut server = Target::start(&fixture, &[]);
+        server.expect_line("listening ");
+        let pid = server.pid();
+        let before = oracle::footprint(pid);
+        let (_, text) = site(&fixture.path);
+        server.tell(&format!("filter {name}"));
+        assert_eq!(server.expect_line("filter "), "filter set");
+        let told = refusal(pid, SOON).expect("it is there");
+        assert_eq!(told.is_none(), root, "{told:?}");
+        let mut tracer = Tracer::attach(pid).expect("attach");
+        match tracer.snapshot(None, text, false) {
+            Ok(copy) => {
+                assert!(allowed && root, "{name}");
+                let asked = ProcessMemory::open(copy.pid).expect("its memory");
+                assert!(asked.read_u64(text.0).is_ok());
+            }
+            Err(error) => {
+                let error = error.to_string();
+                assert!(!(allowed && root), "{name}: {error}");
+                assert!(
+                    error.contains("seccomp") && !error.contains('\n'),
+                    "{error}"
+                );
+            }
+        }
+        tracer.leave().expect("leave");
+        drop(tracer);
+        assert!(server.answers(), "{name}");
+        oracle::assert_clean(pid, &before, name);
+    }
 }

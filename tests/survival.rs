@@ -38,27 +38,32 @@ fn survive_signal(signal: Signal) {
 
 #[test]
 fn interrupt() {
+    support::gotap::fire("trap");
     survive_signal(Signal::SIGINT);
 }
 
 #[test]
 fn terminate() {
+    support::gotap::fire("trap");
     survive_signal(Signal::SIGTERM);
 }
 
 #[test]
 fn hang_up() {
+    support::gotap::fire("trap");
     survive_signal(Signal::SIGHUP);
 }
 
 #[test]
 fn quit() {
+    support::gotap::fire("trap");
     survive_signal(Signal::SIGQUIT);
 }
 
 /// `gotap trace … | head -3`
 #[test]
 fn closed_stdout() {
+    support::gotap::fire("trap");
     let echo = Fixture::build("echo", &[]);
     let mut busy = Busy::start(&echo, &[]);
     let pid = busy.server.pid().to_string();
@@ -83,6 +88,7 @@ fn closed_stdout() {
 /// After SIGKILL the target goes on; the next gotap takes out what is left.
 #[test]
 fn kill() {
+    support::gotap::fire("trap");
     let echo = Fixture::build("echo", &[]);
     let mut busy = Busy::start(&echo, &[]);
     for i in 0..TIMES {
@@ -102,6 +108,7 @@ fn kill_once(busy: &mut Busy, when: &str) {
 /// Killed twice in a row, several patterns: leftovers of two gotaps.
 #[test]
 fn kill_two_in_a_row() {
+    support::gotap::fire("trap");
     let echo = Fixture::build("echo", &[]);
     let mut busy = Busy::start(&echo, &[]);
     for i in 0..5 {
@@ -119,6 +126,7 @@ fn kill_two_in_a_row() {
 /// A position-independent program: nothing lies where the file says.
 #[test]
 fn kill_pie() {
+    support::gotap::fire("trap");
     let echo = Fixture::build("echo", &[support::Variant::Pie, support::Variant::Stripped]);
     let mut busy = Busy::start(&echo, &[]);
     for i in 0..10 {
@@ -130,6 +138,7 @@ fn kill_pie() {
 /// systemd, prctl 65), the handler alone has to do.
 #[test]
 fn memory_deny_write_execute() {
+    support::gotap::fire("trap");
     let echo = Fixture::build("echo", &[]);
     let mut busy = Busy::start(&echo, &["-mdwe"]);
     for i in 0..10 {
@@ -221,17 +230,20 @@ fn die_at(busy: &mut Busy, point: &str, count: u32) -> bool {
 
 #[test]
 fn kill_between_two_steps() {
+    support::gotap::fire("trap");
     die_at_points(&[]);
 }
 
 #[test]
 fn kill_between_two_steps_under_mdwe() {
+    support::gotap::fire("trap");
     die_at_points(&["-mdwe"]);
 }
 
 /// Ctrl-Z takes the sites out before gotap stops; `fg` puts them back.
 #[test]
 fn stop_and_continue() {
+    support::gotap::fire("trap");
     let echo = Fixture::build("echo", &[]);
     let mut busy = Busy::start(&echo, &[]);
     let pid = busy.server.pid();
@@ -259,6 +271,7 @@ fn stop_and_continue() {
 /// Attaching and leaving as fast as it goes.
 #[test]
 fn attach_and_leave() {
+    support::gotap::fire("trap");
     let echo = Fixture::build("echo", &[]);
     let mut busy = Busy::start(&echo, &["-threads", "20"]);
     for i in 0..TIMES {
@@ -271,6 +284,7 @@ fn attach_and_leave() {
 /// `-n` ends it from inside, in the middle of the load.
 #[test]
 fn a_number_of_calls() {
+    support::gotap::fire("trap");
     let echo = Fixture::build("echo", &[]);
     let mut busy = Busy::start(&echo, &[]);
     let pid = busy.server.pid();
@@ -289,6 +303,7 @@ fn a_number_of_calls() {
 /// Two seconds of text to nobody: stdout closed before anything is written.
 #[test]
 fn stdout_closed_from_the_start() {
+    support::gotap::fire("trap");
     let echo = Fixture::build("echo", &[]);
     let mut busy = Busy::start(&echo, &[]);
     let pid = busy.server.pid().to_string();

@@ -3,7 +3,9 @@
 //!
 //! The thread clones an intermediate that shares its memory and for which it
 //! waits (`CLONE_VM | CLONE_VFORK`); the intermediate clones the copy, without
-//! `CLONE_VM`, and exits, so that the copy is nobody's child in the target; the
+//! `CLONE_VM`, and exits, so that the copy is nobody's child in the target (where
+//! the target collects orphans, as the first process of a pid namespace does, it
+//! is the target's: its name, which it has from the intermediate, tells); the
 //! copy's first act is `close_range(0, ~0, CLOSE_RANGE_UNSHARE)`: it holds no
 //! descriptor of the target, not for a moment of its own (`CLONE_FILES` shares
 //! the table until then). Everything is in registers; no stack is touched.
@@ -25,7 +27,9 @@ use crate::sys::Regs;
 const SYS_CLONE: i32 = 56;
 const SYS_EXIT: i32 = 60;
 const SYS_WAIT4: i32 = 61;
+const SYS_PRCTL: i32 = 157;
 const SYS_EXIT_GROUP: i32 = 231;
+const PR_SET_NAME: i32 = 15;
 const SYS_CLOSE_RANGE: i32 = 436;
 /// CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_FS, no signal at the end.
 const INTERMEDIATE: i32 = 0x4700;
@@ -37,6 +41,35 @@ const EINTR: i32 = 4;
 /// What a copy exits with that is let run.
 const LET_RUN: i32 = 13;
 const OVERFLOW: u64 = 1 << 11;
+
+/// What a copy is called (comm in proc(5); 15 bytes at most).
+pub const COPY_NAME: &str = "gotap-copy";
+
+/// The system calls that are made, by number with their arguments; the first
+/// `OWN_CALLS` of them by the thread itself.
+pub const CALLS: [(&str, i64, [u64; 6]); 6] = [
+    (
+        "clone",
+        SYS_CLONE as i64,
+        [INTERMEDIATE as u64, 0, 0, 0, 0, 0],
+    ),
+    ("wait4", SYS_WAIT4 as i64, [0, 0, WALL as u64, 0, 0, 0]),
+    (
+        "prctl",
+        SYS_PRCTL as i64,
+        [PR_SET_NAME as u64, 0, 0, 0, 0, 0],
+    ),
+    ("clone", SYS_CLONE as i64, [COPY as u64, 0, 0, 0, 0, 0]),
+    (
+        "close_range",
+        SYS_CLOSE_RANGE as i64,
+        [0, u32::MAX as u64, CLOSE_RANGE_UNSHARE as u64, 0, 0, 0],
+    ),
+    ("exit", SYS_EXIT as i64, [0; 6]),
+];
+
+/// So many of [`CALLS`] does the program's own thread make.
+pub const OWN_CALLS: usize = 2;
 
 /// The code, and the places in it that the tracer waits for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -65,6 +98,7 @@ pub fn assemble_snapshot(at: u64, back: &Regs) -> Result<SnapshotCode, IcedError
     let mut closed = a.create_label();
     let mut leave = a.create_label();
     let mut rip = a.create_label();
+    let mut name = a.create_label();
 
     // A trap handler looks at the byte before rip.
     a.nop()?;
@@ -90,6 +124,10 @@ pub fn assemble_snapshot(at: u64, back: &Regs) -> Result<SnapshotCode, IcedError
     a.jmp(qword_ptr(rip))?;
 
     a.set_label(&mut intermediate)?;
+    a.mov(edi, PR_SET_NAME)?;
+    a.lea(rsi, qword_ptr(name))?;
+    a.mov(eax, SYS_PRCTL)?;
+    a.syscall()?;
     clone(&mut a, COPY)?;
     a.test(rax, rax)?;
     a.jnz(leave)?;
@@ -108,6 +146,9 @@ pub fn assemble_snapshot(at: u64, back: &Regs) -> Result<SnapshotCode, IcedError
     a.syscall()?;
     a.set_label(&mut rip)?;
     a.dq(&[back.rip])?;
+    a.set_label(&mut name)?;
+    a.db(COPY_NAME.as_bytes())?;
+    a.db(&[0])?;
 
     let done = a.assemble_options(at, BlockEncoderOptions::RETURN_NEW_INSTRUCTION_OFFSETS)?;
     Ok(SnapshotCode {

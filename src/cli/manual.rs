@@ -33,6 +33,8 @@ pub(super) const TRACE: &str = r#"Examples:
       what matches and how it would be armed; nothing is touched
   gotap trace --preset conn --fire auto -q --summary -p 4242
       every call of a busy server, at its full speed
+  gotap trace --preset conn --fire auto --record calls.gtr -p 4242
+      into a file, for gotap show to filter, print and summarise later
   gotap trace --preset conn --plan -p 4242
       site by site: the bytes that a jump can replace, or why it has to trap
 
@@ -42,6 +44,10 @@ Firing (--fire):
   record into memory that gotap reads; no thread waits, and nobody traces the
   program meanwhile. Functions of which some site cannot jump are left out and
   named. auto: jump when all that is traced can, else trap, with the reason.
+  Comparisons with == and != of fd, goid, n (with numbers) and err (with nil) that
+  --where joins by && are asked by the generated code, and so is --every-nth:
+  what they leave out costs no record. What n and err leave out is told by the
+  last line as not having returned.
   By jumps there is no --stack, no --max-rate and no --payload of what is read;
   addresses and error texts are read some milliseconds after the call. A ring
   that is full drops records: how many is said.
@@ -81,6 +87,27 @@ Exit codes:
 Environment:
   NO_COLOR   no colours, when it is set and not empty (https://no-color.org)
   RUST_LOG   what gotap tells about itself on standard error, e.g. gotap=debug"#;
+
+/// Below the options of `gotap show --help`.
+pub(super) const SHOW: &str = r#"Examples:
+  gotap trace --preset conn --fire auto --record calls.gtr -p 4242
+      every call of a busy server, in few bytes
+  gotap show calls.gtr --where 'err != nil || dur > 10ms'
+      what went wrong or was slow
+  gotap show calls.gtr -q --summary
+      counts, errors, bytes and latencies per function
+  gotap show calls.gtr -o json | jq ...
+      the JSON lines that trace -o json would have written
+
+Neither the process nor its program is needed, on any machine. What gotap was
+not told to record (-s, --payload) is not in the file. A recording of a gotap
+that was killed is shown up to some tenth of a second before; one that is
+damaged is shown without the damaged blocks, and the records lost are counted.
+The last line counts as that of gotap trace does: what its --where left out is
+among the calls seen and filtered.
+
+Exit codes:
+  0 done; 1 it went wrong; 2 wrong usage"#;
 
 /// Below the options of `gotap goroutines --help`.
 pub(super) const GOROUTINES: &str = r#"Examples:
@@ -185,8 +212,10 @@ At the prompt:
   (gotap) t net.(*conn).Read if n == 0 || err != nil
   (gotap) on 1 print fd, remote
   (gotap) goroutines -group reason
+  (gotap) break main.(*Server).handle if req.ID == 42
   (gotap) help trace
-  Names and aliases are Delve's. Records are shown above the line that is typed.
+  trace stops nothing; break stops the whole process until continue, and
+  config max-stop 5s ends a stop that was forgotten. Names and aliases are Delve's. Records are shown above the line that is typed.
   Tab completes commands, functions, goroutines; Enter repeats the last command
   that only looked; what ends in an open { goes on on the next line.
 
@@ -215,13 +244,17 @@ pub(super) const RUN: &str = r"A script:
   One command a line, or several with ; between them. The first { outside of
   brackets, quotes and /.../ opens a block. Locations are Delve's: a function, the
   end of its name, FILE:LINE, *ADDRESS, a regular expression between slashes.
+  A break stops the whole process; its block is run, and then the process goes on,
+  always. At the top level continue waits for the next stop: the commands behind
+  it see that one, until the next continue or the script's end.
   What fails is told with file and line, and the script goes on; with set -e at
   its head it ends there.
 
 Output (-o json):
   Every record, every result of print, args and stack, and the answer of every
   command is one object a line: records as gotap trace has them; actions with
-  tracepoint, call and action; answers with command and output.
+  tracepoint, call and action; stops with event, breakpoints, goid, func, file and
+  line; answers with command and output.
 
 Exit codes:
   0 done; 1 it went wrong, or a command of the script did; 2 wrong usage";

@@ -102,6 +102,33 @@ pub struct ErrorResult {
     pub data: u64,
 }
 
+/// Structs within structs that are looked through.
+const MAX_NESTED: usize = 8;
+
+/// A value of this type points to more that is shown with it.
+fn points(ty: TypeId, table: &dyn TypeTable, deeper: usize) -> bool {
+    let Some(deeper) = deeper.checked_sub(1) else {
+        return true;
+    };
+    match &table.get(ty).kind {
+        TypeKind::String
+        | TypeKind::Pointer(_)
+        | TypeKind::Slice(_)
+        | TypeKind::Interface { .. }
+        | TypeKind::Map { .. }
+        | TypeKind::Chan(_)
+        | TypeKind::Func => true,
+        TypeKind::Array { elem, .. } => points(*elem, table, deeper),
+        TypeKind::Struct(fields) => fields.iter().any(|f| points(f.ty, table, deeper)),
+        TypeKind::Bool
+        | TypeKind::Int { .. }
+        | TypeKind::Float
+        | TypeKind::Complex
+        | TypeKind::UnsafePointer
+        | TypeKind::Opaque => false,
+    }
+}
+
 impl Decoder {
     /// For a signature whose types are in `table`; `None` when some type's
     /// size is not known, so that nothing behind it can be placed.
@@ -173,6 +200,15 @@ impl Decoder {
             };
             (&part.name, part.ty, held)
         })
+    }
+
+    /// Something that is shown lies in memory that a value points to: a string's
+    /// bytes, a slice's elements. Errors are left aside: they have a reader of
+    /// their own.
+    pub fn follows(&self, table: &dyn TypeTable) -> bool {
+        let parts = shown(&self.params).chain(shown(&self.results));
+        let mut parts = parts.filter(|part| !part.is_error);
+        !self.shapes_only && parts.any(|part| points(part.ty, table, MAX_NESTED))
     }
 
     /// Loads the descriptions of all types now, so that nothing has to be looked

@@ -16,6 +16,7 @@ use super::ProcessError;
 use super::die;
 use super::leave::Settled;
 use super::procfs;
+use super::remote::Remote;
 use super::still::StillThread;
 use super::tracer::{Ending, Event, Hit, Tracer};
 use crate::sys::wait::{Stop, Wait, Whom};
@@ -186,11 +187,12 @@ impl Tracer {
                 Wait::Stopped {
                     stop: stop @ Stop::Signal(libc::SIGTRAP),
                     ..
-                } => match self.on_stop(tid, stop) {
-                    Some(Event::Hit(hit) | Event::Blocked(hit)) => break Some(hit),
-                    // It was not a site's.
-                    _ => {}
-                },
+                } => {
+                    // Else it was not a site's.
+                    if let Some(Event::Hit(hit) | Event::Blocked(hit)) = self.on_stop(tid, stop) {
+                        break Some(hit);
+                    }
+                }
                 Wait::Nothing | Wait::Interrupted if Instant::now() < end => {
                     self.serve_while_all_stand();
                     std::thread::sleep(GLANCE);
@@ -236,12 +238,12 @@ impl Tracer {
 
     /// Looks after who has ended, and after children, while all stand still.
     pub fn glance_while_halted(&mut self) -> Option<Event> {
-        if self.halted.is_none() {
-            return None;
-        }
+        self.halted.as_ref()?;
         self.serve_while_all_stand();
-        if self.replaced && self.held {
+        if self.replaced {
             self.halted = None;
+            self.standing.clear();
+            self.held = true;
             return Some(Event::Exec);
         }
         let ending = match wait::peek(Whom::Tid(self.pid), true) {
@@ -253,6 +255,28 @@ impl Tracer {
         self.halted = None;
         self.standing.clear();
         self.on_exit(self.pid, ending)
+    }
+
+    /// While all stand still: one of those, by preference one that sleeps so.
+    pub(super) fn borrow_halted(&mut self, remote: &Remote) -> Result<(), ProcessError> {
+        let Some(halt) = &self.halted else {
+            return Ok(());
+        };
+        let mut free: Vec<(bool, i32, u64, bool)> = halt
+            .threads
+            .iter()
+            .filter(|(_, s)| matches!(s, Settled::Stopped | Settled::Group))
+            .filter_map(|(tid, settled)| {
+                let own = self.own_syscall(&ptrace::registers(*tid).ok()?, remote);
+                let at = own.unwrap_or(remote.syscall);
+                Some((own.is_none(), *tid, at, *settled == Settled::Group))
+            })
+            .collect();
+        free.sort_unstable();
+        match free.first() {
+            Some((_, tid, at, group)) => self.borrow_at(*tid, *at, *group),
+            None => Err(ProcessError::Stuck(self.pid)),
+        }
     }
 
     /// Neither is a thread in a region, nor will it return there from a handler.

@@ -14,7 +14,7 @@ mod stops;
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::os::unix::fs::OpenOptionsExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::ProcessError;
 use super::die;
@@ -33,6 +33,9 @@ use crate::arch::unit::{Interiors, MAX_UNIT};
 use crate::memory::Memory;
 use crate::sys::wait::{self, Wait};
 use crate::sys::{Shared, map_shared};
+
+/// How long a process may take to end that has no memory any more.
+const ENDING: Duration = Duration::from_secs(2);
 
 /// Jumps that are in a target, and the ring they lead to.
 #[derive(Debug)]
@@ -138,11 +141,23 @@ impl Jumped {
             return None;
         }
         self.left.set(true);
-        if let Some(ending) = try_reap(self.pid) {
-            return Some(Some(ending));
+        let deadline = Instant::now() + ENDING;
+        loop {
+            if let Some(ending) = try_reap(self.pid) {
+                return Some(Some(ending));
+            }
+            let state = procfs::status(self.pid).map_or('X', |s| s.state);
+            if "ZX".contains(state) {
+                let ending = procfs::ending(self.pid).unwrap_or(Ending::Unknown);
+                return Some(Some(ending));
+            }
+            // Its memory goes before it is seen to have ended.
+            let lives = procfs::mappings(self.pid).is_ok_and(|m| !m.is_empty());
+            if lives || Instant::now() > deadline {
+                return Some(None);
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
-        let alive = procfs::status(self.pid).is_ok_and(|s| !"ZX".contains(s.state));
-        Some((!alive).then_some(Ending::Unknown))
     }
 
     /// Stops the target once, puts the bytes back, and unmaps what was put in.

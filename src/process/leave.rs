@@ -64,7 +64,6 @@ impl Tracer {
         };
         self.go_on_all();
         self.give_back();
-        self.drop_snapshots();
         let sites = self.installed.as_ref().map_or(0, |i| i.armed.len());
         for index in 0..sites {
             note(self.disarm(index));
@@ -81,6 +80,7 @@ impl Tracer {
         if clear && !self.threads.is_empty() {
             note(self.take_out());
             note(self.drop_snapshot_page());
+            self.collect_dead();
             // Children that were forked until now have a copy of what was there.
             self.serve_others(0);
             self.let_children_go();
@@ -492,6 +492,7 @@ impl Drop for Tracer {
         if self.never_ran {
             self.abandon_launch();
         }
+        self.drop_snapshots();
         if self.threads.is_empty() && self.children.is_empty() {
             return;
         }

@@ -33,13 +33,14 @@ impl Tracer {
     /// Takes out what gotaps that were killed left behind. Tells whether there
     /// was something. Before [`Tracer::install`]. `text` is the program's code.
     pub fn clean_leftover(&mut self, text: (LiveAddr, LiveAddr)) -> Result<bool, ProcessError> {
+        let collected = self.collect_leftover_copies();
         for cleaned in 0..MOST {
             if self.replaced {
                 return Err(ProcessError::Replaced(self.pid));
             }
             let mappings = procfs::mappings(self.pid)?;
             let Some(found) = find_leftover(self.pid, &mappings, &self.memory)? else {
-                return Ok(cleaned > 0);
+                return Ok(cleaned > 0 || collected);
             };
             self.remote = Some(Remote::find(&mappings, &self.memory, text)?);
             let result = match found {

@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::ProcessError;
+use super::tracer::Ending;
 
 fn path(pid: i32, file: &str) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/{file}"))
@@ -132,6 +133,22 @@ pub fn start_time(pid: i32) -> Option<u64> {
     rest.split_whitespace().nth(19)?.parse().ok()
 }
 
+/// How a process ended that nobody has waited for yet (field 52 of stat, told to
+/// those who may trace it).
+pub fn ending(pid: i32) -> Option<Ending> {
+    let stat = read(pid, "stat").ok()?;
+    let rest = stat.get(stat.rfind(')')? + 1..)?;
+    let mut fields = rest.split_whitespace();
+    if fields.next() != Some("Z") {
+        return None;
+    }
+    let status: i32 = fields.nth(48)?.parse().ok()?;
+    Some(match status & 0x7f {
+        0 => Ending::Exited(status >> 8 & 0xff),
+        signal => Ending::Killed(signal),
+    })
+}
+
 /// The inode of a process's pid namespace.
 pub fn pid_namespace(pid: i32) -> Option<u64> {
     use std::os::unix::fs::MetadataExt;
@@ -170,6 +187,20 @@ pub fn syscall(pid: i32, tid: u64) -> Option<(i64, u64)> {
     let number = words.next()?.parse().ok().filter(|n| *n >= 0)?;
     let first = words.next()?.strip_prefix("0x")?;
     Some((number, u64::from_str_radix(first, 16).ok()?))
+}
+
+/// The children of a process, of all its threads (`children` in
+/// proc_pid_task(5)); none where the kernel does not tell.
+pub fn children(pid: i32) -> Vec<i32> {
+    let mut all = Vec::new();
+    for tid in threads(pid).unwrap_or_default() {
+        let text = read(pid, &format!("task/{tid}/children")).unwrap_or_default();
+        all.extend(
+            text.split_whitespace()
+                .filter_map(|p| p.parse::<i32>().ok()),
+        );
+    }
+    all
 }
 
 /// What a descriptor of a process stands for: a path, `pipe:[4711]`,

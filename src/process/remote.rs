@@ -48,7 +48,7 @@ const LOOKED_AT: usize = 256;
 #[derive(Debug, Clone, Copy)]
 pub struct Remote {
     /// A `syscall` instruction to use where no thread brings its own.
-    syscall: u64,
+    pub(super) syscall: u64,
     /// The program's own code.
     text: (u64, u64),
 }
@@ -360,28 +360,6 @@ impl Tracer {
         })
     }
 
-    /// While all stand still: one of those, by preference one that sleeps so.
-    fn borrow_halted(&mut self, remote: &Remote) -> Result<(), ProcessError> {
-        let Some(halt) = &self.halted else {
-            return Ok(());
-        };
-        let mut free: Vec<(bool, i32, u64, bool)> = halt
-            .threads
-            .iter()
-            .filter(|(_, s)| matches!(s, Settled::Stopped | Settled::Group))
-            .filter_map(|(tid, settled)| {
-                let own = self.own_syscall(&ptrace::registers(*tid).ok()?, remote);
-                let at = own.unwrap_or(remote.syscall);
-                Some((own.is_none(), *tid, at, *settled == Settled::Group))
-            })
-            .collect();
-        free.sort_unstable();
-        match free.first() {
-            Some((_, tid, at, group)) => self.borrow_at(*tid, *at, *group),
-            None => Err(ProcessError::Stuck(self.pid)),
-        }
-    }
-
     fn try_borrow(
         &mut self,
         tid: i32,
@@ -422,7 +400,7 @@ impl Tracer {
         Ok(true)
     }
 
-    fn borrow_at(&mut self, tid: i32, at: u64, group: bool) -> Result<(), ProcessError> {
+    pub(super) fn borrow_at(&mut self, tid: i32, at: u64, group: bool) -> Result<(), ProcessError> {
         let saved = ptrace::registers(tid).map_err(|errno| match errno {
             Errno::ESRCH => ProcessError::Gone(self.pid),
             errno => ProcessError::Ptrace {
@@ -444,16 +422,12 @@ impl Tracer {
     }
 
     /// The borrowed thread, which is about to run code of ours: its own
-    /// registers, and whether a filter watches its calls that cannot be
-    /// switched off.
-    pub(super) fn borrowed_thread(&mut self) -> Option<(i32, Regs, bool)> {
+    /// registers, and where a filter watches its calls, whether that is switched
+    /// off.
+    pub(super) fn borrowed_thread(&mut self) -> Option<(i32, Regs, Option<bool>)> {
         let borrowed = self.borrowed.as_mut()?;
         borrowed.used = true;
-        Some((
-            borrowed.tid,
-            borrowed.saved,
-            borrowed.seccomp == Some(false),
-        ))
+        Some((borrowed.tid, borrowed.saved, borrowed.seccomp))
     }
 
     /// Borrows the thread of a hit: it is to go on from `rip`, its slot.
@@ -467,7 +441,7 @@ impl Tracer {
 
     /// The `syscall` instruction that a thread sleeps in, if it is one whose
     /// result Go's runtime does not look at.
-    fn own_syscall(&self, regs: &Regs, remote: &Remote) -> Option<u64> {
+    pub(super) fn own_syscall(&self, regs: &Regs, remote: &Remote) -> Option<u64> {
         let sleeps = match i64::try_from(regs.orig_rax).ok()? {
             libc::SYS_nanosleep => true,
             libc::SYS_futex => matches!(

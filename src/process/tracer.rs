@@ -283,7 +283,9 @@ impl Tracer {
             self.ended = Some(ending);
             return Some(Event::Ended(ending));
         }
-        self.forget(tid).then_some(Event::ThreadGone(tid))
+        let was_ours = self.forget(tid);
+        self.collect_dead();
+        was_ours.then_some(Event::ThreadGone(tid))
     }
 
     /// A task is gone. True if it was a thread of the target.

@@ -70,13 +70,7 @@ pub const EVENTS: &[Event] = &[
 pub fn compile(program: Option<&Target>, point: &Point) -> Result<Compiled, Vec<ExprError>> {
     match point.strength {
         Strength::Trace => {}
-        Strength::Break => return super::breaks::compile(program, point),
-        Strength::Snap => {
-            return Err(vec![ExprError::new(
-                point.location.span,
-                needs_stop(point.strength.verb()),
-            )]);
-        }
+        Strength::Break | Strength::Snap => return super::breaks::compile(program, point),
     }
     let mut compiled = match program {
         Some(target) => match place(target, &point.location) {

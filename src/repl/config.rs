@@ -28,6 +28,10 @@ pub struct Config {
     pub source_lines: usize,
     /// How long a stop may last.
     pub max_stop: Option<Duration>,
+    /// How long a copy may hold the target.
+    pub snap_max_pause: Option<Duration>,
+    /// Copies that are held at a time.
+    pub snap_max_copies: usize,
 }
 
 impl Default for Config {
@@ -41,6 +45,8 @@ impl Default for Config {
             max_lines: 1_000,
             source_lines: 5,
             max_stop: None,
+            snap_max_pause: Some(Duration::from_millis(50)),
+            snap_max_copies: 4,
         }
     }
 }
@@ -122,6 +128,21 @@ pub const SETTINGS: &[Setting] = &[
             "lines of `list` above and below",
         )
     },
+    row(
+        "max-stop",
+        Kind::TimeOrNone(|c| &mut c.max_stop),
+        "a stop that lasts longer ends by itself",
+    ),
+    row(
+        "snap-max-pause",
+        Kind::TimeOrNone(|c| &mut c.snap_max_pause),
+        "the longest that a copy may hold the target",
+    ),
+    row(
+        "snap-max-copies",
+        Kind::Count(|c| &mut c.snap_max_copies),
+        "copies that are held at a time",
+    ),
 ];
 
 /// What Delve knows besides, and has no meaning here.

@@ -15,6 +15,7 @@ pub mod commands;
 pub mod compile;
 pub mod complete;
 pub mod config;
+pub mod copies;
 pub mod frames;
 pub mod names;
 pub mod output;

@@ -10,10 +10,12 @@ use super::breaks::PointPlace;
 use super::compile::{Action, Compiled};
 use super::names::PointNames;
 use crate::record::Call;
-use crate::script::command::{self, Command, Location, Point, Script, Statement, Strength, Word};
+use crate::script::command::{
+    self, Command, Copies, Location, Point, Script, Statement, Strength, Word,
+};
 use crate::script::{BinaryOp, Checked, EvalError, Span};
 use crate::session::hook::counts;
-use crate::session::{Tally, Test};
+use crate::session::{CopyRule, Tally, Test};
 use crate::value::Limits;
 
 /// One tracepoint.
@@ -55,6 +57,8 @@ pub struct Tracepoint {
     pub places: Vec<PointPlace>,
     /// And how often it was met.
     pub tally: Arc<Tally>,
+    /// How it copies, of a `snap`.
+    pub rule: Option<Arc<CopyRule>>,
 }
 
 impl Tracepoint {
@@ -79,6 +83,7 @@ impl Tracepoint {
             error: None,
             places: compiled.places,
             tally: Arc::default(),
+            rule: None,
         }
     }
 
@@ -347,6 +352,7 @@ fn answers_to(point: &Tracepoint, id: &str) -> bool {
 pub fn trace_of(location: Location) -> Point {
     Point {
         strength: Strength::Trace,
+        copies: Copies::default(),
         name: None,
         location,
         condition: None,

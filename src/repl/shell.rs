@@ -12,6 +12,7 @@ use super::check::{beside, usable};
 use super::commands;
 use super::commands::display::Displays;
 use super::config::Config;
+use super::copies::Copies;
 use super::output::{Form, Output};
 use super::points::Points;
 use super::stops::Standing;
@@ -56,6 +57,8 @@ pub enum Woke {
     Eof,
     /// The target stands still.
     Stopped,
+    /// A copy of it was made, or refused.
+    Snapped,
     /// The target is gone.
     TargetGone,
     /// The session is over.
@@ -128,6 +131,8 @@ pub struct Shell {
     pub thread: Option<u64>,
     /// The target stands still.
     pub standing: Option<Standing>,
+    /// Frozen copies of it.
+    pub copies: Copies,
     /// What is shown at each stop.
     pub displays: Displays,
     /// What steps have learnt of the program.
@@ -182,6 +187,7 @@ impl Shell {
             in_scope: Arc::default(),
             thread: None,
             standing: None,
+            copies: Copies::new(&Config::default()),
             displays: Displays::default(),
             stepper: None,
             awaits_stop: false,
@@ -318,9 +324,8 @@ impl Shell {
         match &statement.command {
             Command::Point(point) => match point.strength {
                 Strength::Trace => commands::trace::run(self, point, statement.span),
-                Strength::Break | Strength::Snap => {
-                    commands::breaks::run(self, point, statement.span)
-                }
+                Strength::Break => commands::breaks::run(self, point, statement.span),
+                Strength::Snap => commands::snap::run(self, point, statement.span),
             },
             Command::Every(ns, block) => {
                 let period = Duration::from_nanos(*ns);
@@ -464,6 +469,20 @@ impl Shell {
                 self.on_stop(*stop);
                 Some(Woke::Stopped)
             }
+            Event::Tracer(session, Said::Snapped(snapped)) => {
+                if !self.tracing.is_session(session) {
+                    return None;
+                }
+                self.on_snapped(*snapped);
+                Some(Woke::Snapped)
+            }
+            Event::Tracer(session, Said::NotSnapped(refused)) => {
+                if !self.tracing.is_session(session) {
+                    return None;
+                }
+                self.on_not_snapped(&refused);
+                Some(Woke::Snapped)
+            }
             Event::Tracer(session, Said::Resumed) => {
                 if self.tracing.is_session(session) && self.is_stopped() {
                     self.runs_again();
@@ -473,7 +492,9 @@ impl Shell {
             }
             Event::Tracer(session, Said::Over) => {
                 let told = self.tracing.ended(session)?;
-                if self.standing.take().is_some() {
+                if self.standing.is_some() {
+                    self.view_live();
+                    self.standing = None;
                     self.source.run_again();
                 }
                 self.say(&told);
@@ -546,8 +567,12 @@ impl Shell {
     /// Detaches, runs what is to be done then, and says what was seen. False
     /// when something went wrong in leaving.
     pub fn finish(&mut self) -> bool {
+        self.drop_copies();
         self.standing = None;
         self.source.run_again();
+        // Copies that nobody was told of.
+        self.tracing.leave();
+        while self.events.try_recv().is_ok() {}
         let left = self.tracing.finish();
         let on_exit = std::mem::take(&mut self.on_exit);
         self.run_block("on exit", &on_exit);

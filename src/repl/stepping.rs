@@ -148,7 +148,8 @@ impl Shell {
                         live.halt();
                     }
                 }
-                Woke::Resumed | Woke::Line(_) | Woke::Eof => {}
+                // A copy was made; the step goes on.
+                Woke::Snapped | Woke::Resumed | Woke::Line(_) | Woke::Eof => {}
             }
         };
         self.awaits_stop = false;

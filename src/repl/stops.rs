@@ -52,6 +52,9 @@ impl Shell {
 
     /// News of a stop.
     pub(super) fn on_stop(&mut self, stop: Stop) {
+        if self.view_live() {
+            self.say("snapshot live: the target stopped");
+        }
         let place = (stop.tid != 0).then(|| self.place_at(stop.at)).flatten();
         self.source
             .stand_still(stop.threads.iter().map(Into::into).collect());
@@ -121,6 +124,7 @@ impl Shell {
 
     /// It goes on with a step, and stops again soon.
     pub(super) fn steps_on(&mut self) {
+        self.view_live();
         self.standing = None;
         self.source.run_again();
         self.thread = None;
@@ -145,7 +149,7 @@ impl Shell {
         let stopped = loop {
             match self.wait() {
                 Woke::Stopped => break true,
-                Woke::Cancelled | Woke::TargetGone | Woke::Over => break false,
+                Woke::Snapped | Woke::Cancelled | Woke::TargetGone | Woke::Over => break false,
                 // Nobody was asked for a line: what comes now was typed before.
                 Woke::Resumed | Woke::Line(_) | Woke::Eof => {}
             }

@@ -14,7 +14,9 @@ use crate::probe::plan::{PlaceWanted, Plan, Wanted};
 use crate::script::command::Strength;
 use crate::session::look::Source;
 use crate::session::watch::Questions;
-use crate::session::{Answer, Ended, Hook, Live, Options, Outcome, Said, Stats, Target, Watch};
+use crate::session::{
+    Answer, Ended, Hook, Keeper, Live, Options, Outcome, Said, Stats, Target, Watch,
+};
 use crate::sink::Color;
 use crate::sink::queue::{Sender, queue};
 use crate::sink::run::{Counters, Selection, Stop, run_sink};
@@ -44,6 +46,8 @@ pub struct Tracing {
     stays: bool,
     /// How long a stop may last.
     max_stop: Option<Duration>,
+    /// Threads that stay for copies.
+    keepers: Vec<Keeper>,
 }
 
 /// How a session ended.
@@ -104,6 +108,7 @@ impl Tracing {
             used: false,
             stays: false,
             max_stop: None,
+            keepers: Vec::new(),
         }
     }
 
@@ -234,10 +239,22 @@ impl Tracing {
 
     /// Takes everything out of the target.
     pub fn leave(&mut self) {
-        if let Some(ended) = self.live.take().and_then(Live::leave) {
+        if let Some(ended) = self.end() {
             self.note(&ended);
         }
         self.wanted.clear();
+    }
+
+    fn end(&mut self) -> Option<Ended> {
+        let (ended, keeper) = self.live.take()?.leave();
+        self.keepers.retain(|keeper| !keeper.is_done());
+        self.keepers.extend(keeper);
+        ended
+    }
+
+    /// The process.
+    pub fn pid(&self) -> Option<i32> {
+        self.pid
     }
 
     fn note(&mut self, ended: &Ended) {
@@ -256,7 +273,7 @@ impl Tracing {
         if !self.is_session(session) {
             return None;
         }
-        let ended = self.live.take().and_then(Live::leave)?;
+        let ended = self.end()?;
         self.note(&ended);
         match ended.outcome {
             Outcome::Ended(ending) => Some(format!("the target {ending}")),
@@ -274,6 +291,11 @@ impl Tracing {
             while !writer.is_finished() && std::time::Instant::now() < end {
                 std::thread::sleep(std::time::Duration::from_millis(1));
             }
+        }
+        // The kernel kills what is left of them when we end.
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(2);
+        while self.keepers.iter().any(|k| !k.is_done()) && std::time::Instant::now() < end {
+            std::thread::sleep(std::time::Duration::from_millis(1));
         }
         let mut lines = Vec::new();
         let Stats { hits, held_ns, .. } = self.held;
@@ -357,6 +379,7 @@ fn hooks(breaks: &[&Tracepoint], plan: &Plan) -> Vec<Hook> {
                 .flatten(),
             scope: at.scope.clone(),
             test: point.test(),
+            copies: point.rule.clone(),
         })
         .collect()
 }

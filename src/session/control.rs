@@ -117,6 +117,11 @@ impl Control {
         self.0.over.store(true, Ordering::SeqCst);
     }
 
+    /// It has.
+    pub fn is_over(&self) -> bool {
+        self.0.over.load(Ordering::SeqCst)
+    }
+
     fn nudge(&self) {
         let tid = self.0.tracer.load(Ordering::SeqCst);
         if tid != 0 {

@@ -14,6 +14,7 @@ use super::calls::{Calls, Prepared};
 use super::control::{Control, StopReason};
 use super::hook::{Answer, Hook, Taken};
 use super::jump::Inside;
+use super::live::Said;
 use super::report::Seen;
 use super::stopped::{Desk, Stops, Why};
 use super::target::Target;
@@ -25,6 +26,7 @@ use crate::process::ProcessError;
 use crate::process::region::{Installation, SiteBytes};
 use crate::process::tracer::{Ending, Event, Hit, Tracer};
 use crate::record::End;
+use crate::script::Simple;
 
 /// Said when something was found.
 pub const CLEANED: &str = "took out what a gotap that was killed had left in the target";
@@ -46,6 +48,10 @@ pub struct Options {
     pub limit: Option<Duration>,
     /// Disarm functions that are entered more often than this a second.
     pub max_rate: Option<u64>,
+    /// Of so many calls of a function one is told.
+    pub every: Option<u32>,
+    /// What must hold of each call that is told; more may have to.
+    pub terms: Vec<Simple>,
     /// How many ids earlier sessions on this target have given to calls.
     pub ids_given: u64,
     /// By function of the plan: its calls are recorded; empty: all are.
@@ -94,6 +100,8 @@ pub struct Engine {
     /// What another thread asks for.
     pub(super) desk: Option<Desk>,
     pub(super) stops: Stops,
+    /// Copies that were made, to be told.
+    pub(super) snapped: Vec<Said>,
     /// The program's code.
     pub(super) text: Option<(LiveAddr, LiveAddr)>,
     /// By index into [`Plan::sites`]: where a site lies in the process.
@@ -120,6 +128,7 @@ impl Engine {
         }
         let mut engine = Engine::new(tracer, target, prepared.calls, options, control);
         engine.messages = messages;
+        engine.prepare_copies();
         let all: Vec<usize> = (0..engine.plan.sites.len()).collect();
         engine.install(target, &all, start)?;
         if start == Start::Attached && !prepared.looked {
@@ -184,6 +193,7 @@ impl Engine {
             messages: Vec::new(),
             desk: None,
             stops: Stops::default(),
+            snapped: Vec::new(),
             text: Some(target.text()),
             bias: target.bias,
             inside: None,
@@ -376,6 +386,11 @@ impl Engine {
             for message in self.messages.drain(..) {
                 tell(message);
             }
+            if let Some(desk) = &self.desk {
+                for said in self.snapped.drain(..) {
+                    (desk.tell)(said);
+                }
+            }
             let event = self.tracer.next_event();
             let arrived = self.calls.clock.now();
             // What a goroutine that hit has written comes before its hit.
@@ -427,7 +442,7 @@ impl Engine {
         }
     }
 
-    /// What the site means; the hooks there that take the thread.
+    /// What the site means; the hooks there that stop the target. Copies are made.
     pub(super) fn on_hit(&mut self, hit: &Hit, arrived: u64) -> Vec<Taken> {
         let plan = self.plan.clone();
         let mut taken = Vec::new();
@@ -443,11 +458,19 @@ impl Engine {
                 Role::Place(place) => {
                     let reporter = &mut self.calls.reporter;
                     if let Some(hooks) = reporter.hooks.take() {
-                        taken.extend(hooks.ask(place, &seen, reporter, &mut self.messages));
+                        taken.extend(hooks.ask(
+                            (place, arrived),
+                            &seen,
+                            reporter,
+                            &mut self.messages,
+                        ));
                         reporter.hooks = Some(hooks);
                     }
                 }
             }
+        }
+        for one in taken.extract_if(.., |t| t.answer == Answer::Snap) {
+            self.snap(hit, one.id);
         }
         taken
     }
@@ -496,7 +519,7 @@ impl Engine {
             self.control.stop(StopReason::Time);
         }
         if let Some(Inside { jumped, drain }) = &mut self.inside {
-            drain.tick(jumped, &self.calls);
+            drain.tick(jumped, &mut self.calls);
         }
         if let Some(slow) = self.options.slow {
             self.calls.report_slow(now, slow);

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::adapters::LiveTypes;
 use super::report::{Reporter, Seen};
+use super::snap::CopyRule;
 use super::target::Target;
 use crate::addr::{Bias, ImageAddr, LiveAddr};
 use crate::arch::numbers::dwarf_register;
@@ -186,6 +187,8 @@ pub struct Hook {
     pub scope: Option<Arc<FrameScope>>,
     /// When.
     pub test: Test,
+    /// How it copies, of a [`Answer::Snap`].
+    pub copies: Option<Arc<CopyRule>>,
 }
 
 /// A hook that takes a thread.
@@ -220,27 +223,28 @@ impl Hooks {
         }
     }
 
-    /// A thread is at a place: which hooks take it, and what was wrong with a
+    /// A thread is at a place, now by the session's clock: which hooks take it, and what was wrong with a
     /// condition, each once. One whose condition cannot be told passes.
     pub fn ask(
         &self,
-        place: usize,
+        (place, now): (usize, u64),
         seen: &Seen<'_>,
         reporter: &mut Reporter,
         wrong: &mut Vec<String>,
     ) -> Vec<Taken> {
         let mut taken = Vec::new();
-        for hook in self.list.iter().filter(|hook| hook.place == place) {
+        let rests = |hook: &Hook| hook.copies.as_ref().is_some_and(|rule| rule.rests(now));
+        let here = self.list.iter().filter(|hook| hook.place == place);
+        for hook in here.filter(|hook| !rests(hook)) {
             match self.test(hook, seen, reporter) {
                 Ok(true) => taken.push(Taken {
                     id: hook.id,
                     answer: hook.answer,
                 }),
-                Ok(false) => {}
                 Err(error) if hook.test.tally.note(&error) => {
                     wrong.push(format!("breakpoint {}: its condition: {error}", hook.id));
                 }
-                Err(_) => {}
+                Ok(false) | Err(_) => {}
             }
         }
         taken

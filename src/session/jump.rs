@@ -7,6 +7,7 @@
 
 mod captures;
 mod drain;
+mod gates;
 mod past;
 mod ticks;
 
@@ -19,7 +20,7 @@ use super::calls::{Calls, Prepared};
 use super::control::{Control, StopReason};
 use super::engine::{Options, Outcome, Start, Stats};
 use super::target::Target;
-use crate::arch::jump::{GOffsets, JumpSite};
+use crate::arch::jump::{GOffsets, Gate, JumpSite};
 use crate::arch::unit::Interiors;
 use crate::golang::family::{Flow, family_of};
 use crate::golang::resting::{Resting, Stopped};
@@ -34,12 +35,19 @@ use crate::sys::tsc;
 use captures::{MAX_PAYLOAD, SiteRecord};
 pub use drain::Drain;
 use drain::{BATCH, ENOUGH};
+use gates::Gates;
 
 /// Bytes of the ring.
 const RING: u64 = 64 << 20;
 
+/// The same beside traps: a thread that hits one waits until what lies in the ring
+/// was read.
+const RING_BESIDE: u64 = 16 << 20;
+
 /// How long the ring is left alone when nothing was in it.
-const PAUSE: Duration = Duration::from_millis(2);
+/// Each look interrupts somebody on a busy machine; what comes meanwhile should
+/// fit a second level cache.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// How often it is looked whether the target is still there.
 const LOOK: Duration = Duration::from_millis(50);
@@ -56,9 +64,9 @@ pub enum NoJumps {
     /// What tells how calls end cannot be seen by jumps.
     #[error("how calls end is told by the runtime: {0}")]
     Events(String),
-    /// No function can.
-    #[error("no function can be fired by jumps")]
-    Nothing,
+    /// No function can: this one for instance.
+    #[error("{0}: {1}")]
+    Nothing(String, String),
 }
 
 /// True reasons why the machine or the options forbid jumps.
@@ -88,6 +96,9 @@ pub struct JumpsPrepared {
     records: Arc<[SiteRecord]>,
     sites: Vec<JumpSite>,
     groups: Vec<usize>,
+    /// Functions whose calls leave marks.
+    marked: Vec<bool>,
+    ring: u64,
     drawn: Drawn,
     resting: Resting,
     /// Some unit has a place where a goroutine could rest.
@@ -95,19 +106,29 @@ pub struct JumpsPrepared {
 }
 
 impl JumpsPrepared {
-    /// For process `pid`. Sites of which more is to be recorded than fits trap:
-    /// `ways` is told.
+    /// For process `pid`. Functions of which more is to be recorded than fits
+    /// trap, and with `exact` those whose values are shown with what they point to,
+    /// which would be read some milliseconds later: `ways` is told.
     pub fn new(
         prepared: &Prepared,
         target: &Target,
         jumps: &JumpPlan,
         ways: &mut Ways,
         options: &Options,
-        pid: i32,
+        (pid, exact): (i32, bool),
     ) -> Result<JumpsPrepared, SessionError> {
         let calls = &prepared.calls;
         let plan = &*calls.plan;
         let mut records = vec![SiteRecord::default(); plan.sites.len()];
+        for (own, function) in plan.functions.iter().enumerate() {
+            if exact
+                && calls.reporter.follows(own)
+                && let Ok(trap) = &function.trap
+            {
+                let why = "what its values point to has to be read at once";
+                ways.set_trap(ways.group(trap.entry_site), why.to_owned());
+            }
+        }
         for (index, _) in jumps.units() {
             let Some(site) = plan.sites.get(index).filter(|_| ways.jumps(index)) else {
                 continue;
@@ -121,6 +142,12 @@ impl JumpsPrepared {
                 }
             }
         }
+        let jumping = |own: usize| {
+            let trap = plan.functions.get(own).and_then(|f| f.trap.as_ref().ok());
+            trap.is_some_and(|trap| ways.jumps(trap.entry_site))
+        };
+        let gates = Gates::new(&calls.reporter, plan, options, &jumping);
+        let ends = |own| captures::ends_here(plan, own);
         let (mut sites, mut groups, mut anywhere) = (Vec::new(), Vec::new(), false);
         for (index, unit) in jumps.units().filter(|(index, _)| ways.jumps(*index)) {
             let mut unit = unit.clone();
@@ -131,21 +158,41 @@ impl JumpsPrepared {
                 shape: records
                     .get(index)
                     .map(|r| r.shape.clone())
-                    .unwrap_or_default(),
+                    .unwrap_or_default()
+                    .behind(
+                        plan.sites
+                            .get(index)
+                            .map_or_else(Gate::default, |site| gates.of_site(&site.roles, &ends)),
+                    ),
                 id: index as u32,
             });
             groups.push(ways.group(index));
         }
-        if !plan.functions.is_empty() && ways.trapped(plan).count() >= plan.armed() {
-            return Err(NoJumps::Nothing.into());
+        let marked = (0..plan.functions.len()).map(|own| gates.marks(own));
+        let marked = marked.collect();
+        if ways.trapped(plan).count() >= plan.armed() {
+            let first = ways.trapped(plan).next().and_then(|(own, why)| {
+                let name = plan.functions.get(own)?.name.clone();
+                Some(NoJumps::Nothing(name, why.to_owned()))
+            });
+            return Err(first
+                .unwrap_or(NoJumps::Nothing(String::new(), String::new()))
+                .into());
         }
-        let order = order(&sites, &groups, target);
+        let ring = if ways.counts().1 > 0 {
+            RING_BESIDE
+        } else {
+            RING
+        };
+        let order = order(&sites, &groups, target, ring);
         Ok(JumpsPrepared {
+            ring,
             drawn: draw_pages(pid, &order)?,
             resting: Resting::prepare(&target.image, target.bias),
             records: records.into(),
             sites,
             groups,
+            marked,
             anywhere,
         })
     }
@@ -155,13 +202,13 @@ impl JumpsPrepared {
     pub fn put_in(
         self,
         tracer: &mut Tracer,
-        prepared: &Prepared,
+        prepared: &mut Prepared,
         target: &Target,
         ways: &mut Ways,
         start: Start,
     ) -> Result<Inside, SessionError> {
         let calls = &prepared.calls;
-        let order = order(&self.sites, &self.groups, target);
+        let order = order(&self.sites, &self.groups, target, self.ring);
         let looked_at = self.anywhere && start == Start::Attached;
         let mut parked = |memory: &ProcessMemory, inside: &Interiors, at: &[Whereabouts]| {
             // Most stack checks have no place where a goroutine could rest.
@@ -184,16 +231,17 @@ impl JumpsPrepared {
             ways.set_trap(*group, why.to_string());
         }
         let drain = Drain::new(&jumped, calls, self.records, target.bias);
+        prepared.calls.mark(self.marked);
         Ok(Inside { jumped, drain })
     }
 }
 
-fn order<'a>(sites: &'a [JumpSite], groups: &'a [usize], target: &Target) -> Jumps<'a> {
+fn order<'a>(sites: &'a [JumpSite], groups: &'a [usize], target: &Target, ring: u64) -> Jumps<'a> {
     Jumps {
         sites,
         groups,
         text: target.text(),
-        ring: RING,
+        ring,
         g: GOffsets {
             goid: target.layouts.g.goid as i32,
             stack_hi: target.layouts.g.stack_hi as i32,
@@ -251,6 +299,7 @@ impl JumpEngine {
         control: Control,
     ) -> JumpEngine {
         let Prepared { mut calls, looked } = prepared;
+        calls.gather();
         tracer.let_go_of();
         if start == Start::Attached && !looked {
             let plan = calls.plan.clone();
@@ -318,6 +367,7 @@ impl JumpEngine {
         self.numbers = inside.drain.numbers();
         let now = self.calls.clock.now();
         let open = self.calls.join.drain(end, now);
+        self.calls.send_gathered();
         self.calls.emit_last(open);
         (outcome, left)
     }
@@ -360,7 +410,7 @@ impl JumpEngine {
     fn tick(&mut self, jumped: &Jumped, drain: &mut Drain) {
         let now = self.calls.clock.now();
         self.calls.clock.adjust();
-        drain.tick(jumped, &self.calls);
+        drain.tick(jumped, &mut self.calls);
         if self
             .options
             .limit
@@ -371,5 +421,6 @@ impl JumpEngine {
         if let Some(slow) = self.options.slow {
             self.calls.report_slow(now, slow);
         }
+        self.calls.send_gathered();
     }
 }

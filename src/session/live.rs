@@ -4,16 +4,17 @@
 //! the target's threads goes through here.
 
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, Sender, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::SessionError;
 use super::calls::Prepared;
 use super::control::{Control, StopReason};
-use super::engine::{Engine, Options, Outcome, Start, Stats};
+use super::engine::{CLEANED, Engine, Options, Outcome, Start, Stats};
 use super::replan::{Armed, Change};
 use super::report::Reporter;
+use super::snap::{NotSnapped, Snapped};
 use super::stepping::Walk;
 use super::stopped::{Ask, Desk, Errand, Stop};
 use super::target::Target;
@@ -35,6 +36,10 @@ pub enum Said {
     Stopped(Box<Stop>),
     /// It runs again: the time was over that a stop may last.
     Resumed,
+    /// A copy of the target was made, and it runs on.
+    Snapped(Box<Snapped>),
+    /// A point was refused its copy, and rests.
+    NotSnapped(NotSnapped),
     /// It came to its end; [`Live::leave`] tells how.
     Over,
 }
@@ -57,7 +62,23 @@ pub struct Live {
     control: Control,
     asks: Sender<Ask>,
     target: Arc<Target>,
-    thread: Option<JoinHandle<Ended>>,
+    thread: Option<JoinHandle<()>>,
+    ended: Receiver<Ended>,
+}
+
+/// The thread of an engine that has left, which stays while copies are held.
+pub struct Keeper(JoinHandle<()>);
+
+impl Keeper {
+    /// No copy is held any more.
+    pub fn is_done(&self) -> bool {
+        self.0.is_finished()
+    }
+
+    /// Waits for that.
+    pub fn join(self) {
+        let _ = self.0.join();
+    }
 }
 
 impl Live {
@@ -74,20 +95,15 @@ impl Live {
         let control = Control::default();
         let (asks, asked) = std::sync::mpsc::channel();
         let (tell, armed) = sync_channel(1);
+        let (finish, ended) = sync_channel(1);
         let (own_control, own_target) = (control.clone(), target.clone());
         let thread = std::thread::spawn(move || {
             let begun = begin(pid, &own_target, plan, options, sender, &own_control);
             let mut engine = match begun {
                 Ok(engine) => engine,
                 Err(error) => {
-                    let ended = Ended {
-                        outcome: Outcome::Stopped(StopReason::Asked),
-                        stats: Stats::default(),
-                        left: Ok(()),
-                        ids_given: 0,
-                    };
                     let _ = tell.send(Err(error));
-                    return ended;
+                    return;
                 }
             };
             let news = say.clone();
@@ -96,10 +112,15 @@ impl Live {
                 target: own_target,
                 tell: Box::new(news),
             });
+            let (told, refused) = engine
+                .take_messages()
+                .into_iter()
+                .partition::<Vec<_>, _>(|message| message == CLEANED);
             let _ = tell.send(Ok(Armed {
                 sites: engine.armed_sites(),
-                refused: engine.take_messages(),
+                refused,
             }));
+            told.into_iter().for_each(|m| say(Said::Message(m)));
             let (outcome, left) = engine.run(&mut |message| say(Said::Message(message)));
             own_control.end();
             let ended = Ended {
@@ -108,20 +129,21 @@ impl Live {
                 left,
                 ids_given: engine.ids_given(),
             };
-            drop(engine);
+            let _ = finish.send(ended);
             say(Said::Over);
-            ended
+            engine.keep_copies();
         });
         let mut live = Live {
             control,
             asks,
             target,
             thread: Some(thread),
+            ended,
         };
         match armed.recv() {
             Ok(Ok(armed)) => Ok((live, armed)),
             Ok(Err(error)) => {
-                live.join();
+                live.end();
                 Err(error)
             }
             // It panicked, and its guard has left the target.
@@ -208,26 +230,29 @@ impl Live {
 
     /// Nothing is traced any more.
     pub fn is_over(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+        self.control.is_over() || self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Takes everything out of the target and lets it run.
-    pub fn leave(mut self) -> Option<Ended> {
+    /// Takes everything out of the target and lets it run. Copies stay, and with
+    /// them the thread that made them.
+    pub fn leave(mut self) -> (Option<Ended>, Option<Keeper>) {
+        let ended = self.end();
+        (ended, self.thread.take().map(Keeper))
+    }
+
+    fn end(&mut self) -> Option<Ended> {
         self.control.stop(StopReason::Asked);
         let _ = self.asks.send(Ask::Wake);
-        self.join()
-    }
-
-    fn join(&mut self) -> Option<Ended> {
-        self.thread.take()?.join().ok()
+        // An engine that panicked says nothing.
+        self.ended.recv().ok()
     }
 }
 
 impl Drop for Live {
     fn drop(&mut self) {
-        self.control.stop(StopReason::Asked);
-        let _ = self.asks.send(Ask::Wake);
-        self.join();
+        if self.thread.is_some() {
+            self.end();
+        }
     }
 }
 

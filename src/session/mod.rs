@@ -5,7 +5,9 @@
 //! generated code), `calls` (from what was seen to records), [`control`] (how
 //! other threads ask it to stop), an engine on a thread of its own ([`live`]) and
 //! changes of its plan while it runs (`replan`), what is asked at a place in the
-//! program ([`hook`]), of calls where they happen ([`mod@watch`]), a target that stands still ([`stopped`]), steps of a goroutine (`stepping`), the clock, and looks at
+//! program ([`hook`]), of calls where they happen ([`mod@watch`]), a target that
+//! stands still ([`stopped`]) and one that is copied ([`snap`]),
+//! steps of a goroutine (`stepping`), the clock, and looks at
 //! goroutines without a tracer ([`look`]). Nobody here knows terminals. Allowed
 //! in: repl, cli.
 
@@ -18,10 +20,12 @@ pub mod hook;
 pub mod jump;
 pub mod live;
 pub mod look;
+mod memo;
 mod rates;
 mod replan;
 mod report;
 mod running;
+pub mod snap;
 mod spill;
 mod stepping;
 pub mod stopped;
@@ -34,8 +38,9 @@ pub use control::{Control, StopReason};
 pub use engine::{CLEANED, Engine, Options, Outcome, Start, Stats};
 pub use hook::{Answer, FrameScope, Hook, Tally, Test};
 pub use jump::{JumpEngine, NoJumps};
-pub use live::{Ended, Live, Said};
+pub use live::{Ended, Keeper, Live, Said};
 pub use replan::Armed;
+pub use snap::{CopyLimits, CopyRule, NotSnapped, Snapped};
 pub use stepping::{Stepper, Walk};
 pub use stopped::{Errand, Stood, Stop, Who, Why};
 pub use target::Target;
@@ -67,6 +72,9 @@ pub enum SessionError {
     /// The disassembler could not be made.
     #[error("cannot disassemble: {0}")]
     Disassembler(#[from] crate::arch::scan::ScanError),
+    /// An instruction at which nobody can be told of.
+    #[error("no breakpoint can be set there: {0}")]
+    Place(#[from] crate::probe::plan::Refusal),
     /// Everything that matched was refused.
     #[error("nothing that matches can be armed:\n{0}")]
     NothingArmed(String),

@@ -84,6 +84,7 @@ impl Engine {
         // Looking before arming takes nobody's time but ours.
         self.calls
             .find_running(target, self.tracer.memory(), true, &is_fresh);
+        self.prepare_copies();
         self.arm_wanted()?;
         let refused = outcomes
             .iter()

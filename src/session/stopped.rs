@@ -17,8 +17,10 @@ use super::replan::Change;
 use super::report::Seen;
 use super::stepping::{Walk, Walked, Walking};
 use super::target::Target;
-use crate::addr::LiveAddr;
+use crate::addr::{ImageAddr, LiveAddr};
+use crate::arch::scan::Disassembler;
 use crate::golang::step::Returned;
+use crate::probe::plan::{PlaceWanted, plan_with};
 use crate::process::region::{Installation, SiteBytes};
 use crate::process::tracer::{Event, Hit};
 use crate::process::{Alone, ProcessError, StillThread};
@@ -96,6 +98,38 @@ pub struct Errand {
     /// A thread runs alone, so long at most, while all others stand; else all
     /// run. For [`Who::Thread`] only.
     pub alone: Option<Duration>,
+}
+
+impl Errand {
+    /// To these instructions of the program, which are planned here as breakpoints
+    /// are; what must not be armed is an error.
+    pub fn planned(
+        target: &Target,
+        who: Who,
+        places: &[(ImageAddr, Option<u64>)],
+    ) -> Result<Errand, SessionError> {
+        let wanted: Vec<PlaceWanted> = places.iter().map(|(at, _)| PlaceWanted::At(*at)).collect();
+        let disassembler = Disassembler::new()?;
+        let plan = plan_with(&target.image, &disassembler, &[], &wanted, &[]);
+        for planned in &plan.places {
+            planned.as_ref().map_err(Clone::clone)?;
+        }
+        let to = plan.sites.iter().map(|site| {
+            let deepest = places.iter().find(|(at, _)| *at == site.at);
+            let bytes = SiteBytes {
+                at: target.bias.live(site.at),
+                code: site.code,
+                insn_len: site.insn_len,
+                doubtful: site.doubtful,
+            };
+            (bytes, deepest.and_then(|(_, deepest)| *deepest))
+        });
+        Ok(Errand {
+            who,
+            to: to.collect(),
+            alone: None,
+        })
+    }
 }
 
 /// What is asked of an engine.

@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 mod mapfile;
+mod pidfd;
 pub mod ptrace;
 pub mod sched;
 mod shared;
@@ -17,6 +18,7 @@ pub mod vm;
 pub mod wait;
 
 pub use mapfile::{Mapped, map_file};
+pub use pidfd::PidFd;
 pub use shared::{Shared, map_shared};
 
 /// General purpose registers of a stopped thread (`struct user_regs_struct`).

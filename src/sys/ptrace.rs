@@ -106,6 +106,45 @@ pub fn suspend_seccomp(tid: i32, on: bool) -> Result<(), Errno> {
     request(libc::PTRACE_SETOPTIONS, tid, all)
 }
 
+/// An instruction of a seccomp filter (`struct sock_filter`, linux/filter.h).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct FilterInstruction {
+    /// What is done.
+    pub code: u16,
+    /// Instructions to skip where a comparison holds.
+    pub jt: u8,
+    /// The same where it does not.
+    pub jf: u8,
+    /// A constant.
+    pub k: u32,
+}
+
+/// A stopped tracee's seccomp filter by its index, the last that was set being
+/// 0; None behind the first that was set. Needs CAP_SYS_ADMIN, and no filter of
+/// our own (`PTRACE_SECCOMP_GET_FILTER`, ptrace(2)).
+pub fn seccomp_filter(tid: i32, index: usize) -> Result<Option<Vec<FilterInstruction>>, Errno> {
+    /// BPF_MAXINSNS (linux/bpf_common.h).
+    const LONGEST: usize = 4096;
+    let nothing = FilterInstruction {
+        code: 0,
+        jt: 0,
+        jf: 0,
+        k: 0,
+    };
+    let mut filter = vec![nothing; LONGEST];
+    // SAFETY: the kernel writes BPF_MAXINSNS instructions at most, for which there is room.
+    let rc = unsafe { libc::ptrace(PTRACE_SECCOMP_GET_FILTER, tid, index, filter.as_mut_ptr()) };
+    match Errno::result(rc) {
+        Ok(len) => {
+            filter.truncate(usize::try_from(len).unwrap_or(0));
+            Ok(Some(filter))
+        }
+        Err(Errno::ENOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
 /// Lets go of a stopped tracee, delivering `signal` unless 0.
 pub fn detach(tid: i32, signal: i32) -> Result<(), Errno> {
     request(libc::PTRACE_DETACH, tid, i64::from(signal))
@@ -119,6 +158,7 @@ pub fn listen(tid: i32) -> Result<(), Errno> {
 /// linux/ptrace.h; the libc crate does not name them for gnu targets.
 const PTRACE_GETSIGMASK: libc::c_uint = 0x420a;
 const PTRACE_SETSIGMASK: libc::c_uint = 0x420b;
+const PTRACE_SECCOMP_GET_FILTER: libc::c_uint = 0x420c;
 const PTRACE_O_SUSPEND_SECCOMP: i64 = 1 << 21;
 
 /// The blocked signals of a stopped tracee: bit n-1 is signal n.
@@ -140,7 +180,14 @@ pub fn set_signal_mask(tid: i32, mask: u64) -> Result<(), Errno> {
 }
 
 /// Has a stopped tracee killed when this tracer ends, and asks for no events.
-pub fn kill_with_tracer(tid: i32) -> Result<(), Errno> {
+/// `unfiltered`: its seccomp filters stay switched off ([`suspend_seccomp`]).
+pub fn kill_with_tracer(tid: i32, unfiltered: bool) -> Result<(), Errno> {
     let options = Options::PTRACE_O_EXITKILL | Options::PTRACE_O_TRACESYSGOOD;
-    request(libc::PTRACE_SETOPTIONS, tid, i64::from(options.bits()))
+    let more = if unfiltered {
+        PTRACE_O_SUSPEND_SECCOMP
+    } else {
+        0
+    };
+    let all = i64::from(options.bits()) | more;
+    request(libc::PTRACE_SETOPTIONS, tid, all)
 }

@@ -7,6 +7,7 @@
 //	count      what the program counted itself
 //	spin on    a goroutine calls visit for ever, another one counts
 //	spin off   both end
+//	race on    a goroutine calls visit for ever, as fast as it can
 package main
 
 import (
@@ -108,6 +109,14 @@ func main() {
 				stopped.Wait()
 			}
 			answer("spin", counts())
+		case "race":
+			go func() {
+				req := &Request{ID: 1, Name: "racer"}
+				for i := 0; ; i++ {
+					visit(req, i%3, "label")
+				}
+			}()
+			answer("race", counts())
 		default:
 			fmt.Println("pong" + strings.TrimPrefix(lines.Text(), "ping"))
 		}

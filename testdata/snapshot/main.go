@@ -4,8 +4,10 @@
 //
 //	snapshot -mb 200
 //
-// Control lines on stdin: `served` prints how many requests were handled, `sum`
-// the sum of the heap, `ping x` answers `pong x`.
+// Control lines on stdin: `served` prints how many requests were handled,
+// `recorded N` what request N was handled with, `filter NAME` sets a filter of
+// system calls (see filter.go), `shut` closes every connection, `ping x` answers
+// `pong x`.
 package main
 
 import (
@@ -16,6 +18,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 )
 
@@ -23,12 +26,23 @@ import (
 type Request struct {
 	Number uint64
 	Again  uint64 // equal to Number, or a copy was torn
+	Order  uint64 // counts requests as they are handled
+	Name   string
+	Parts  []uint64
 }
+
+// every so many requests are recorded.
+const every = 16
 
 var (
 	heap   [][]byte
 	served atomic.Uint64
 	sink   atomic.Uint64
+	order  atomic.Uint64
+
+	mu       sync.Mutex
+	recorded = map[uint64]string{}
+	conns    = map[net.Conn]bool{}
 )
 
 //go:noinline
@@ -40,13 +54,21 @@ func handle(r *Request) uint64 {
 func serve(conn net.Conn) {
 	defer conn.Close()
 	lines := bufio.NewScanner(conn)
+	mu.Lock()
+	conns[conn] = true
+	mu.Unlock()
 	r := &Request{}
 	for lines.Scan() {
 		var n uint64
 		fmt.Sscan(lines.Text(), &n)
-		r.Number, r.Again = n, n
+		*r = Request{n, n, order.Add(1), "request " + lines.Text(), []uint64{n, 2 * n}}
+		if n%every == 0 {
+			mu.Lock()
+			recorded[n] = fmt.Sprintf("%d %q %v", r.Order, r.Name, r.Parts)
+			mu.Unlock()
+		}
 		sink.Add(handle(r))
-		r.Number, r.Again = 0, 0
+		*r = Request{}
 		served.Add(1)
 		fmt.Fprintf(conn, "%d\n", n)
 	}
@@ -54,6 +76,7 @@ func serve(conn net.Conn) {
 
 func main() {
 	mb := flag.Int("mb", 16, "megabytes of heap")
+	flag.String("name", "", "for whoever looks for it, or for copies of it")
 	flag.Parse()
 	heap = make([][]byte, *mb)
 	for i := range heap {
@@ -81,6 +104,21 @@ func main() {
 	in := bufio.NewScanner(os.Stdin)
 	for in.Scan() {
 		switch line := in.Text(); {
+		case strings.HasPrefix(line, "recorded "):
+			var n uint64
+			fmt.Sscan(strings.TrimPrefix(line, "recorded "), &n)
+			mu.Lock()
+			fmt.Println("recorded", n, recorded[n])
+			mu.Unlock()
+		case strings.HasPrefix(line, "filter "):
+			fmt.Println("filter", filter(strings.TrimPrefix(line, "filter ")))
+		case line == "shut":
+			mu.Lock()
+			for conn := range conns {
+				conn.Close()
+			}
+			fmt.Println("shut", len(conns))
+			mu.Unlock()
 		case line == "served":
 			fmt.Println("served", served.Load())
 		case strings.HasPrefix(line, "ping "):

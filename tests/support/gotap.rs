@@ -94,7 +94,7 @@ impl Gotap {
         args.extend(patterns);
         args.extend(["-o", "json", "-p", &pid]);
         args.extend(more);
-        let firing = firing();
+        let firing = firing().filter(|_| !more.contains(&"--fire"));
         if let Some(how) = &firing {
             args.extend(["--fire", how]);
         }
@@ -210,6 +210,17 @@ impl Gotap {
                 ),
             }
         }
+    }
+
+    /// It has written so many lines to stdout.
+    pub fn has_lines(&mut self, lines: usize) -> bool {
+        self.written += self.progress.try_iter().sum::<usize>();
+        self.written >= lines
+    }
+
+    /// What it wrote to stderr, as far as anybody looked.
+    pub fn said(&self) -> &[String] {
+        &self.said
     }
 
     /// Closes its stdin, for one that was started with a pipe there: programs

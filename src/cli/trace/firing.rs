@@ -43,12 +43,12 @@ fn obstacle(args: &TraceArgs, target: &Target) -> Result<Option<Obstacle>, Proce
 /// How sites fire.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Fire {
-    /// By jumps where that is safe, else by traps
+    /// By jumps where that is safe and tells as much, else by traps
+    #[default]
     Auto,
     /// By jumps into generated code; what cannot jump is left out
     Jump,
     /// By traps (int3)
-    #[default]
     Trap,
 }
 
@@ -64,6 +64,8 @@ pub struct Firing {
     jumps: Option<Arc<JumpPlan>>,
     /// Only jumps will do.
     only: bool,
+    /// Values are shown or asked for.
+    values: bool,
     /// For the user.
     notes: Vec<String>,
 }
@@ -87,6 +89,7 @@ impl Firing {
             plan: Arc::new(plan),
             jumps: None,
             only: args.fire == Fire::Jump,
+            values: !(args.summary && args.quiet) || args.filter.is_some(),
             notes: Vec::new(),
         };
         if args.fire == Fire::Trap {
@@ -187,10 +190,12 @@ impl Firing {
         let mut jumps = None;
         if let Some(plan) = self.jumps.clone() {
             let mut ways = Ways::of(&self.plan, &plan);
-            match JumpsPrepared::new(&prepared, target, &plan, &mut ways, options, pid) {
+            let exact = self.values && !self.only;
+            let how = (pid, exact);
+            match JumpsPrepared::new(&prepared, target, &plan, &mut ways, options, how) {
                 Ok(made) => jumps = Some((made, ways)),
                 Err(error) if self.only || !may_trap(&error) => return Err(error),
-                Err(error) => self.trap_instead(&error.to_string()),
+                Err(error) => self.trap_instead(&reason(&error)),
             }
         }
         Ok(Ready { prepared, jumps })
@@ -206,13 +211,16 @@ impl Firing {
         start: Start,
         control: &Control,
     ) -> Result<AnyEngine, SessionError> {
-        let Ready { prepared, jumps } = ready;
+        let Ready {
+            mut prepared,
+            jumps,
+        } = ready;
         let (options, control) = (options.clone(), control.clone());
         if let Some((jumps, mut ways)) = jumps {
             if tracer.clean_leftover(target.text())? {
                 self.notes.push(CLEANED.to_owned());
             }
-            match jumps.put_in(&mut tracer, &prepared, target, &mut ways, start) {
+            match jumps.put_in(&mut tracer, &mut prepared, target, &mut ways, start) {
                 Ok(inside) => {
                     self.tell_left_out(&ways);
                     let alone = self.only || ways.counts().1 == 0;
@@ -227,7 +235,7 @@ impl Firing {
                     });
                 }
                 Err(error) if self.only || !may_trap(&error) => return Err(error),
-                Err(error) => self.trap_instead(&error.to_string()),
+                Err(error) => self.trap_instead(&reason(&error)),
             }
         }
         let engine = Engine::arm(tracer, target, prepared, options, start, control)?;
@@ -266,6 +274,13 @@ fn left_out_notes(left_out: &[(String, String)]) -> Vec<String> {
         lines.push(format!("{more} more are left out; --plan says why"));
     }
     lines
+}
+
+fn reason(error: &SessionError) -> String {
+    match error {
+        SessionError::NoJumps(why) => why.to_string(),
+        other => other.to_string(),
+    }
 }
 
 /// What keeps jumps out need not keep traps out.

@@ -135,7 +135,6 @@ impl Tracer {
         let held = self.held;
         let began = Instant::now();
         let stopped = self.stop_all()?;
-        let standing = Instant::now();
         die::here("jump:stopped");
         let at = self.whereabouts(stopped.keys());
         let mut inhabited = busy(&at, &inside);
@@ -145,11 +144,12 @@ impl Tracer {
         }
         let mut result = Ok(true);
         let mut done = Vec::new();
+        let writing = Instant::now();
         for (group, sites) in &*pending {
             if sites.iter().any(|site| inhabited.contains(site)) {
                 continue;
             }
-            if !done.is_empty() && standing.elapsed() > WRITING {
+            if !done.is_empty() && writing.elapsed() > WRITING {
                 result = Ok(false);
                 break;
             }
@@ -170,6 +170,7 @@ impl Tracer {
         } else {
             self.all_go_on(stopped);
         }
+        die::here("jump:in");
         written.pause = written.pause.max(began.elapsed());
         written.stops += 1;
         for group in done {
@@ -228,7 +229,7 @@ impl Tracer {
         }
     }
 
-    fn all_go_on(&mut self, stopped: HashMap<i32, Settled>) {
+    pub(in crate::process) fn all_go_on(&mut self, stopped: HashMap<i32, Settled>) {
         self.standing.clear();
         for (tid, settled) in stopped {
             self.go_on(tid, settled);
@@ -242,6 +243,7 @@ impl Tracer {
         self.never_ran = false;
         let mut slow = Vec::new();
         while let Some(tid) = self.threads.iter().next().copied() {
+            die::here("jump:letting-go");
             let settled = self.settle(tid, Instant::now() + BRIEFLY);
             if settled == Settled::Stuck {
                 slow.push(tid);

@@ -60,7 +60,8 @@ pub fn run(shell: &mut Shell, point: &Point, span: Span) -> Result<(), ExprError
     let refused = compiled.refused.clone();
     let verb = point.strength.verb();
     let id = shell.points().next_id();
-    let made = Tracepoint::new(id, point, compiled);
+    let mut made = Tracepoint::new(id, point, compiled);
+    made.rule = shell.copies.rule_for(&made.point);
     let mut text = String::new();
     for place in &made.places {
         let live = target.bias.live(place.at);
@@ -95,7 +96,7 @@ pub fn from_here(shell: &Shell, location: &mut Location) -> Result<(), ExprError
         _ => return Ok(()),
     };
     if let Some(here) = standing {
-        location.place = Place::Named(here.file.to_string(), Some(line));
+        location.place = Place::Named(here.file.clone(), Some(line));
     }
     Ok(())
 }

@@ -14,6 +14,8 @@
 //!     max-lines N                lines of funcs, types, sources, vars at most
 //!     source-list-line-count N   lines of `list` above and below
 //!     max-stop TIME              a stop that lasts longer ends by itself (5s; none)
+//!     snap-max-pause TIME        the longest that a copy may hold the target (50ms; none)
+//!     snap-max-copies N          copies that are held at a time
 //! ```
 
 use crate::repl::shell::{Call, Shell};
@@ -30,6 +32,10 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
                 shell.say(&told);
             }
             shell.tracing.max_stop(shell.config.max_stop);
+            let config = &shell.config;
+            let limits = shell.copies.limits();
+            let longest = config.snap_max_pause.unwrap_or(std::time::Duration::MAX);
+            limits.change(longest, config.snap_max_copies);
             return Ok(());
         }
     }

@@ -14,6 +14,7 @@ use crate::session::look::{Wanted, look};
 
 /// Lists them.
 pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
+    super::not_of_copies(shell, &call)?;
     let Some(pid) = shell.source.pid else {
         return Err(call.fail("a core file has no open sockets"));
     };

@@ -15,7 +15,7 @@ use crate::value::escaped;
 /// Lists them.
 pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
     call.no_words()?;
-    let Some(pid) = shell.source.pid else {
+    let Some(pid) = shell.source.memory_pid() else {
         return Err(call.fail("a core file does not tell of libraries here"));
     };
     let mut text = String::new();

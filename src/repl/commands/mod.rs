@@ -33,6 +33,9 @@ pub mod packages;
 pub mod print;
 pub mod regs;
 pub mod set;
+pub mod snap;
+pub mod snapshot;
+pub mod snapshots;
 pub mod sources;
 pub mod stack;
 pub mod step;
@@ -93,6 +96,8 @@ pub fn run(shell: &mut Shell, verb: Verb, call: Call<'_>) -> Result<(), ExprErro
         Verb::Fds => fds::run(shell, call),
         Verb::Conns => conns::run(shell, call),
         Verb::Summary => summary::run(shell, call),
+        Verb::Snapshot => snapshot::run(shell, call),
+        Verb::Snapshots => snapshots::run(shell, call),
         Verb::Transcript => transcript::run(shell, call),
         Verb::Config => config::run(shell, call),
         Verb::Exit => exit::run(shell, call),
@@ -101,6 +106,17 @@ pub fn run(shell: &mut Shell, verb: Verb, call: Call<'_>) -> Result<(), ExprErro
             Standing::LeftOut(why) => why.to_owned(),
             Standing::Works | Standing::NeedsStop => needs_stop(other),
         })),
+    }
+}
+
+/// A copy holds no descriptors.
+fn not_of_copies(shell: &Shell, call: &Call<'_>) -> Result<(), ExprError> {
+    match shell.copies.viewed() {
+        Some(_) => Err(call.fail(
+            "a copy holds no descriptors; goroutines tells which connection each waits for, \
+             snapshot live goes back to the target",
+        )),
+        None => Ok(()),
     }
 }
 

@@ -33,6 +33,9 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
     };
     let parsed = |text: &str| parse(text.trim()).map_err(|e| call.fail(e.message));
     let to = parsed(name)?;
+    if shell.copies.viewed().is_some() {
+        return Err(call.fail("a copy is only looked at; snapshot live goes back to the target"));
+    }
     if !shell.is_stopped() {
         return Err(call.fail(match shell.source.pid {
             Some(_) => "variables are changed only while the target is stopped: halt, or break",

@@ -31,15 +31,23 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
         .iter()
         .filter_map(|e| Some((e.tid?, e)))
         .collect();
-    let mut tids: Vec<u64> = match shell.source.pid {
+    let live = shell.source.live_pid();
+    let mut tids: Vec<u64> = match live {
         Some(pid) => procfs::threads(pid)
             .map_err(|e| call.fail(e))?
             .into_iter()
             .filter_map(|tid| u64::try_from(tid).ok())
             .collect(),
-        None => shell.source.thread_ids(),
+        // Of a copy, those that had goroutines, too.
+        None => shell
+            .source
+            .thread_ids()
+            .into_iter()
+            .chain(on.keys().copied())
+            .collect(),
     };
     tids.sort_unstable();
+    tids.dedup();
     let mut text = String::new();
     for tid in tids {
         let mark = match shell.thread {
@@ -50,7 +58,7 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
         let _ = write!(text, "{mark}Thread {tid}");
         let state = i32::try_from(tid)
             .ok()
-            .filter(|_| shell.source.pid.is_some())
+            .filter(|_| live.is_some())
             .and_then(|tid| procfs::status(tid).ok());
         if let Some(status) = state {
             let _ = write!(text, " {}", status.state);

@@ -20,6 +20,9 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
         p.enabled = !p.enabled;
         on = p.enabled;
         title = p.title();
+        if let Some(rule) = p.rule.as_ref().filter(|_| on) {
+            rule.renew();
+        }
     });
     shell.apply_points().map_err(|e| call.fail(e))?;
     let state = if on { "on" } else { "off" };

@@ -104,11 +104,22 @@ impl Strength {
     }
 }
 
+/// The options of a `snap`.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Copies {
+    /// `-count N`: after so many it rests; one, unless told.
+    pub count: Option<u64>,
+    /// `-consistent`: every thread is stopped before.
+    pub consistent: bool,
+}
+
 /// `trace`, `break`, `snap`.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Point {
     /// Which of them.
     pub strength: Strength,
+    /// How a `snap` copies.
+    pub copies: Copies,
     /// The name that it is given.
     pub name: Option<Word>,
     /// Where.

@@ -1,7 +1,7 @@
 //! Statements to commands.
 
 use super::reader::words;
-use super::{Command, Location, Point, Statement, Strength, Test, VERBS, Verb, Word};
+use super::{Command, Copies, Location, Point, Statement, Strength, Test, VERBS, Verb, Word};
 use crate::script::ast::{BinaryOp, Expr, ExprKind, Literal};
 use crate::script::check::nearest;
 use crate::script::error::{ExprError, Span};
@@ -123,6 +123,10 @@ impl<'s> Head<'s> {
         rest: &[Word],
         actions: Option<Vec<Statement>>,
     ) -> Result<Command, ExprError> {
+        let (copies, rest) = match strength {
+            Strength::Snap => copies(rest)?,
+            Strength::Trace | Strength::Break => (Copies::default(), rest),
+        };
         let if_at = rest.iter().position(|w| is_bare_if(self.source, w));
         let places = rest.get(..if_at.unwrap_or(rest.len())).unwrap_or(rest);
         let (name, location) = match places {
@@ -150,6 +154,7 @@ impl<'s> Head<'s> {
         };
         Ok(Command::Point(Box::new(Point {
             strength,
+            copies,
             name,
             location: Location::parse(location)?,
             condition,
@@ -396,5 +401,29 @@ fn shift(expr: &mut Expr, by: usize) {
             shift(left, by);
             shift(right, by);
         }
+    }
+}
+
+/// `-count N`, `-consistent` before the place of a `snap`.
+fn copies(words: &[Word]) -> Result<(Copies, &[Word]), ExprError> {
+    let mut copies = Copies::default();
+    let mut rest = words;
+    loop {
+        rest = match rest {
+            [flag, more @ ..] if flag.text == "-consistent" => {
+                copies.consistent = true;
+                more
+            }
+            [flag, more @ ..] if flag.text == "-count" => {
+                let usage = "how many copies? snap -count 3 main.main";
+                let (number, more) = more
+                    .split_first()
+                    .ok_or_else(|| ExprError::new(flag.span, usage))?;
+                let count = number.text.parse().ok().filter(|n| *n > 0);
+                copies.count = Some(count.ok_or_else(|| ExprError::new(number.span, usage))?);
+                more
+            }
+            rest => return Ok((copies, rest)),
+        };
     }
 }

@@ -106,6 +106,12 @@ fn command(f: &mut fmt::Formatter<'_>, command: &Command, depth: usize) -> fmt::
 }
 
 fn point(f: &mut fmt::Formatter<'_>, point: &Point, depth: usize) -> fmt::Result {
+    if let Some(count) = point.copies.count {
+        write!(f, " -count {count}")?;
+    }
+    if point.copies.consistent {
+        f.write_str(" -consistent")?;
+    }
     if let Some(name) = &point.name {
         write!(f, " {name}")?;
     }

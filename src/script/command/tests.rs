@@ -335,15 +335,21 @@ fn statement() -> impl Strategy<Value = Statement> {
             proptest::sample::select(vec![Strength::Trace, Strength::Break, Strength::Snap]);
         prop_oneof![
             (
-                strength,
+                (strength, proptest::option::of(1..9_u64), any::<bool>()),
                 proptest::option::of(named_point()),
                 location(),
                 proptest::option::of(expression()),
                 proptest::option::of(block.clone())
             )
-                .prop_map(|(strength, name, location, condition, actions)| {
+                .prop_map(|(kind, name, location, condition, actions)| {
+                    let (strength, count, consistent) = kind;
+                    let copies = match strength {
+                        Strength::Snap => Copies { count, consistent },
+                        Strength::Trace | Strength::Break => Copies::default(),
+                    };
                     Command::Point(Box::new(Point {
                         strength,
+                        copies,
                         name,
                         location,
                         condition,

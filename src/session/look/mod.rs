@@ -63,6 +63,10 @@ pub struct Source {
     /// Of a program that is stopped for each look: where on the stacks parked at
     /// a spot stands which lock they wait for, bytes above their stack pointers.
     hints: HashMap<Spot, u64>,
+    /// It is a frozen copy, which is this process.
+    copy: Option<i32>,
+    /// Of a copy: the ids in our pid namespace by those in its own.
+    thread_ids: HashMap<u64, u64>,
 }
 
 /// Where a thread stood.
@@ -169,6 +173,8 @@ impl Source {
             moment: None,
             gathering: false,
             hints: HashMap::new(),
+            copy: None,
+            thread_ids: HashMap::new(),
         })
     }
 
@@ -184,6 +190,38 @@ impl Source {
         let mut source = Source::around(target, memory, pid)?;
         source.stand_still(threads);
         Ok(source)
+    }
+
+    /// A frozen copy of the program of process `pid`, made at a moment by
+    /// CLOCK_MONOTONIC and by the calendar: its own memory, and the registers of
+    /// threads of which they were taken.
+    pub fn frozen(
+        target: Arc<Target>,
+        (pid, copy): (i32, i32),
+        threads: Vec<Registers>,
+        moment: Option<(i64, jiff::Timestamp)>,
+    ) -> Result<Source, SessionError> {
+        let memory = Box::new(ProcessMemory::read_only(copy));
+        let mut source = Source::around(target, memory, Some(pid))?;
+        let ids = procfs::foreign_thread_ids(pid).into_iter();
+        source.thread_ids = ids
+            .filter_map(|(a, b)| Some((u64::try_from(a).ok()?, u64::try_from(b).ok()?)))
+            .collect();
+        source.threads = threads;
+        source.moment = moment;
+        source.copy = Some(copy);
+        Ok(source)
+    }
+
+    /// The process, when it can be asked of this moment: of a frozen copy it
+    /// has gone on.
+    pub fn live_pid(&self) -> Option<i32> {
+        self.pid.filter(|_| self.copy.is_none())
+    }
+
+    /// The process whose memory this is.
+    pub fn memory_pid(&self) -> Option<i32> {
+        self.copy.or(self.pid)
     }
 
     /// From now on the process stands still, and these are its threads.
@@ -235,6 +273,9 @@ impl Source {
         let Some(pid) = self.pid else {
             return HashMap::new();
         };
+        if self.copy.is_some() {
+            return self.thread_ids.clone();
+        }
         if self.threads.is_empty() {
             let ids = procfs::foreign_thread_ids(pid).into_iter();
             return ids
@@ -290,6 +331,11 @@ fn readable(target: &Target, pid: i32) -> Result<ProcessMemory, SessionError> {
     let memory = ProcessMemory::read_only(pid);
     memory.check(target.text().0)?;
     Ok(memory)
+}
+
+/// Now, by CLOCK_MONOTONIC and by the calendar.
+pub fn moment() -> Option<(i64, jiff::Timestamp)> {
+    monotonic().zip(Some(jiff::Timestamp::now()))
 }
 
 /// CLOCK_MONOTONIC in nanoseconds.

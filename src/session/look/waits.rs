@@ -150,7 +150,7 @@ pub(super) fn details(
                 let fd = i64::from(first as u32 as i32);
                 entry.net = Some(Box::new(Net {
                     fd: Some(fd),
-                    network: source.pid.and_then(|pid| kind_of(pid, fd)),
+                    network: source.live_pid().and_then(|pid| kind_of(pid, fd)),
                     ..Net::default()
                 }));
             }
@@ -163,7 +163,7 @@ pub(super) fn details(
 fn syscall(source: &Source, tid: u64) -> Option<(i64, u64)> {
     match source.threads.iter().find(|t| t.tid == tid) {
         Some(thread) => thread.syscall,
-        None => procfs::syscall(source.pid?, tid),
+        None => procfs::syscall(source.live_pid()?, tid),
     }
 }
 
