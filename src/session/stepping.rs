@@ -127,7 +127,7 @@ impl Stepper {
             types: &types,
             errors: &errors,
         };
-        Values::new(&self.target, &plan).results(0, &at).0
+        Values::new(&self.target, &plan).results(0, &at).0.to_vec()
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
