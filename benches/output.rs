@@ -103,6 +103,8 @@ fn call(id: u64) -> Call {
         stack: Vec::new(),
         payload: None,
         taken: Vec::new(),
+        locals: Vec::new(),
+        passed: None,
     };
     if id % 10 == 9 {
         call.func = "main.(*Server).handle".into();
