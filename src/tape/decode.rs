@@ -179,6 +179,7 @@ impl<'a> Decoder<'a> {
                 _ => return Err(Malformed("how a call ended")),
             },
             since_attach: has(part::SINCE_ATTACH),
+            late: has(part::LATE),
             stack: match has(part::STACK) {
                 true => self.stack()?,
                 false => Vec::new(),

@@ -127,6 +127,7 @@ fn values() -> Call {
         goid: Some(u64::MAX),
         tid: i32::MIN,
         parent: Some(1),
+        late: true,
         ..plain(1)
     }
 }
