@@ -41,12 +41,30 @@ fn told(counts: &Value) -> BTreeMap<String, (u64, u64)> {
 
 #[test]
 fn every_call_is_counted_once() {
+    counted(&["--summary", "-q"]);
+}
+
+/// Where values are asked for, functions with texts among their arguments trap,
+/// between others that jump: calls of both are in each other.
+#[test]
+fn every_call_is_counted_once_by_jumps_beside_traps() {
+    if std::env::var("GOTAP_TEST_FIRE").is_ok_and(|how| how != "auto") {
+        return; // one way for all
+    }
+    let more = ["--summary", "-q", "--where", "goid > 0", "--fire", "auto"];
+    let said = counted(&more);
+    let both = |l: &String| l.contains(" by jumps, ") && l.contains(" by traps");
+    assert!(said.iter().any(both), "{said:#?}");
+}
+
+/// What gotap said.
+fn counted(more: &[&str]) -> Vec<String> {
     let program = Fixture::build("torture", &[]);
     let mut target = Target::start(&program, &[]);
     target.expect_line("ready");
     let pid = target.pid();
     let before = oracle::footprint(pid);
-    let gotap = Gotap::trace_json(pid, &[PATTERN], &["--summary", "-q"]);
+    let gotap = Gotap::trace_json(pid, &[PATTERN], more);
     target.tell("go");
     target.answer("go", SOON);
     let wanted = asked(CALLS);
@@ -89,6 +107,7 @@ fn every_call_is_counted_once() {
     assert_eq!(seen, counts, "{}", outcome.errors());
     assert!(counts.len() >= 6, "{counts:?}");
     assert!(target.is_alive());
+    outcome.stderr
 }
 
 #[test]

@@ -42,7 +42,7 @@ const RING: u64 = 64 << 20;
 
 /// The same beside traps: a thread that hits one waits until what lies in the ring
 /// was read.
-const RING_BESIDE: u64 = 4 << 20;
+const RING_BESIDE: u64 = 16 << 20;
 
 /// How long the ring is left alone when nothing was in it.
 /// Each look interrupts somebody on a busy machine; what comes meanwhile should

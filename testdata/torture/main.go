@@ -32,12 +32,13 @@ type tally struct {
 }
 
 var (
-	leafs, grows, boomOuters, boomMiddles, boomInners, spills, borns, exits tally
+	leafs, grows, boomOuters, boomMiddles, boomInners, spills, borns, exits, mixes tally
 
 	all = map[string]*tally{
 		"main.tLeaf": &leafs, "main.tGrow": &grows, "main.tBoomOuter": &boomOuters,
 		"main.tBoomMiddle": &boomMiddles, "main.tBoomInner": &boomInners,
 		"main.tSpill": &spills, "main.tBorn": &borns, "main.tExit": &exits,
+		"main.tMixed": &mixes,
 	}
 	pause   = 20 * time.Millisecond
 	stopped uint32
@@ -122,6 +123,19 @@ func tExit() {
 	runtime.Goexit()
 }
 
+// Between calls of a number: what a tracer shows of the text has to be read
+// while the call waits.
+//
+//go:noinline
+func tMixed(text string, depth uint64) uint64 {
+	entered(&mixes)
+	sum := tLeaf(depth, uint64(len(text)))
+	if depth > 0 {
+		sum += tMixed(text, depth-1)
+	}
+	return sum
+}
+
 func recovered(x int) {
 	defer func() { must(recover() != nil, "a panic") }()
 	tBoomOuter(x)
@@ -141,6 +155,7 @@ func work(id int) {
 		sum, text, diff := tSpill(n, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, id, "text", 2.5, 1)
 		expected := n + 2 + 6 + 12 + 20 + 30 + 42 + 56 + 72 + 90 + 110 + 12*id
 		must(sum == expected && text == "text" && diff == 1.5, "spilled arguments")
+		must(tMixed("text", 3) == 4*4+3*(3+2+1), "nested calls")
 		gone := make(chan bool)
 		go func() {
 			defer close(gone)

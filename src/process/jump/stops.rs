@@ -170,6 +170,7 @@ impl Tracer {
         } else {
             self.all_go_on(stopped);
         }
+        die::here("jump:in");
         written.pause = written.pause.max(began.elapsed());
         written.stops += 1;
         for group in done {
@@ -242,6 +243,7 @@ impl Tracer {
         self.never_ran = false;
         let mut slow = Vec::new();
         while let Some(tid) = self.threads.iter().next().copied() {
+            die::here("jump:letting-go");
             let settled = self.settle(tid, Instant::now() + BRIEFLY);
             if settled == Settled::Stuck {
                 slow.push(tid);
