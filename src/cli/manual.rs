@@ -90,7 +90,7 @@ Environment:
   RUST_LOG   what gotap tells about itself on standard error, e.g. gotap=debug"#;
 
 /// Below the options of `gotap show --help`.
-pub(super) const SHOW: &str = r#"Examples:
+pub(super) const SHOW: &str = r"Examples:
   gotap trace --preset conn --fire auto --record calls.gtr -p 4242
       every call of a busy server, in few bytes
   gotap show calls.gtr --where 'err != nil || dur > 10ms'
@@ -108,7 +108,7 @@ The last line counts as that of gotap trace does: what its --where left out is
 among the calls seen and filtered.
 
 Exit codes:
-  0 done; 1 it went wrong; 2 wrong usage"#;
+  0 done; 1 it went wrong; 2 wrong usage";
 
 /// Below the options of `gotap goroutines --help`.
 pub(super) const GOROUTINES: &str = r#"Examples:

@@ -190,12 +190,8 @@ impl Calls {
         let begun = self
             .join
             .enter(g.stack, site, g.depth, now, || call, &mut self.ended);
-        match begun {
-            Entry::Began { .. } => {}
-            Entry::Again if self.is_marked(func) => {
-                self.marks.push((g.goid().unwrap_or(0), g.depth));
-            }
-            Entry::Again => {}
+        if matches!(begun, Entry::Again) && self.is_marked(func) {
+            self.marks.push((g.goid().unwrap_or(0), g.depth));
         }
     }
 

@@ -48,8 +48,7 @@ fn tape(records: &[Record], each: usize) -> Vec<u8> {
         }
     }
     writer.finish(&Tail { filtered: 3 }).unwrap();
-    let bytes = kept.0.lock().unwrap().clone();
-    bytes
+    kept.0.lock().unwrap().clone()
 }
 
 fn items(bytes: &[u8]) -> Result<Vec<Item>, TapeError> {

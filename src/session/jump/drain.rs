@@ -52,6 +52,8 @@ pub struct Drain {
     told_lost: u64,
     tids: Tids,
     ticks_passed: u32,
+    /// Marks of calls that were running are left.
+    marks_closed: bool,
 }
 
 /// The runtime knows its threads by the ids of its own pid namespace.
@@ -110,6 +112,7 @@ impl Drain {
             told_lost: 0,
             tids: Tids::of(jumped.pid()),
             ticks_passed: 0,
+            marks_closed: false,
         }
     }
 
@@ -151,6 +154,9 @@ impl Drain {
         for (goid, depth) in calls.take_found() {
             layout.leave_mark(ring, goid, depth);
         }
+        if !std::mem::replace(&mut self.marks_closed, true) {
+            layout.close_marks(ring);
+        }
         let mut words = std::mem::take(&mut self.words);
         let mut taken = 0;
         while taken < BATCH {
@@ -160,9 +166,8 @@ impl Drain {
                     self.on_record(&words, jumped.memory(), calls);
                 }
                 Next::Lost => {}
-                Next::Nothing => break,
                 Next::Unfinished if self.is_given_up() => self.reader.skip(),
-                Next::Unfinished => break,
+                Next::Nothing | Next::Unfinished => break,
             }
             taken += 1;
             // Others may write again soon, not only after the whole batch.
@@ -327,7 +332,7 @@ impl Drain {
     pub(in crate::session) fn tick(&mut self, jumped: &Jumped, calls: &mut Calls) {
         self.ticks.adjust(&calls.clock);
         self.ticks_passed = self.ticks_passed.wrapping_add(1);
-        if self.ticks_passed % CONNS_FOR == 0 {
+        if self.ticks_passed.is_multiple_of(CONNS_FOR) {
             self.conns.clear();
         }
         self.tids.fresh = false;
