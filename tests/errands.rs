@@ -48,7 +48,6 @@ impl Stopped {
                 func: None,
                 scope: None,
                 test: Test::default(),
-                copies: None,
             }],
             ..Options::default()
         };
