@@ -47,6 +47,8 @@ impl Stopped {
                 func: None,
                 scope: None,
                 test: Test::default(),
+                copies: None,
+                takes: ::gotap::session::hook::Takes::default(),
             }],
             ..Options::default()
         };

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::SessionError;
 use super::calls::Prepared;
 use super::control::{Control, StopReason};
-use super::engine::{Engine, Options, Outcome, Start, Stats, CLEANED};
+use super::engine::{CLEANED, Engine, Options, Outcome, Start, Stats};
 use super::replan::{Armed, Change};
 use super::report::Reporter;
 use super::snap::{NotSnapped, Snapped};
