@@ -81,7 +81,7 @@ fn write(file: &mut File, process: &Process<'_>) -> io::Result<Written> {
     let mut places = Vec::with_capacity(mappings.len());
     for m in &mappings {
         let len = m.end.saturating_sub(m.start);
-        let flags = u32::from(m.exec) | u32::from(m.write) << 1 | 4;
+        let flags = u32::from(m.exec) | (u32::from(m.write) << 1) | 4;
         head.extend(program_header(1, flags, (at, m.start, len), PAGE));
         places.push((at, m.start, len));
         at = at.saturating_add(len);
@@ -120,7 +120,7 @@ fn read_pages(memory: &dyn Memory, at: LiveAddr, into: &mut [u8]) -> u64 {
         return 0;
     }
     let mut lost = 0;
-    for (index, page) in into.chunks_mut(PAGE as usize).enumerate() {
+    for (index, page) in into.chunks_mut(4096).enumerate() {
         let from = at.offset(PAGE.saturating_mul(index as u64));
         if memory.read(from, page).is_err() {
             page.fill(0);
@@ -144,8 +144,8 @@ fn header(headers: u16) -> Vec<u8> {
     out.extend(EHDR.to_le_bytes());
     out.extend(0_u64.to_le_bytes());
     out.extend(0_u32.to_le_bytes());
-    out.extend((EHDR as u16).to_le_bytes());
-    out.extend((PHDR as u16).to_le_bytes());
+    out.extend(64_u16.to_le_bytes());
+    out.extend(56_u16.to_le_bytes());
     out.extend(headers.to_le_bytes());
     out.extend([0; 6]);
     out
