@@ -253,7 +253,7 @@ impl Hooks {
         seen: &Seen<'_>,
         reporter: &mut Reporter,
         wrong: &mut Vec<String>,
-        passed: &mut Vec<Box<Call>>,
+        passed: &mut Vec<Call>,
     ) -> Vec<Taken> {
         let mut taken = Vec::new();
         let rests = |hook: &Hook| hook.copies.as_ref().is_some_and(|rule| rule.rests(now));
@@ -279,7 +279,7 @@ impl Hooks {
         hook: &Hook,
         seen: &Seen<'_>,
         reporter: &mut Reporter,
-        passed: &mut Vec<Box<Call>>,
+        passed: &mut Vec<Call>,
     ) -> Result<bool, EvalError> {
         let records = hook.answer == Answer::Record;
         let call = match hook.func {

@@ -8,6 +8,7 @@
 //! reading and writing take, which is said; what is traced is let go before, and
 //! traced again behind it, so that calls that are under way are told as open.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Instant;
 
@@ -87,13 +88,10 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
     );
     if let Some(stopped) = stopped {
         let ns = u64::try_from(stopped.as_nanos()).unwrap_or(u64::MAX);
-        text.push_str(&format!("; the target stood for {}", Nanos(ns)));
+        let _ = write!(text, "; the target stood for {}", Nanos(ns));
     }
     if written.unreadable > 0 {
-        text.push_str(&format!(
-            "; {} could not be read",
-            Bytes(written.unreadable)
-        ));
+        let _ = write!(text, "; {} could not be read", Bytes(written.unreadable));
     }
     shell.tell(Verb::Dump, &text);
     Ok(())
