@@ -221,3 +221,77 @@ fn lines_inside_of_functions() {
         }
     }
 }
+
+/// What `dump` writes is a core that gotap itself, Delve and gdb read.
+#[test]
+fn a_core_that_dump_wrote() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (fixture, mut target) = orders(&[Variant::NoOpt]);
+    let core = folder.path().join("core.orders");
+    let name = core.to_str().expect("a path");
+    let path = folder.path().join("a.gotap");
+    fs::write(&path, format!("dump {name}\n")).expect("write a script");
+    let pid = target.pid().to_string();
+    let outcome = gotap::run(&["run", path.to_str().expect("a path"), "-p", &pid]);
+    outcome.must_succeed();
+    let said = outcome.errors();
+    assert!(said.contains("the target stood for"), "{said}");
+    target.tell("handle 3");
+    target.expect_line("handle 3");
+    let program = fixture.path.to_str().expect("a path");
+    let look = gotap::run(&["goroutines", "--list", "--core", name, program]);
+    look.must_succeed();
+    assert!(
+        look.text().contains("main.(*server).wait"),
+        "{}",
+        look.text()
+    );
+    let goid = look
+        .text()
+        .lines()
+        .find(|l| l.contains("main.(*server).wait"))
+        .and_then(|l| l.split_whitespace().next().map(str::to_owned))
+        .expect("its number");
+    fs::write(&path, format!("dump {name}\n")).expect("write a script");
+    let again = gotap::run(&["run", path.to_str().expect("a path"), "-p", &pid]);
+    assert!(
+        again.errors().contains("is there already"),
+        "{}",
+        again.errors()
+    );
+    // Delve.
+    let init = folder.path().join("look.dlv");
+    fs::write(
+        &init,
+        format!("goroutine {goid} frame 3 print req.ID\nprint main.global.addr\nexit\n"),
+    )
+    .expect("write an init file");
+    let out = Command::new("dlv")
+        .args(["core", "--allow-non-terminal-interactive=true"])
+        .args([program, name, "--init"])
+        .arg(&init)
+        .stdin(Stdio::null())
+        .output()
+        .expect("dlv is needed: go install github.com/go-delve/delve/cmd/dlv@v1.27.2");
+    let shown = String::from_utf8_lossy(&out.stdout);
+    let wrong = String::from_utf8_lossy(&out.stderr);
+    assert!(shown.contains("42"), "{shown}{wrong}");
+    assert!(shown.contains("127.0.0.1:1"), "{shown}{wrong}");
+    // gdb.
+    let out = Command::new("gdb")
+        .args([
+            "-batch",
+            "-nx",
+            "-ex",
+            "info threads",
+            "-ex",
+            "x/s 'main.global'",
+        ])
+        .args([program, name])
+        .stdin(Stdio::null())
+        .output()
+        .expect("gdb is needed: apt-get install gdb");
+    let shown = String::from_utf8_lossy(&out.stdout);
+    assert!(shown.matches("LWP ").count() >= 2, "{shown}");
+    drop(target);
+}

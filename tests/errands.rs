@@ -48,6 +48,7 @@ impl Stopped {
                 func: None,
                 scope: None,
                 test: Test::default(),
+                takes: ::gotap::session::hook::Takes::default(),
             }],
             ..Options::default()
         };

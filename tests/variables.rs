@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -66,7 +67,7 @@ fn commands(goid: u64, frame: usize) -> String {
     let mut text = format!("goroutine {goid}\nframe {frame}\n");
     for (expr, value) in PRINTED {
         if !value.is_empty() {
-            text.push_str(&format!("p {expr}\n"));
+            let _ = writeln!(text, "p {expr}");
         }
     }
     text.push_str("whatis err\nwhatis req.Header\nwhatis s.sessions[0].name\nwhatis main.order\n");

@@ -270,11 +270,11 @@ impl Calls {
     }
 
     /// Lines inside of functions were passed.
-    pub fn passed(&mut self, passed: Vec<Box<Call>>, arrived: u64) {
+    pub fn passed(&mut self, passed: Vec<Call>, arrived: u64) {
         for mut call in passed {
             call.id = self.join.unseen();
             call.time_ns = self.clock.wall(arrived);
-            self.send(call);
+            self.send(Box::new(call));
         }
     }
 

@@ -252,7 +252,7 @@ impl Hooks {
         seen: &Seen<'_>,
         reporter: &mut Reporter,
         wrong: &mut Vec<String>,
-        passed: &mut Vec<Box<Call>>,
+        passed: &mut Vec<Call>,
     ) -> Vec<Taken> {
         let mut taken = Vec::new();
         let rests = |hook: &Hook| hook.copies.as_ref().is_some_and(|rule| rule.rests(now));
@@ -278,7 +278,7 @@ impl Hooks {
         hook: &Hook,
         seen: &Seen<'_>,
         reporter: &mut Reporter,
-        passed: &mut Vec<Box<Call>>,
+        passed: &mut Vec<Call>,
     ) -> Result<bool, EvalError> {
         let records = hook.answer == Answer::Record;
         let call = match hook.func {

@@ -226,8 +226,8 @@ impl Reporter {
     }
 
     /// A record of a line that is passed.
-    pub fn passing(&mut self, seen: &Seen<'_>, goid: Option<u64>, frames: usize) -> Box<Call> {
-        let mut call = Box::new(self.blank(usize::MAX, seen.tid));
+    pub fn passing(&mut self, seen: &Seen<'_>, goid: Option<u64>, frames: usize) -> Call {
+        let mut call = self.blank(usize::MAX, seen.tid);
         call.goid = goid;
         call.end = End::Passed;
         if frames > 0

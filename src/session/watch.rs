@@ -211,6 +211,7 @@ pub struct Questions {
 impl Watch {
     /// Looks up all that will be needed at a hit.
     pub fn new(questions: Questions) -> Watch {
+        use crate::script::CallFact::{Func, Goid, Tid};
         let Questions {
             scope,
             early,
@@ -224,7 +225,6 @@ impl Watch {
                 scope.prepare(&one.mentions(), &limits);
             }
         }
-        use crate::script::CallFact::{Func, Goid, Tid};
         let early: Vec<Early> = early
             .into_iter()
             .map(|condition| {

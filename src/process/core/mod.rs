@@ -2,9 +2,9 @@
 //! live one.
 //!
 //! Who lives here: the file and its memory (this file), what its notes say
-//! ([`notes`]), which build it was ([`build`]). Kernel cores (core(5), also
+//! ([`notes`]), which build it was ([`build`]), and how one is written ([`mod@write`]). Kernel cores (core(5), also
 //! those of `GOTRACEBACK=crash`) and gcore's are read. Nobody here knows Go;
-//! allowed in: session, cli.
+//! allowed in: session, repl, cli.
 //!
 //! A core leaves out what can be had from files: pages that were mapped from
 //! the executable and never written are read from it.
@@ -14,6 +14,7 @@ mod error;
 mod notes;
 #[cfg(test)]
 mod tests;
+pub mod write;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

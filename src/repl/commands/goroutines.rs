@@ -21,18 +21,18 @@
 //!     running, with no text: those that run
 //! ```
 //!
-//! -t shows each one's stack, -exec runs `stack` or `goroutine` for each.
+//! -t shows each one's stack, -exec runs a command that looks at one for each:
+//! `stack`, `print`, `args`, `locals`, `frame N print …`.
 //!
 //! ```text
 //!     goroutines -group reason
 //!     goroutines -with user main.serve -t
 //! ```
 
-use super::stack;
 use crate::repl::output::Form;
 use crate::repl::shell::{Call, Shell};
 use crate::script::ExprError;
-use crate::script::command::{Command, Verb, Word};
+use crate::script::command::{Verb, Word};
 use crate::session::look::{Wanted, look};
 use crate::sink::goroutines::{json, table};
 use crate::survey::group::{self, By, other_end};
@@ -91,29 +91,38 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
         .filter(|e| asked.filters.iter().all(|f| holds(&survey, e, f)))
         .collect();
     if let Some(then) = call.then {
+        let looks = matches!(
+            then.command.verb(),
+            Verb::Stack
+                | Verb::Goroutine
+                | Verb::Print
+                | Verb::Whatis
+                | Verb::Args
+                | Verb::Locals
+                | Verb::Frame
+                | Verb::Deferred
+                | Verb::List
+        );
+        if !looks {
+            return Err(ExprError::new(
+                then.span,
+                "-exec runs what looks at a goroutine: stack, print, args, locals, frame N …",
+            ));
+        }
         for one in &chosen {
-            let words: &[Word] = match &then.command {
-                Command::Plain(Verb::Stack, words, None) => words,
-                Command::Plain(Verb::Goroutine, words, None) if words.is_empty() => &[],
-                _ => {
-                    return Err(ExprError::new(
-                        then.span,
-                        "-exec runs `stack` or `goroutine` here",
-                    ));
+            let before = (
+                shell.goroutine.replace(one.goid),
+                std::mem::take(&mut shell.frame),
+            );
+            let done = shell.execute(then, "");
+            (shell.goroutine, shell.frame) = before;
+            // What cannot be done for one may be done for the next.
+            match done {
+                Err(error) if chosen.len() > 1 => {
+                    shell.say(&format!("goroutine {}: {}", one.goid, error.message));
                 }
-            };
-            let inner = Call {
-                words,
-                span: then.span,
-                then: None,
-            };
-            let before = shell.goroutine.replace(one.goid);
-            let done = match then.command.verb() {
-                Verb::Stack => stack::run(shell, inner),
-                _ => super::goroutine::run(shell, inner),
-            };
-            shell.goroutine = before;
-            done?;
+                done => done?,
+            }
         }
         return Ok(());
     }

@@ -107,6 +107,7 @@ fn header(verb: Verb) -> Option<&'static str> {
         Verb::Conns => include_str!("conns.rs"),
         Verb::Summary => include_str!("summary.rs"),
         Verb::Transcript => include_str!("transcript.rs"),
+        Verb::Dump => include_str!("dump.rs"),
         Verb::Config => include_str!("config.rs"),
         Verb::Exit => include_str!("exit.rs"),
         Verb::Help => include_str!("help.rs"),

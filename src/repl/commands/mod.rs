@@ -15,6 +15,7 @@ pub mod cont;
 pub mod deferred;
 pub mod disassemble;
 pub mod display;
+pub mod dump;
 pub mod examinemem;
 pub mod exit;
 pub mod fds;
@@ -103,6 +104,7 @@ pub fn run(shell: &mut Shell, verb: Verb, call: Call<'_>) -> Result<(), ExprErro
         Verb::Snapshots => snapshots::run(shell, call),
         Verb::Transcript => transcript::run(shell, call),
         Verb::Config => config::run(shell, call),
+        Verb::Dump => dump::run(shell, call),
         Verb::Exit => exit::run(shell, call),
         Verb::Help => help::run(shell, call),
         other => Err(call.fail(match other.info().standing {

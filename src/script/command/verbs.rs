@@ -122,7 +122,7 @@ impl VerbInfo {
     }
 }
 
-use Standing::{LeftOut, NeedsStop};
+use Standing::LeftOut;
 
 /// Every command, in the order of `help`. Names and aliases are Delve's
 /// (pkg/terminal/command.go of Delve 1.27) where it has the command.
@@ -178,7 +178,7 @@ pub const VERBS: &[VerbInfo] = &[
     row(Verb::Source, "source", &[], "FILE", "run the commands of a file"),
     row(Verb::Transcript, "transcript", &[], "[-t] [-x] FILE | -off", "copy what is printed to a file"),
     row(Verb::Config, "config", &[], "[-list] | NAME VALUE", "show or change settings"),
-    row(Verb::Dump, "dump", &[], "FILE", "write a core file").but(NeedsStop),
+    row(Verb::Dump, "dump", &[], "FILE", "write a core file"),
     row(Verb::Exit, "exit", &["quit", "q"], "", "detach and let the target run"),
     row(Verb::Help, "help", &["h"], "[COMMAND]", "explain a command"),
     row(Verb::Watch, "watch", &[], "EXPR", "").but(LeftOut("watch needs hardware breakpoints in every thread, which gotap does not set; trace the functions that write the variable")),
