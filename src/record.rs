@@ -24,6 +24,8 @@ pub enum End {
     Unwound,
     /// Still running: when tracing stopped, or when `--slow` reported it.
     Open,
+    /// It did not: a line inside the function was passed.
+    Passed,
 }
 
 impl End {
@@ -35,6 +37,7 @@ impl End {
             End::Exit => "exit",
             End::Unwound => "unwound",
             End::Open => "open",
+            End::Passed => "passed",
         }
     }
 }
@@ -101,6 +104,20 @@ pub struct Payload {
     pub len: u64,
 }
 
+/// Arguments or results with their names. Shared: those of many calls are the
+/// same.
+pub type Named = Arc<[(Arc<str>, Value)]>;
+/// A line inside of a function that a thread passed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Passed {
+    /// The number of the tracepoint.
+    pub point: usize,
+    /// Source file.
+    pub file: Arc<str>,
+    /// Line.
+    pub line: u32,
+}
+
 /// An entry joined with how that call ended.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Call {
@@ -122,15 +139,15 @@ pub struct Call {
     /// Function name as Go spells it.
     pub func: Arc<str>,
     /// For the net family.
-    pub conn: Option<Conn>,
+    pub conn: Option<Arc<Conn>>,
     /// For the net family.
     pub direction: Option<Direction>,
     /// Length of the buffer handed in, for the net family.
     pub asked: Option<u64>,
     /// Parameters, receiver first; names or `a0`, `a1` …
-    pub args: Vec<(Arc<str>, Value)>,
+    pub args: Named,
     /// Results; names or `r0`, `r1` … Empty unless it ended by `Return`.
-    pub results: Vec<(Arc<str>, Value)>,
+    pub results: Named,
     /// The count of bytes that the call returned (the `int`/`int64` result of
     /// the Read/Write family).
     pub n: Option<i64>,
@@ -144,6 +161,10 @@ pub struct Call {
     pub stack: Vec<Frame>,
     /// With `--payload`.
     pub payload: Option<Payload>,
+    /// Local variables, of a line that was passed.
+    pub locals: Vec<(Arc<str>, Value)>,
+    /// It is no call: a line inside of a function was passed.
+    pub passed: Option<Passed>,
     /// What was asked for besides, by number, taken at the entry or the return.
     pub taken: Vec<(u32, Taken)>,
 }

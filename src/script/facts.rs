@@ -79,7 +79,7 @@ const fn row(name: &'static str, fact: CallFact, ty: Type, about: &'static str) 
 }
 
 /// The words of `end`; [`crate::record::End::as_str`] gives the same.
-const ENDS: &[&str] = &["return", "panic", "exit", "unwound", "open"];
+const ENDS: &[&str] = &["return", "panic", "exit", "unwound", "open", "passed"];
 
 /// Every fact of a call, in the order of the JSON fields. `dur` is for
 /// expressions only (JSON has `dur_ns`); `args` and `results`, which JSON has
@@ -141,7 +141,7 @@ pub const CALL_FACTS: &[FactInfo] = &[
         fact: CallFact::End,
         ty: Type::Str,
         words: ENDS,
-        about: "return, panic, exit, unwound or open",
+        about: "return, panic, exit, unwound, open, or passed: a line",
     },
     row(
         "since_attach",

@@ -26,6 +26,7 @@ use crate::process::ProcessError;
 use crate::process::region::{Installation, SiteBytes};
 use crate::process::tracer::{Ending, Event, Hit, Tracer};
 use crate::record::End;
+use crate::script::Simple;
 
 /// Said when something was found.
 pub const CLEANED: &str = "took out what a gotap that was killed had left in the target";
@@ -47,6 +48,10 @@ pub struct Options {
     pub limit: Option<Duration>,
     /// Disarm functions that are entered more often than this a second.
     pub max_rate: Option<u64>,
+    /// Of so many calls of a function one is told.
+    pub every: Option<u32>,
+    /// What must hold of each call that is told; more may have to.
+    pub terms: Vec<Simple>,
     /// How many ids earlier sessions on this target have given to calls.
     pub ids_given: u64,
     /// By function of the plan: its calls are recorded; empty: all are.
@@ -453,13 +458,12 @@ impl Engine {
                 Role::Place(place) => {
                     let reporter = &mut self.calls.reporter;
                     if let Some(hooks) = reporter.hooks.take() {
-                        taken.extend(hooks.ask(
-                            (place, arrived),
-                            &seen,
-                            reporter,
-                            &mut self.messages,
-                        ));
+                        let wrong = &mut self.messages;
+                        let mut passed = Vec::new();
+                        let at = (place, arrived);
+                        taken.extend(hooks.ask(at, &seen, reporter, wrong, &mut passed));
                         reporter.hooks = Some(hooks);
+                        self.calls.passed(passed, arrived);
                     }
                 }
             }
@@ -514,7 +518,7 @@ impl Engine {
             self.control.stop(StopReason::Time);
         }
         if let Some(Inside { jumped, drain }) = &mut self.inside {
-            drain.tick(jumped, &self.calls);
+            drain.tick(jumped, &mut self.calls);
         }
         if let Some(slow) = self.options.slow {
             self.calls.report_slow(now, slow);

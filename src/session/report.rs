@@ -26,7 +26,7 @@ use crate::probe::decode::Decoder;
 use crate::probe::join::Stack;
 use crate::probe::plan::Plan;
 use crate::process::ProcessMemory;
-use crate::record::{Call, Conn, Direction, End, Endpoint, Payload};
+use crate::record::{Call, Conn, Direction, End, Endpoint, Named, Payload};
 use crate::sys::Regs;
 use crate::value::Value;
 
@@ -68,7 +68,7 @@ pub(super) struct Seen<'a> {
     /// X0 to X15, when they are known already.
     pub floats: Option<[[u8; 16]; 16]>,
     /// The connection of the receiver, when it is known already.
-    pub conn: Option<&'a Conn>,
+    pub conn: Option<&'a Arc<Conn>>,
 }
 
 impl<'a> Seen<'a> {
@@ -90,7 +90,7 @@ pub(super) struct Running {
     pub func: usize,
     pub goid: u64,
     pub depth: u64,
-    pub conn: Option<Conn>,
+    pub conn: Option<Arc<Conn>>,
 }
 
 struct Function {
@@ -197,16 +197,32 @@ impl Reporter {
                 Flow::Both => Direction::Both,
             }),
             asked: None,
-            args: Vec::new(),
-            results: Vec::new(),
+            args: Named::default(),
+            results: Named::default(),
             n: None,
             err: None,
             end: End::Open,
             since_attach: false,
             stack: Vec::new(),
             payload: None,
+            locals: Vec::new(),
+            passed: None,
             taken: Vec::new(),
         }
+    }
+
+    /// A record of a line that is passed.
+    pub fn passing(&mut self, seen: &Seen<'_>, goid: Option<u64>, frames: usize) -> Box<Call> {
+        let mut call = Box::new(self.blank(usize::MAX, seen.tid));
+        call.goid = goid;
+        call.end = End::Passed;
+        if frames > 0
+            && let Some(g) = self.g(seen)
+        {
+            let at = (seen.regs.rip, seen.regs.rsp, g.hi);
+            call.stack = self.stacks.at(seen.memory, at, frames);
+        }
+        call
     }
 
     /// The goroutine of a stopped thread: by R14, which compiled code keeps,
@@ -258,7 +274,7 @@ impl Reporter {
     }
 
     /// The connection that a function is called on.
-    pub fn receiver(&mut self, func: usize, seen: &Seen<'_>) -> Option<Conn> {
+    pub fn receiver(&mut self, func: usize, seen: &Seen<'_>) -> Option<Arc<Conn>> {
         let (register, kind) = self.family(func)?.receiver?;
         let words = [int(seen.regs, register), int(seen.regs, register + 1)];
         let facts = self
@@ -272,19 +288,8 @@ impl Reporter {
         self.watches.get(func)?.clone()
     }
 
-    /// Nobody wants to be told of a call that begins, of which `call` is all that
-    /// is known.
-    pub fn dismisses(&self, watch: &Watch, call: &Call, seen: &Seen<'_>) -> bool {
-        watch.dismisses(call, &self.at(seen))
-    }
-
-    /// Takes what was asked for at an entry, or a return, besides.
-    pub fn take(&self, watch: &Watch, call: &mut Call, seen: &Seen<'_>, results: bool) {
-        let taken = watch.take(call, &self.at(seen), results);
-        call.taken.extend(taken);
-    }
-
-    fn at<'a>(&'a self, seen: &'a Seen<'a>) -> At<'a> {
+    /// What is seen at a site, with what is known to understand it.
+    pub fn at<'a>(&'a self, seen: &'a Seen<'a>) -> At<'a> {
         At {
             seen,
             types: &self.types,
@@ -398,8 +403,10 @@ impl Reporter {
         if family.buffer.is_some()
             && let Some(conn) = call.conn.as_mut().filter(|c| c.remote.is_none())
         {
-            let values = call.args.iter().chain(&call.results);
-            conn.remote = values.map(|(_, value)| value).find_map(peer);
+            let values = call.args.iter().chain(&*call.results);
+            if let Some(remote) = values.map(|(_, value)| value).find_map(peer) {
+                Arc::make_mut(conn).remote = Some(remote);
+            }
         }
         if call.err.is_none()
             && let (Some(itab), Some(data)) = (family.err, family.err_data())
@@ -525,10 +532,10 @@ impl Reporter {
             });
             let mut found = facts.map(|f| conn(&f));
             if found.as_ref().is_none_or(|c| c.fd.is_none()) && family.is_some() && fd.is_some() {
-                found = Some(Conn {
+                found = Some(Arc::new(Conn {
                     fd,
                     ..Conn::default()
-                });
+                }));
             }
             running.push(Running {
                 func: call.traced,
@@ -542,7 +549,7 @@ impl Reporter {
 
     /// The connection of a call whose entry was not seen: its receiver, from
     /// where the function's own code has put it.
-    pub fn spilled_conn(&mut self, func: usize, seen: &Seen<'_>) -> Option<Conn> {
+    pub fn spilled_conn(&mut self, func: usize, seen: &Seen<'_>) -> Option<Arc<Conn>> {
         let (regs, memory) = (seen.regs, seen.memory);
         let function = self.functions.get(func)?;
         let (register, kind) = function.family?.receiver?;
@@ -567,14 +574,14 @@ fn peer(value: &Value) -> Option<Endpoint> {
     }
 }
 
-fn conn(facts: &Arc<ConnFacts>) -> Conn {
-    Conn {
+fn conn(facts: &Arc<ConnFacts>) -> Arc<Conn> {
+    Arc::new(Conn {
         fd: facts.fd,
         network: facts.network.clone(),
         local: facts.local.clone(),
         remote: facts.remote.clone(),
         note: facts.note,
-    }
+    })
 }
 
 /// An integer register by its place in Go's sequence.

@@ -98,6 +98,7 @@ fn header(verb: Verb) -> Option<&'static str> {
         Verb::Snap => include_str!("snap.rs"),
         Verb::Snapshot => include_str!("snapshot.rs"),
         Verb::Snapshots => include_str!("snapshots.rs"),
+        Verb::Source => include_str!("source.rs"),
         Verb::Sources => include_str!("sources.rs"),
         Verb::List => include_str!("list.rs"),
         Verb::Disassemble => include_str!("disassemble.rs"),

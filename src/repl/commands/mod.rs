@@ -37,6 +37,7 @@ pub mod set;
 pub mod snap;
 pub mod snapshot;
 pub mod snapshots;
+pub mod source;
 pub mod sources;
 pub mod stack;
 pub mod step;
