@@ -42,13 +42,13 @@ impl Stopped {
         let options = Options {
             hooks: vec![Hook {
                 copies: None,
+                takes: ::gotap::session::hook::Takes::default(),
                 id: 1,
                 answer: Answer::Stop,
                 place: 0,
                 func: None,
                 scope: None,
                 test: Test::default(),
-                copies: None,
             }],
             ..Options::default()
         };

@@ -294,7 +294,7 @@ impl Hooks {
         };
         let goid = match &call {
             Some((g, _)) => g.goid(),
-            None if hook.test.asks_goid() => reporter.g(seen).and_then(|g| g.goid()),
+            None if records || hook.test.asks_goid() => reporter.g(seen).and_then(|g| g.goid()),
             None => None,
         };
         let call = call.map(|(_, call)| call);
