@@ -115,6 +115,12 @@ impl Test {
         Ok(self.hits.is_none_or(|(op, n)| counts(op, hits, n)))
     }
 
+    /// It asks whose it is.
+    fn asks_goid(&self) -> bool {
+        let keys = self.condition.as_deref().map_or(&[][..], Checked::keys);
+        self.per_goroutine.is_some() || keys.contains(&Key::Call(CallFact::Goid))
+    }
+
     /// It asks for more of a call than whose it is.
     fn asks_call(&self) -> bool {
         let keys = self.condition.as_deref().map_or(&[][..], Checked::keys);
@@ -244,7 +250,8 @@ impl Hooks {
         }
     }
 
-    /// A thread is at a place, now by the session's clock: which hooks take it, and what was wrong with a
+    /// A thread is at a place, now by the session's clock: which hooks take it, and
+    /// what was wrong with a
     /// condition, each once. One whose condition cannot be told passes.
     pub fn ask(
         &self,
@@ -287,7 +294,8 @@ impl Hooks {
         };
         let goid = match &call {
             Some((g, _)) => g.goid(),
-            None => reporter.g(seen).and_then(|g| g.goid()),
+            None if records || hook.test.asks_goid() => reporter.g(seen).and_then(|g| g.goid()),
+            None => None,
         };
         let call = call.map(|(_, call)| call);
         let Some(scope) = hook.scope.as_deref() else {
