@@ -65,6 +65,7 @@ fn main() {
             "heap",
             "in memory",
             "estimated",
+            "shortest",
             "median",
             "longest",
             "client's wait",
@@ -126,12 +127,14 @@ fn measure(fixture: &Fixture, mb: u64) -> Vec<String> {
     drop(tracer);
     let with = clients.longest();
     clients.end();
+    let shortest = pauses.iter().copied().fold(f64::INFINITY, f64::min);
     let (median, longest) = median_and_max(pauses);
     let ms = |seconds: f64| format!("{:.1} ms", seconds * 1e3);
     vec![
         format!("{mb} MB"),
         format!("{} MB", cost.resident >> 20),
         ms(cost.pause.as_secs_f64()),
+        ms(shortest),
         ms(median),
         ms(longest),
         ms(with.as_secs_f64()),

@@ -53,15 +53,23 @@ pub struct Copies {
     /// The one that is looked at, and the target's own source meanwhile.
     viewed: Option<(usize, Source)>,
     limits: Arc<CopyLimits>,
+    /// One came that nobody has waited for or looked at.
+    unseen: bool,
 }
 
 impl Copies {
+    /// One came before anybody waited for it.
+    pub(super) fn take_unseen(&mut self) -> bool {
+        std::mem::take(&mut self.unseen)
+    }
+
     /// None yet.
     pub fn new(config: &Config) -> Copies {
         Copies {
             list: Vec::new(),
             last: 0,
             viewed: None,
+            unseen: false,
             limits: Arc::new(CopyLimits::new(
                 config.snap_max_pause.unwrap_or(std::time::Duration::MAX),
                 config.snap_max_copies,
@@ -105,6 +113,7 @@ impl Shell {
             return false;
         };
         let live = std::mem::replace(&mut self.source, source);
+        self.copies.unseen = false;
         self.goroutine = copy.snapped.goid;
         self.thread = u64::try_from(copy.snapped.tid).ok();
         self.frame = 0;
@@ -180,6 +189,7 @@ impl Shell {
         self.tell_copy(&copy);
         self.copies.list.push(copy);
         let Some(block) = point.and_then(|p| p.point.actions) else {
+            self.copies.unseen = true;
             return;
         };
         let before = self.copies.viewed();

@@ -145,11 +145,19 @@ impl Shell {
 
     /// Waits for a stop: true when there is one. Ctrl-C ends the waiting.
     pub fn await_stop(&mut self) -> bool {
+        // A copy may come before the script has come to wait for it.
+        if self.copies.take_unseen() && self.mode == Mode::Script {
+            return false;
+        }
         self.awaits_stop = true;
         let stopped = loop {
             match self.wait() {
                 Woke::Stopped => break true,
-                Woke::Snapped | Woke::Cancelled | Woke::TargetGone | Woke::Over => break false,
+                Woke::Snapped => {
+                    self.copies.take_unseen();
+                    break false;
+                }
+                Woke::Cancelled | Woke::TargetGone | Woke::Over => break false,
                 // Nobody was asked for a line: what comes now was typed before.
                 Woke::Resumed | Woke::Line(_) | Woke::Eof => {}
             }

@@ -13,8 +13,9 @@ use crate::sys::{Regs, ptrace, wait};
 
 /// Between two looks while nothing is to be seen.
 const GLANCE: Duration = Duration::from_micros(20);
-/// Looks before the first pause.
-const AWAKE: u32 = 200;
+/// Looks before the first pause. (To yield would be to wait for everybody else
+/// who wants the processor, for a whole turn of each.)
+const AWAKE: u32 = 50;
 /// What a system call returns at its beginning.
 const NOT_YET: u64 = (libc::ENOSYS as u64).wrapping_neg();
 /// Errors are -4095..-1.
@@ -45,6 +46,8 @@ pub(super) struct Making<'a> {
     /// It holds no descriptor, and stays where it is.
     closed: bool,
     failed: Option<Failed>,
+    /// When the intermediate was let run, and when it had made the copy.
+    forking: (Option<Instant>, Option<Instant>),
 }
 
 impl Making<'_> {
@@ -60,6 +63,7 @@ impl Making<'_> {
             copy: None,
             closed: false,
             failed: None,
+            forking: (None, None),
         }
     }
 
@@ -88,7 +92,7 @@ impl Making<'_> {
             }
             idle = idle.saturating_add(1);
             if idle < AWAKE {
-                std::thread::yield_now();
+                std::hint::spin_loop();
             } else {
                 std::thread::sleep(GLANCE);
             }
@@ -103,6 +107,12 @@ impl Making<'_> {
                 Err(failed.unwrap_or(Failed::Gone))
             }
         }
+    }
+
+    /// How long page tables were copied, at most: nobody could write to memory.
+    pub(super) fn forking(&self) -> Option<Duration> {
+        let (begin, end) = self.forking;
+        Some(end?.saturating_duration_since(begin?))
     }
 
     /// A failure is no reason to leave the intermediate alone: the thread waits for it.
@@ -191,9 +201,11 @@ impl Making<'_> {
             Wait::Stopped { stop, .. } => {
                 wait::consume(tid);
                 if matches!(stop, Stop::Clone | Stop::Fork | Stop::Vfork) {
+                    self.forking.1 = Some(Instant::now());
                     self.copy = ptrace::event_message(tid).ok().map(|m| m as i32);
                     die::here("snap:copied");
                 }
+                self.forking.0.get_or_insert_with(Instant::now);
                 // Signals to it are meant for nobody.
                 let _ = ptrace::cont(tid, 0);
                 true

@@ -48,7 +48,9 @@ const UNREADABLE_FILTER: &str = "a seccomp filter watches its system calls, and 
 pub struct Snapshot {
     /// The copy's process id; its memory is read as that of any process.
     pub pid: i32,
-    /// How long the target was held.
+    /// How long the target was held: for the time that its page tables were copied,
+    /// at most; its thread that made the copy a little longer. Of a consistent one
+    /// from the first thread's stop on.
     pub pause: Duration,
     /// What the target had in memory, bytes.
     pub resident: u64,
@@ -308,7 +310,9 @@ impl Tracer {
         if let Some(others) = stopped {
             self.all_go_on(others);
         }
-        let pause = began.elapsed();
+        // Of others than the thread that made it, but for a consistent one.
+        let all = began.elapsed();
+        let pause = making.forking().filter(|_| !consistent).unwrap_or(all);
         match made {
             Ok(copy) => Ok((self.hold(copy)?, pause, threads)),
             Err(Failed::Gone) => Err(ProcessError::Gone(self.pid)),
