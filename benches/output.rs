@@ -100,6 +100,7 @@ fn call(id: u64) -> Call {
         err: Some(err),
         end: End::Return,
         since_attach: false,
+        late: false,
         stack: Vec::new(),
         payload: None,
     };

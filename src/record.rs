@@ -143,6 +143,9 @@ pub struct Call {
     pub end: End,
     /// It was already running when gotap attached.
     pub since_attach: bool,
+    /// Some value or error text was read from memory after the call had gone on
+    /// (by jumps): it may have changed since.
+    pub late: bool,
     /// Where it was called from, innermost first; empty unless asked for.
     pub stack: Vec<Frame>,
     /// With `--payload`.

@@ -6,12 +6,12 @@ mod support;
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use support::scenario::{READ, WRITE};
+use support::scenario::{Busy, READ, WRITE};
 use support::{Fixture, Gotap, LATER, SOON, Target, gotap, oracle, poll};
 
 /// Connections and calls of each; what a call is known by beside its time.
 const CONNS: u64 = 8;
-const CALLS: u64 = 50;
+const CALLS: u64 = 500;
 
 struct Run {
     /// Function, descriptor, bytes and error of all calls told, counted.
@@ -95,7 +95,11 @@ fn a_descriptor() -> i64 {
 fn one_descriptor() {
     let fd = a_descriptor();
     let (told, all) = same(&format!("fd == {fd}"));
-    assert!(told.calls.len() as u64 >= 2 * CALLS);
+    assert!(
+        told.calls.len() as u64 >= 2 * CALLS,
+        "fd {fd}: {:?}",
+        told.told
+    );
     assert!(told.ring < all / 4, "{} of {all} records", told.ring);
     let (told, _) = same(&format!("fd != {fd} && dur >= 0ms"));
     assert!(told.calls.len() as u64 >= 2 * CALLS * (CONNS - 1));
@@ -117,13 +121,49 @@ fn only_errors_and_only_ends() {
 
 #[test]
 fn one_goroutine() {
-    let all = run("jump", &[]);
-    let goid = all.calls.iter().find_map(|call| call["goid"].as_u64());
-    let (told, most) = same(&format!("goid == {}", goid.expect("a goroutine")));
-    for call in &told.calls {
-        assert_eq!(call["goid"].as_u64(), goid);
+    let (told, all) = same("goid == 99999999");
+    assert!(told.calls.is_empty());
+    assert!(told.ring < all / 4, "{} of {all} records", told.ring);
+    let (told, _) = same("goid != 99999999");
+    assert_eq!(told.calls.len() as u64, 2 * CONNS * CALLS + CONNS);
+    let echo = Fixture::build("echo", &[]);
+    let mut busy = Busy::start(&echo, &[]);
+    let pid = busy.server.pid();
+    let some = |more: &[&str]| {
+        let mut args = vec!["--fire", "jump", "-n", "20"];
+        args.extend(more);
+        Gotap::trace_json(pid, &[READ], &args).finish(LATER).calls()
+    };
+    let goid = some(&[])[0]["goid"].as_u64().expect("a goroutine");
+    for call in some(&["--where", &format!("goid == {goid}")]) {
+        assert_eq!(call["goid"].as_u64(), Some(goid));
+        assert_eq!(call["end"], "return");
     }
-    assert!(told.ring < most / 4, "{} of {most} records", told.ring);
+    busy.must_be_clean("after gates");
+}
+
+/// Return addresses that trampolines wrote down make the stacks that traps read.
+#[test]
+fn stacks_are_those_of_traps() {
+    let stacks = |fire: &str, frames: &str| {
+        let told = run(fire, &["-s", frames]);
+        let own = told
+            .calls
+            .iter()
+            .filter(|call| call["since_attach"] != true);
+        let mut stacks: BTreeMap<String, u64> = BTreeMap::new();
+        for call in own {
+            let key = format!("{} {}", call["func"], call["stack"]);
+            *stacks.entry(key).or_default() += 1;
+        }
+        stacks
+    };
+    for frames in ["1", "3", "30"] {
+        let (trapped, jumped) = (stacks("trap", frames), stacks("jump", frames));
+        assert_eq!(trapped, jumped, "{frames} frames");
+        let deep = frames != "30" || trapped.keys().all(|stack| stack.contains("runtime.goexit"));
+        assert!(deep, "{trapped:?}");
+    }
 }
 
 /// The first of each function, and every tenth after it: all with their ends.

@@ -45,6 +45,8 @@ pub enum CallFact {
     End,
     /// `since_attach`
     SinceAttach,
+    /// `late`
+    Late,
     /// `stack`
     Stack,
     /// `payload`
@@ -148,6 +150,12 @@ pub const CALL_FACTS: &[FactInfo] = &[
         CallFact::SinceAttach,
         Type::Bool,
         "it was running when gotap attached",
+    ),
+    row(
+        "late",
+        CallFact::Late,
+        Type::Bool,
+        "by jumps: some value or error text was read after the call had gone on",
     ),
     row(
         "stack",

@@ -179,6 +179,7 @@ impl Calls {
             self.stats.unattributed += 1;
             return;
         };
+        call.late = seen.was_late();
         let site = EntrySite {
             func,
             branch_target: trap.branch_target,
@@ -189,12 +190,8 @@ impl Calls {
         let begun = self
             .join
             .enter(g.stack, site, g.depth, now, || call, &mut self.ended);
-        match begun {
-            Entry::Began { .. } => {}
-            Entry::Again if self.is_marked(func) => {
-                self.marks.push((g.goid().unwrap_or(0), g.depth));
-            }
-            Entry::Again => {}
+        if matches!(begun, Entry::Again) && self.is_marked(func) {
+            self.marks.push((g.goid().unwrap_or(0), g.depth));
         }
     }
 
@@ -209,6 +206,7 @@ impl Calls {
             if ended.end == End::Return {
                 let (func, call) = (ended.call.func, &mut ended.call.data);
                 self.reporter.returned(func, call, seen);
+                call.late |= seen.was_late();
                 if call.since_attach {
                     self.reporter.add_stack(func, call, seen, &g);
                 }
@@ -228,6 +226,7 @@ impl Calls {
             call.time_ns = self.clock.wall(arrived);
             call.conn = self.reporter.spilled_conn(func, seen);
             self.reporter.returned(func, &mut call, seen);
+            call.late = seen.was_late();
             self.reporter.add_stack(func, &mut call, seen, &g);
             call.end = End::Return;
             self.send(Box::new(call));

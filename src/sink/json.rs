@@ -17,6 +17,7 @@
 //! | `err_structural` | true when the text is the error's fields, because its Error method is the program's own code |
 //! | `end` | `return`, `panic`, `exit`, `unwound`, `open` |
 //! | `since_attach` | true, or absent |
+//! | `late` | true, or absent: something was read after the call had gone on |
 //! | `stack` | array of `{func, file, line, inlined}`, innermost first |
 //! | `payload`, `payload_len` | the first bytes, escaped as Go's `%q` does, and how many there were |
 //!
@@ -187,6 +188,7 @@ impl Object<'_> {
         }
         self.field("end", call.end.as_str());
         self.maybe("since_attach", call.since_attach.then_some(&true));
+        self.maybe("late", call.late.then_some(&true));
         self.stack(&call.stack);
         if let Some(payload) = &call.payload {
             self.payload(payload);

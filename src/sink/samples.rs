@@ -72,6 +72,7 @@ pub(crate) fn plain(id: u64) -> Call {
         err: None,
         end: End::Return,
         since_attach: false,
+        late: false,
         stack: Vec::new(),
         payload: None,
     }
@@ -198,6 +199,7 @@ pub(crate) fn all() -> Vec<Record> {
         },
         Call {
             since_attach: true,
+            late: true,
             dur_ns: None,
             ..read(9)
         },

@@ -108,6 +108,7 @@ impl Encoder {
         has(part::ASKED, call.asked.is_some());
         has(part::N, call.n.is_some());
         has(part::SINCE_ATTACH, call.since_attach);
+        has(part::LATE, call.late);
         has(part::STACK, !call.stack.is_empty());
         has(part::PAYLOAD, call.payload.is_some());
         has(part::ARGS, !call.args.is_empty());
