@@ -267,17 +267,11 @@ pub struct Inside {
 }
 
 impl Inside {
-    /// Takes the jumps out, and the last records.
-    pub(super) fn end(&mut self, leave: bool, calls: &mut Calls) -> Result<(), ProcessError> {
-        let left = if leave {
-            self.jumped.leave()
-        } else {
-            self.jumped.forget();
-            Ok(())
-        };
+    /// Takes the last records: the jumps are out, or the process is gone.
+    pub(super) fn end(&mut self, calls: &mut Calls) {
+        self.jumped.forget();
         self.drain.take_all(&self.jumped, calls);
         self.drain.tell_lost(&self.jumped, calls);
-        left
     }
 }
 
@@ -376,7 +370,8 @@ impl JumpEngine {
             Outcome::Stopped(_) | Outcome::Suspended => (End::Open, true),
             Outcome::Ended(_) | Outcome::Exec => (End::Exit, false),
         };
-        let left = inside.end(leave, &mut self.calls);
+        let left = if leave { inside.jumped.leave() } else { Ok(()) };
+        inside.end(&mut self.calls);
         self.numbers = inside.drain.numbers();
         let now = self.calls.clock.now();
         let open = self.calls.join.drain(end, now);
