@@ -302,9 +302,10 @@ fn what_a_function_returned_is_told_where_a_step_comes_out_of_it() {
                 };
                 // `~r0` is the compiler's name for one that has none.
                 let ours = &returned[name.trim_start_matches('~')];
-                let same = match value.starts_with("error(") {
-                    true => ours == "recovered",
-                    false => ours.to_string() == value,
+                let same = if value.starts_with("error(") {
+                    ours == "recovered"
+                } else {
+                    ours.to_string() == value
                 };
                 assert!(
                     same,
