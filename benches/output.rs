@@ -100,9 +100,12 @@ fn call(id: u64) -> Call {
         err: Some(err),
         end: End::Return,
         since_attach: false,
+        late: false,
         stack: Vec::new(),
         payload: None,
         taken: Vec::new(),
+        locals: Vec::new(),
+        passed: None,
     };
     if id % 10 == 9 {
         call.func = "main.(*Server).handle".into();

@@ -24,6 +24,8 @@ pub enum End {
     Unwound,
     /// Still running: when tracing stopped, or when `--slow` reported it.
     Open,
+    /// It did not: a line inside the function was passed.
+    Passed,
 }
 
 impl End {
@@ -35,6 +37,7 @@ impl End {
             End::Exit => "exit",
             End::Unwound => "unwound",
             End::Open => "open",
+            End::Passed => "passed",
         }
     }
 }
@@ -104,6 +107,16 @@ pub struct Payload {
 /// Arguments or results with their names. Shared: those of many calls are the
 /// same.
 pub type Named = Arc<[(Arc<str>, Value)]>;
+/// A line inside of a function that a thread passed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Passed {
+    /// The number of the tracepoint.
+    pub point: usize,
+    /// Source file.
+    pub file: Arc<str>,
+    /// Line.
+    pub line: u32,
+}
 
 /// An entry joined with how that call ended.
 #[derive(Clone, PartialEq, Debug)]
@@ -144,10 +157,17 @@ pub struct Call {
     pub end: End,
     /// It was already running when gotap attached.
     pub since_attach: bool,
+    /// Some value or error text was read from memory after the call had gone on
+    /// (by jumps): it may have changed since.
+    pub late: bool,
     /// Where it was called from, innermost first; empty unless asked for.
     pub stack: Vec<Frame>,
     /// With `--payload`.
     pub payload: Option<Payload>,
+    /// Local variables, of a line that was passed.
+    pub locals: Vec<(Arc<str>, Value)>,
+    /// It is no call: a line inside of a function was passed.
+    pub passed: Option<Passed>,
     /// What was asked for besides, by number, taken at the entry or the return.
     pub taken: Vec<(u32, Taken)>,
 }

@@ -32,6 +32,7 @@ const FIELDS: &[&str] = &[
     "err_structural",
     "end",
     "since_attach",
+    "late",
     "stack",
     "payload",
     "payload_len",

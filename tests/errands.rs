@@ -41,14 +41,13 @@ impl Stopped {
         let at = plan.places[0].as_ref().expect("it can be armed").at;
         let options = Options {
             hooks: vec![Hook {
+                copies: None,
                 id: 1,
                 answer: Answer::Stop,
                 place: 0,
                 func: None,
                 scope: None,
                 test: Test::default(),
-                copies: None,
-                copies: None,
             }],
             ..Options::default()
         };

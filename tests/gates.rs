@@ -142,6 +142,30 @@ fn one_goroutine() {
     busy.must_be_clean("after gates");
 }
 
+/// Return addresses that trampolines wrote down make the stacks that traps read.
+#[test]
+fn stacks_are_those_of_traps() {
+    let stacks = |fire: &str, frames: &str| {
+        let told = run(fire, &["-s", frames]);
+        let own = told
+            .calls
+            .iter()
+            .filter(|call| call["since_attach"] != true);
+        let mut stacks: BTreeMap<String, u64> = BTreeMap::new();
+        for call in own {
+            let key = format!("{} {}", call["func"], call["stack"]);
+            *stacks.entry(key).or_default() += 1;
+        }
+        stacks
+    };
+    for frames in ["1", "3", "30"] {
+        let (trapped, jumped) = (stacks("trap", frames), stacks("jump", frames));
+        assert_eq!(trapped, jumped, "{frames} frames");
+        let deep = frames != "30" || trapped.keys().all(|stack| stack.contains("runtime.goexit"));
+        assert!(deep, "{trapped:?}");
+    }
+}
+
 /// The first of each function, and every tenth after it: all with their ends.
 #[test]
 fn every_tenth() {

@@ -270,8 +270,8 @@ fn what_cannot_jump() {
     let said = trapped.must_succeed().errors();
     assert!(said.contains("firing by traps: main.hot"), "{said}");
     assert_eq!(trapped.text().lines().count(), 10);
-    let stacks = trace("auto", &["-s", "2"]);
-    let said = stacks.must_succeed().errors();
-    assert!(said.contains("--stack needs traps"), "{said}");
+    let limited = trace("auto", &["--max-rate", "1000000000"]);
+    let said = limited.must_succeed().errors();
+    assert!(said.contains("--max-rate needs traps"), "{said}");
     assert!(target.answers());
 }

@@ -138,6 +138,15 @@ fn a_pid_namespace() {
     let mut next = Gotap::trace_json(pid, &[READ], &[]);
     next.wait_for_lines(20, SOON);
     next.stop().must_succeed();
+    // What the program itself writes down has its own numbers of threads.
+    let jumped = Gotap::trace_json(pid, &[READ], &["--fire", "jump", "-n", "50"]);
+    let jumped = jumped.finish(SOON);
+    jumped.must_succeed();
+    let threads = oracle::threads(pid);
+    for call in jumped.calls() {
+        let tid = i32::try_from(call["tid"].as_i64().expect("a thread")).expect("an id");
+        assert!(threads.contains(&tid), "{call}");
+    }
     assert!(oracle::code_differences(pid).is_empty());
     assert!(load.ask("trips").as_i64() > Some(0));
 }

@@ -233,7 +233,10 @@ fn units() -> Vec<Unit> {
 fn captures(random: &mut Random) -> Vec<Capture> {
     let mut captures = Vec::new();
     for _ in 0..random.below(8) {
-        captures.push(match random.below(6) {
+        captures.push(match random.below(7) {
+            6 => Capture::Frames {
+                max: 1 + random.below(6) as u32,
+            },
             0 | 1 => Capture::Int(random.below(9) as u8),
             2 => Capture::Float(random.below(15) as u8),
             3 => Capture::Stack {
@@ -401,6 +404,9 @@ fn state(random: &mut Random, before: &State) -> State {
     regs.r14 = G;
     regs.rsp = STACK + 2048 + 8 * random.below(16);
     regs.rip = SITE;
+    if random.one_in(2) {
+        regs.rbp = regs.rsp + 8 * random.below(8);
+    }
     regs.orig_rax = u64::MAX;
     regs.eflags = 0x202 | (random.next() & FREE_FLAGS);
     let mut fp = before.fp;
@@ -409,7 +415,14 @@ fn state(random: &mut Random, before: &State) -> State {
     }
     // X15 is zero.
     fp.xmm_space[60..64].fill(0);
-    let stack = (0..USED).map(|_| random.next() as u8).collect();
+    let mut stack: Vec<u8> = (0..USED).map(|_| random.next() as u8).collect();
+    // Frame pointers, most of them to something above.
+    for at in (0..USED - 1024).step_by(8) {
+        if random.one_in(2) {
+            let to = STACK + at as u64 + 8 * random.below(100);
+            stack[at..at + 8].copy_from_slice(&to.to_le_bytes());
+        }
+    }
     State {
         regs,
         fp,
@@ -442,7 +455,7 @@ fn int(regs: &Regs, index: u8) -> u64 {
 }
 
 /// What a record should hold of a state, word by word; `None`: anything.
-fn expected(capture: &Capture, at: &State, sp: u64) -> Vec<Option<u64>> {
+fn expected(capture: &Capture, at: &State, sp: u64, lowest: u64) -> Vec<Option<u64>> {
     let heap = |address: u64| {
         let from = (address - HEAP) as usize;
         u64::from_le_bytes(at.heap[from..from + 8].try_into().expect("eight"))
@@ -475,6 +488,27 @@ fn expected(capture: &Capture, at: &State, sp: u64) -> Vec<Option<u64>> {
                     .iter()
                     .map(|f| (!nil).then(|| heap(pointer + *f as u64))),
             );
+            words
+        }
+        Capture::Frames { max } => {
+            let word = |address: u64| {
+                let from = (address - STACK) as usize;
+                at.stack.get(from..from + 8).map_or(0, |word| {
+                    u64::from_le_bytes(word.try_into().expect("eight"))
+                })
+            };
+            let mut words = vec![Some(sp), Some(word(sp))];
+            let mut frame = at.regs.rbp;
+            for _ in 1..*max {
+                if frame < lowest || frame.saturating_add(16) > STACK + AREA {
+                    break;
+                }
+                words.extend([Some(frame + 8), Some(word(frame + 8))]);
+                frame = word(frame);
+            }
+            if words.len() < 2 * *max as usize {
+                words.push(Some(0));
+            }
             words
         }
         Capture::Bytes { ptr, len, max } => {
@@ -631,13 +665,18 @@ fn a_trampoline_changes_nothing_that_go_counts_on() {
             UnitKind::Return => plain.regs.rsp - 8,
             UnitKind::Entry | UnitKind::Check => from.regs.rsp,
         };
+        // Where RSP is while the record is written.
+        let lowest = match unit.kind {
+            UnitKind::Return => sp,
+            UnitKind::Entry | UnitKind::Check => from.regs.rsp,
+        };
         assert_eq!(
             record[3..8],
             [u64::from(site), goid, hi, sp, G],
             "round {round}"
         );
         for (capture, word) in shape.parts() {
-            for (i, due) in expected(capture, at, sp).into_iter().enumerate() {
+            for (i, due) in expected(capture, at, sp, lowest).into_iter().enumerate() {
                 if let Some(due) = due {
                     assert_eq!(record[word + i], due, "round {round}: {capture:?} word {i}");
                 }

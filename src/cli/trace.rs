@@ -136,7 +136,7 @@ fn head(target: &Target, plan: &Plan, program: &Path, pid: i32) -> Head {
     let (arguments, results) = value_names(target, plan);
     let names = |all: Vec<Arc<str>>| -> Vec<String> {
         let set: BTreeSet<Arc<str>> = all.into_iter().collect();
-        set.iter().map(|name| name.to_string()).collect()
+        set.iter().map(ToString::to_string).collect()
     };
     Head {
         gotap: env!("CARGO_PKG_VERSION").to_owned(),

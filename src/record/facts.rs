@@ -58,6 +58,7 @@ impl Call {
                 Some(ErrorValue::Text { text, .. }) => Fact::text(Some(&**text)),
             },
             CallFact::End => Fact::text(Some(self.end.as_str())),
+            CallFact::Late => Fact::Bool(self.late),
             CallFact::SinceAttach => Fact::Bool(self.since_attach),
             CallFact::Stack => Fact::text((!self.stack.is_empty()).then(|| names(&self.stack))),
             CallFact::Payload => Fact::text(

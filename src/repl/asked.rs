@@ -101,7 +101,7 @@ fn one_of(
         }
     }
     for statement in actions {
-        match action(statement, &names) {
+        match action(statement, &names, false) {
             Ok(Some(Action::Print(exprs))) => {
                 let exprs = exprs
                     .into_iter()
@@ -127,7 +127,8 @@ fn one_of(
     Ok(asked)
 }
 
-fn apart(checked: Checked, shown: bool, parts: &mut Vec<Part>) -> Checked {
+/// An expression without what it reads, which is put to the parts.
+pub(super) fn apart(checked: Checked, shown: bool, parts: &mut Vec<Part>) -> Checked {
     // More parts than there are numbers: nobody types four billion of them.
     let mut next = NEXT.fetch_add(1 << 10, Ordering::SeqCst);
     let (rest, own) = checked.apart(shown, &mut next);

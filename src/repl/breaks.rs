@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use super::compile::{Compiled, compile_block, plan_places};
+use super::asked::{Asked, apart};
+use super::compile::{Action, Compiled, action, compile_block, plan_places};
 use super::names::PointNames;
 use super::resolve::{Resolved, file_of, resolve};
 use crate::addr::{ImageAddr, LiveAddr};
@@ -14,7 +15,7 @@ use crate::image::types::{TypeId, TypeTable};
 use crate::image::{Function, Image};
 use crate::memory::Patchwork;
 use crate::probe::plan::{PlaceWanted, Plan};
-use crate::script::command::{Place, Point};
+use crate::script::command::{Place, Point, Statement};
 use crate::script::scope::DwarfScope;
 use crate::script::{Checked, ExprError, Known, Names, Scope, check_condition};
 use crate::session::{FrameScope, Target, value_names};
@@ -42,6 +43,8 @@ pub struct PointPlace {
     pub entry: bool,
     /// What a condition may name there.
     pub scope: Option<Arc<FrameScope>>,
+    /// Function, file and line.
+    pub source: (Arc<str>, Arc<str>, u32),
 }
 
 /// Makes one ready against a program, or checks it without one.
@@ -68,6 +71,69 @@ pub fn compile(program: Option<&Target>, point: &Point) -> Result<Compiled, Vec<
     }
 }
 
+/// A `trace` of a line inside of a function: what passes there is recorded.
+pub fn compile_line(target: &Target, point: &Point) -> Result<Compiled, Vec<ExprError>> {
+    let mut compiled = places(target, point).map_err(|error| vec![error])?;
+    let mut errors = Vec::new();
+    if let Some(condition) = &point.condition {
+        match condition_of(Some(target), &compiled.names, &compiled.places, condition) {
+            Ok(found) => compiled.condition = found,
+            Err(error) => errors.push(error),
+        }
+    }
+    let block = point.actions.as_deref().unwrap_or_default();
+    match line_actions(Some(target), (&compiled.names, &compiled.places), block) {
+        Ok(asked) => {
+            compiled.actions.clone_from(&asked.actions);
+            compiled.asked = vec![asked];
+        }
+        Err(found) => errors.extend(found),
+    }
+    if errors.is_empty() {
+        Ok(compiled)
+    } else {
+        Err(errors)
+    }
+}
+
+/// What is done with the record of a line; what it reads is read where the line
+/// is passed.
+pub fn line_actions(
+    program: Option<&Target>,
+    (names, places): (&PointNames, &[PointPlace]),
+    block: &[Statement],
+) -> Result<Asked, Vec<ExprError>> {
+    let mut asked = Asked::default();
+    let mut errors = Vec::new();
+    with_names(program, names, places, &mut |names| {
+        for statement in block {
+            match action(statement, names, true) {
+                Ok(Some(Action::Print(exprs))) => {
+                    let parts = &mut asked.questions.at_entry;
+                    let exprs = exprs.into_iter();
+                    let exprs = exprs.map(|(text, c)| (text, apart(c, true, parts)));
+                    asked.actions.push(Action::Print(exprs.collect()));
+                }
+                Ok(other) => asked.actions.extend(other),
+                Err(error) => errors.push(error),
+            }
+        }
+    });
+    if errors.is_empty() {
+        Ok(asked)
+    } else {
+        Err(errors)
+    }
+}
+
+fn source_of(image: &Image, at: ImageAddr) -> (Arc<str>, Arc<str>, u32) {
+    let source = image.frames_at(at).into_iter().next();
+    source.map_or_else(
+        || (Arc::from("?"), Arc::from("?"), 0),
+        |s| (Arc::from(&*s.function), Arc::from(&*s.file), s.line),
+    )
+}
+
 /// A condition at these places, checked against the first; `None` where it
 /// cannot be checked without the program.
 pub fn condition_of(
@@ -76,6 +142,27 @@ pub fn condition_of(
     places: &[PointPlace],
     condition: &crate::script::Expr,
 ) -> Result<Option<(String, Checked)>, ExprError> {
+    let mut found = Ok(None);
+    with_names(program, names, places, &mut |names| {
+        found = match check_condition(condition, names) {
+            Ok(checked) => Ok(Some((condition.to_string(), checked))),
+            // Elements, assertions and the like need its types.
+            Err(error) if program.is_none() && error.message.contains("program's variables") => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        };
+    });
+    found
+}
+
+/// Shows the names that expressions may use at these places.
+fn with_names(
+    program: Option<&Target>,
+    names: &PointNames,
+    places: &[PointPlace],
+    see: &mut dyn FnMut(&dyn Names),
+) {
     let first = places.first();
     let dwarf = program.and_then(|target| target.debug_info().ok().flatten());
     let scope = match (program, &dwarf, first) {
@@ -91,12 +178,7 @@ pub fn condition_of(
         entry: first.is_none_or(|place| place.entry),
         any: program.is_none(),
     };
-    match check_condition(condition, &names) {
-        Ok(checked) => Ok(Some((condition.to_string(), checked))),
-        // Elements, assertions and the like need its types.
-        Err(error) if names.any && error.message.contains("program's variables") => Ok(None),
-        Err(error) => Err(error),
-    }
+    see(&names);
 }
 
 /// At an entry results have no value yet.
@@ -151,6 +233,7 @@ fn places(target: &Target, point: &Point) -> Result<Compiled, ExprError> {
                     .as_ref()
                     .and_then(|dwarf| FrameScope::at(image, dwarf, place.at))
                     .map(Arc::new),
+                source: source_of(image, place.at),
             }),
             Err(why) => refused.push(format!("{}: not armed: {why}", name_of(image, *wanted))),
         }

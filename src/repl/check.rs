@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::asked::ask;
 use super::breaks::{PointPlace, condition_of};
 use super::compile::{self, Compiled};
+use super::config::Config;
 use super::names::PointNames;
 use crate::script::check::nearest;
 use crate::script::command::verbs::needs_stop;
@@ -31,6 +32,7 @@ struct Known {
     /// Of a `break` or `snap`, where it stands.
     places: Vec<PointPlace>,
     is_trace: bool,
+    is_line: bool,
 }
 
 /// Finds every error of a script's text. `name` is the file's, for messages
@@ -41,6 +43,7 @@ pub fn check(program: Option<&Target>, name: &str, text: &str) -> Vec<Found> {
         points: Vec::new(),
         depth: 0,
         found: Vec::new(),
+        config: Config::default(),
     };
     checker.file(name, text);
     checker.found
@@ -51,6 +54,7 @@ struct Checker<'a> {
     points: Vec<Known>,
     depth: usize,
     found: Vec<Found>,
+    config: Config,
 }
 
 impl Checker<'_> {
@@ -127,7 +131,7 @@ impl Checker<'_> {
     fn statement(&mut self, statement: &Statement, errors: &mut Vec<ExprError>) {
         match &statement.command {
             Command::Point(point) => {
-                let compiled = compile::compile(self.program, point);
+                let compiled = compile::compile(self.program, &self.config.placed(point));
                 let compiled = match compiled {
                     Ok(compiled) => compiled,
                     Err(found) => {
@@ -138,13 +142,15 @@ impl Checker<'_> {
                         }
                     }
                 };
+                let is_trace = point.strength == Strength::Trace && compiled.places.is_empty();
                 self.points.push(Known {
                     id: (self.points.len() + 1).to_string(),
                     name: point.name.as_ref().map(|n| n.text.clone()),
                     names: compiled.names,
                     functions: compiled.functions,
                     places: compiled.places,
-                    is_trace: point.strength == Strength::Trace,
+                    is_trace,
+                    is_line: point.strength == Strength::Trace,
                 });
             }
             Command::Every(_, block) | Command::OnExit(block) => {
@@ -153,6 +159,11 @@ impl Checker<'_> {
                 }
             }
             Command::On(id, block) => match self.point(id) {
+                Ok(known) if !known.places.is_empty() && known.is_line => {
+                    let names = (&known.names, &*known.places);
+                    let found = super::breaks::line_actions(self.program, names, block);
+                    errors.extend(found.err().unwrap_or_default());
+                }
                 Ok(known) if !known.is_trace => errors.extend(compile::compile_block(block)),
                 Ok(known) => {
                     errors.extend(self.asked(known, None, block));
@@ -183,7 +194,7 @@ impl Checker<'_> {
         }
     }
 
-    fn plain(&self, verb: Verb, words: &[Word], at: &Statement) -> Result<(), ExprError> {
+    fn plain(&mut self, verb: Verb, words: &[Word], at: &Statement) -> Result<(), ExprError> {
         usable(verb, at)?;
         match verb {
             Verb::Clear | Verb::Toggle => match words {
@@ -196,7 +207,7 @@ impl Checker<'_> {
             },
             Verb::Config => match words.first() {
                 Some(flag) if flag.text == "-list" => Ok(()),
-                _ => super::config::Config::default().set(words).map(drop),
+                _ => self.config.set(words).map(drop),
             },
             Verb::Help => match words.first() {
                 Some(word) if Verb::by_name(&word.text).is_none() => Err(ExprError::new(

@@ -31,6 +31,8 @@ pub enum Action {
     Stack(usize),
     /// `args`
     Args,
+    /// `locals`, of a line.
+    Locals,
 }
 
 /// A tracepoint made ready.
@@ -71,6 +73,14 @@ pub fn compile(program: Option<&Target>, point: &Point) -> Result<Compiled, Vec<
     match point.strength {
         Strength::Trace => {}
         Strength::Break | Strength::Snap => return super::breaks::compile(program, point),
+    }
+    if let Some(target) = program
+        && matches!(
+            resolve(&target.image, &point.location),
+            Ok(Resolved::Line { .. })
+        )
+    {
+        return super::breaks::compile_line(target, point);
     }
     let mut compiled = match program {
         Some(target) => match place(target, &point.location) {
@@ -218,7 +228,7 @@ pub fn actions(block: &[Statement], names: &PointNames) -> Result<Vec<Action>, V
     let mut done = Vec::new();
     let mut errors = Vec::new();
     for statement in block {
-        match action(statement, names) {
+        match action(statement, names, false) {
             Ok(action) => done.extend(action),
             Err(error) => errors.push(error),
         }
@@ -234,6 +244,7 @@ pub fn actions(block: &[Statement], names: &PointNames) -> Result<Vec<Action>, V
 pub(super) fn action(
     statement: &Statement,
     names: &dyn Names,
+    at_line: bool,
 ) -> Result<Option<Action>, ExprError> {
     let fail = |message: String| Err(ExprError::new(statement.span, message));
     match &statement.command {
@@ -247,6 +258,10 @@ pub(super) fn action(
         Command::Plain(Verb::Args, words, None) => match words.first() {
             None => Ok(Some(Action::Args)),
             Some(word) => Err(ExprError::new(word.span, "nothing follows `args`")),
+        },
+        Command::Plain(Verb::Locals, words, None) if at_line => match words.first() {
+            None => Ok(Some(Action::Locals)),
+            Some(word) => Err(ExprError::new(word.span, "nothing follows `locals`")),
         },
         Command::Plain(Verb::Stack, words, None) => Ok(Some(Action::Stack(depth(words)?))),
         // It goes on by itself.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::script::check::nearest;
-use crate::script::command::Word;
+use crate::script::command::{Place, Point, Word};
 use crate::script::{ExprError, ExprKind, Literal, parse};
 use crate::value::Limits;
 
@@ -248,6 +248,18 @@ impl Config {
             Some(format!("{from}{rest}"))
         });
         found.unwrap_or_else(|| path.to_owned())
+    }
+
+    /// A point whose location names a file of this machine, as the program has
+    /// it.
+    pub fn placed(&self, point: &Point) -> Point {
+        let mut point = point.clone();
+        if let Place::Named(base, Some(_)) = &mut point.location.place
+            && base.contains('/')
+        {
+            *base = self.remote(base);
+        }
+        point
     }
 
     /// Lines of source above and below.

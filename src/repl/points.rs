@@ -14,7 +14,7 @@ use crate::script::command::{
     self, Command, Copies, Location, Point, Script, Statement, Strength, Word,
 };
 use crate::script::{BinaryOp, Checked, EvalError, Span};
-use crate::session::hook::counts;
+use crate::session::hook::{Takes, counts};
 use crate::session::{CopyRule, Tally, Test};
 use crate::value::Limits;
 
@@ -89,7 +89,25 @@ impl Tracepoint {
 
     /// It records calls.
     pub fn is_trace(&self) -> bool {
-        self.point.strength == Strength::Trace
+        self.point.strength == Strength::Trace && self.places.is_empty()
+    }
+
+    /// It records that lines inside of functions are passed.
+    pub fn is_line(&self) -> bool {
+        self.point.strength == Strength::Trace && !self.places.is_empty()
+    }
+
+    /// What a record of a line takes along.
+    pub fn takes(&self, at: (Arc<str>, Arc<str>, u32)) -> Takes {
+        let parts = self.asked.first().map(|a| a.questions.at_entry.clone());
+        Takes {
+            parts: parts.unwrap_or_default(),
+            arguments: self.actions.iter().any(|a| matches!(a, Action::Args)),
+            locals: self.actions.iter().any(|a| matches!(a, Action::Locals)),
+            frames: self.frames(),
+            limits: self.limits,
+            at,
+        }
     }
 
     /// How it is called.
@@ -133,12 +151,12 @@ impl Tracepoint {
     pub fn frames(&self) -> usize {
         let wanted = self.actions.iter().map(|a| match a {
             Action::Stack(n) => *n,
-            Action::Print(_) | Action::Args => 0,
+            Action::Print(_) | Action::Args | Action::Locals => 0,
         });
         let asked = self.condition.iter().any(|(_, c)| asks_stack(c))
             || self.actions.iter().any(|a| match a {
                 Action::Print(parts) => parts.iter().any(|(_, c)| asks_stack(c)),
-                Action::Stack(_) | Action::Args => false,
+                Action::Stack(_) | Action::Args | Action::Locals => false,
             });
         wanted
             .max()
@@ -153,7 +171,7 @@ impl Tracepoint {
     }
 
     /// Whether a call of its function `at` is recorded; it is counted.
-    fn takes(&mut self, call: &Call, at: usize) -> Result<bool, EvalError> {
+    fn wants(&mut self, call: &Call, at: usize) -> Result<bool, EvalError> {
         let asked = self.asked.get(at);
         if let Some(condition) = asked.and_then(|a| a.condition.as_ref())
             && !condition.holds(call)?
@@ -277,12 +295,18 @@ impl Points {
     pub fn takers(&mut self, call: &Call) -> (Vec<(usize, Vec<Action>)>, Vec<String>) {
         let mut takers = Vec::new();
         let mut errors = Vec::new();
+        if let Some(passed) = &call.passed {
+            // What it asks was tested where it was passed.
+            let found = self.list.iter().find(|p| p.id == passed.point && p.enabled);
+            takers.extend(found.map(|p| (p.id, p.actions.clone())));
+            return (takers, errors);
+        }
         let places = self.by_function.get(&call.func).cloned();
         for (at, own) in places.unwrap_or_default() {
             let Some(point) = self.list.get_mut(at) else {
                 continue;
             };
-            match point.takes(call, own) {
+            match point.wants(call, own) {
                 Ok(true) => {
                     let asked = point.asked.get(own);
                     let actions = asked.map(|a| a.actions.clone()).unwrap_or_default();

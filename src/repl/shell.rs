@@ -2,17 +2,19 @@
 //! that change and ask. One thread runs all commands; what happens elsewhere
 //! (the prompt, signals, the tracer) comes to it as events.
 
+use std::collections::HashSet;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::check::{beside, usable};
+use super::check::usable;
 use super::commands;
 use super::commands::display::Displays;
 use super::config::Config;
 use super::copies::Copies;
+use super::delve::returns_of_traces;
 use super::output::{Form, Output};
 use super::points::Points;
 use super::stops::Standing;
@@ -155,12 +157,12 @@ pub struct Shell {
     target_gone: bool,
     failed: bool,
     events: Receiver<Event>,
-    sources: usize,
+    /// Files that are run, one in another.
+    pub(super) sources: usize,
     last: Option<Statement>,
+    /// Names of breaks that belong to traces.
+    pub(super) joined: HashSet<String>,
 }
-
-/// Files that run files.
-const MAX_SOURCES: usize = 8;
 
 impl Shell {
     /// Around an opened program.
@@ -205,6 +207,7 @@ impl Shell {
             events,
             sources: 0,
             last: None,
+            joined: HashSet::new(),
         }
     }
 
@@ -269,9 +272,23 @@ impl Shell {
             // A file that cannot be read is not run by halves.
             return;
         }
-        for statement in &parsed.script.statements {
+        let target = self.source.target.clone();
+        let halves = if name.is_empty() {
+            Vec::new()
+        } else {
+            returns_of_traces(&target, &self.config, &parsed.script)
+        };
+        for (at, statement) in parsed.script.statements.iter().enumerate() {
             if self.poll() || self.over {
                 return;
+            }
+            if let Some(half) = halves.iter().find(|h| h.statement == at) {
+                self.say(&half.warning);
+                self.joined.insert(half.name.clone());
+                continue;
+            }
+            if self.is_of_joined(statement) {
+                continue;
             }
             if let Err(error) = self.execute(statement, name) {
                 self.wrong(name, text, &error);
@@ -322,11 +339,14 @@ impl Shell {
     /// Runs one command. `file` is where it stands, for files that it names.
     pub fn execute(&mut self, statement: &Statement, file: &str) -> Result<(), ExprError> {
         match &statement.command {
-            Command::Point(point) => match point.strength {
-                Strength::Trace => commands::trace::run(self, point, statement.span),
-                Strength::Break => commands::breaks::run(self, point, statement.span),
-                Strength::Snap => commands::snap::run(self, point, statement.span),
-            },
+            Command::Point(point) => {
+                let point = &self.config.placed(point);
+                match point.strength {
+                    Strength::Trace => commands::trace::run(self, point, statement.span),
+                    Strength::Break => commands::breaks::run(self, point, statement.span),
+                    Strength::Snap => commands::snap::run(self, point, statement.span),
+                }
+            }
             Command::Every(ns, block) => {
                 let period = Duration::from_nanos(*ns);
                 self.timers.push(Timer {
@@ -360,31 +380,11 @@ impl Shell {
                     then: then.as_deref(),
                 };
                 match verb {
-                    Verb::Source => self.run_file(call, file),
+                    Verb::Source => commands::source::run(self, call, file),
                     verb => commands::run(self, *verb, call),
                 }
             }
         }
-    }
-
-    fn run_file(&mut self, call: Call<'_>, file: &str) -> Result<(), ExprError> {
-        let [word] = call.words else {
-            return Err(call.fail("which file? source FILE"));
-        };
-        if self.sources >= MAX_SOURCES {
-            return Err(call.fail(format!("more than {MAX_SOURCES} files, one in another")));
-        }
-        let path = beside(file, &word.text);
-        let text = std::fs::read_to_string(&path).map_err(|error| {
-            ExprError::new(
-                word.span,
-                format!("cannot read {}: {error}", path.display()),
-            )
-        })?;
-        self.sources += 1;
-        self.run_text(&path.display().to_string(), &text);
-        self.sources -= 1;
-        Ok(())
     }
 
     /// Something is still to come: calls, or what a timer does.

@@ -97,7 +97,7 @@ fn standing(shell: &Shell, call: &Call<'_>) -> Result<Stands, ExprError> {
     }
 }
 
-fn stepper(shell: &mut Shell, call: &Call<'_>) -> Result<Arc<Stepper>, ExprError> {
+pub(super) fn stepper(shell: &mut Shell, call: &Call<'_>) -> Result<Arc<Stepper>, ExprError> {
     if let Some(stepper) = &shell.stepper {
         return Ok(stepper.clone());
     }

@@ -370,7 +370,8 @@ fn hooks(breaks: &[&Tracepoint], plan: &Plan) -> Vec<Hook> {
             id: point.id,
             answer: match point.point.strength {
                 Strength::Snap => Answer::Snap,
-                Strength::Break | Strength::Trace => Answer::Stop,
+                Strength::Break => Answer::Stop,
+                Strength::Trace => Answer::Record,
             },
             place,
             func: at
@@ -379,6 +380,7 @@ fn hooks(breaks: &[&Tracepoint], plan: &Plan) -> Vec<Hook> {
                 .flatten(),
             scope: at.scope.clone(),
             test: point.test(),
+            takes: point.takes(at.source.clone()),
             copies: point.rule.clone(),
         })
         .collect()

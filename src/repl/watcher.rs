@@ -197,6 +197,14 @@ fn text(out: &mut Vec<u8>, action: &Action, call: &Call) {
             }
             done
         }
+        Action::Locals => {
+            let mut done = Ok(());
+            for (name, value) in &call.locals {
+                let line = escaped(&format!("{name} = {value}"));
+                done = done.and_then(|()| writeln!(out, "    {line}"));
+            }
+            done
+        }
         Action::Stack(most) => {
             let mut done = Ok(());
             for (i, frame) in call.stack.iter().take(*most).enumerate() {
@@ -282,6 +290,10 @@ fn object(out: &mut Vec<u8>, id: usize, action: &Action, call: &Call) {
             put("action", "args".into());
             put("args", values(&call.args));
             put("results", values(&call.results));
+        }
+        Action::Locals => {
+            put("action", "locals".into());
+            put("locals", values(&call.locals));
         }
         Action::Stack(most) => {
             put("action", "stack".into());

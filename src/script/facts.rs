@@ -45,6 +45,8 @@ pub enum CallFact {
     End,
     /// `since_attach`
     SinceAttach,
+    /// `late`
+    Late,
     /// `stack`
     Stack,
     /// `payload`
@@ -79,7 +81,7 @@ const fn row(name: &'static str, fact: CallFact, ty: Type, about: &'static str) 
 }
 
 /// The words of `end`; [`crate::record::End::as_str`] gives the same.
-const ENDS: &[&str] = &["return", "panic", "exit", "unwound", "open"];
+const ENDS: &[&str] = &["return", "panic", "exit", "unwound", "open", "passed"];
 
 /// Every fact of a call, in the order of the JSON fields. `dur` is for
 /// expressions only (JSON has `dur_ns`); `args` and `results`, which JSON has
@@ -141,13 +143,19 @@ pub const CALL_FACTS: &[FactInfo] = &[
         fact: CallFact::End,
         ty: Type::Str,
         words: ENDS,
-        about: "return, panic, exit, unwound or open",
+        about: "return, panic, exit, unwound, open, or passed: a line",
     },
     row(
         "since_attach",
         CallFact::SinceAttach,
         Type::Bool,
         "it was running when gotap attached",
+    ),
+    row(
+        "late",
+        CallFact::Late,
+        Type::Bool,
+        "by jumps: some value or error text was read after the call had gone on",
     ),
     row(
         "stack",

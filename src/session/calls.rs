@@ -190,17 +190,14 @@ impl Calls {
         let wall = self.clock.wall(now);
         let call = call.map(|mut call| {
             call.time_ns = wall;
+            call.late = seen.was_late();
             call
         });
         let begun = self
             .join
             .enter(g.stack, site, g.depth, now, || call, &mut self.ended);
-        match begun {
-            Entry::Began { .. } => {}
-            Entry::Again if self.is_marked(func) => {
-                self.marks.push((g.goid().unwrap_or(0), g.depth));
-            }
-            Entry::Again => {}
+        if matches!(begun, Entry::Again) && self.is_marked(func) {
+            self.marks.push((g.goid().unwrap_or(0), g.depth));
         }
     }
 
@@ -242,6 +239,7 @@ impl Calls {
                     continue;
                 };
                 self.reporter.returned(func, call, seen);
+                call.late |= seen.was_late();
                 if call.since_attach {
                     self.reporter.add_stack(func, call, seen, &g);
                 }
@@ -264,9 +262,19 @@ impl Calls {
             call.time_ns = self.clock.wall(arrived);
             call.conn = self.reporter.spilled_conn(func, seen);
             self.reporter.returned(func, &mut call, seen);
+            call.late = seen.was_late();
             self.reporter.add_stack(func, &mut call, seen, &g);
             call.end = End::Return;
             self.send(Box::new(call));
+        }
+    }
+
+    /// Lines inside of functions were passed.
+    pub fn passed(&mut self, passed: Vec<Box<Call>>, arrived: u64) {
+        for mut call in passed {
+            call.id = self.join.unseen();
+            call.time_ns = self.clock.wall(arrived);
+            self.send(call);
         }
     }
 

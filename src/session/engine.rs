@@ -458,13 +458,12 @@ impl Engine {
                 Role::Place(place) => {
                     let reporter = &mut self.calls.reporter;
                     if let Some(hooks) = reporter.hooks.take() {
-                        taken.extend(hooks.ask(
-                            (place, arrived),
-                            &seen,
-                            reporter,
-                            &mut self.messages,
-                        ));
+                        let wrong = &mut self.messages;
+                        let mut passed = Vec::new();
+                        let at = (place, arrived);
+                        taken.extend(hooks.ask(at, &seen, reporter, wrong, &mut passed));
                         reporter.hooks = Some(hooks);
+                        self.calls.passed(passed, arrived);
                     }
                 }
             }

@@ -21,15 +21,15 @@ use crate::addr::{Bias, ImageAddr, LiveAddr};
 use crate::arch::numbers::dwarf_register;
 use crate::golang::errors::ErrorReader;
 use crate::image::Image;
-use crate::image::dwarf::{Dwarf, ScopeFrame, ScopePc};
+use crate::image::dwarf::{Dwarf, Role, ScopeFrame, ScopePc};
 use crate::image::types::{TypeId, TypeTable};
 use crate::memory::Memory;
-use crate::record::Call;
+use crate::record::{Call, Named, Passed};
 use crate::script::scope::package_variable;
-use crate::script::{BinaryOp, CallFact, Checked, EvalError, Fact, Facts, Key, Stopped};
+use crate::script::{BinaryOp, CallFact, Checked, EvalError, Fact, Facts, Key, Part, Stopped};
 use crate::value::frame::{Standing, Variables};
 use crate::value::held::Held;
-use crate::value::{Limits, Program, RuntimeTypes};
+use crate::value::{Limits, Program, RuntimeTypes, Value};
 
 /// What is done about a thread that a hook takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +38,8 @@ pub enum Answer {
     Stop,
     /// A frozen copy is made, and the thread goes on.
     Snap,
+    /// It is recorded, and the thread goes on.
+    Record,
 }
 
 /// `OP N`: which of the counted ones are taken.
@@ -189,6 +191,25 @@ pub struct Hook {
     pub test: Test,
     /// How it copies, of a [`Answer::Snap`].
     pub copies: Option<Arc<CopyRule>>,
+    /// What a record takes along.
+    pub takes: Takes,
+}
+
+/// What is taken along for a record.
+#[derive(Clone, Debug, Default)]
+pub struct Takes {
+    /// Parts of expressions.
+    pub parts: Vec<Part>,
+    /// Parameters.
+    pub arguments: bool,
+    /// Local variables.
+    pub locals: bool,
+    /// Frames of the stack.
+    pub frames: usize,
+    /// How much of a value is loaded.
+    pub limits: Limits,
+    /// Function, file and line.
+    pub at: (Arc<str>, Arc<str>, u32),
 }
 
 /// A hook that takes a thread.
@@ -231,12 +252,14 @@ impl Hooks {
         seen: &Seen<'_>,
         reporter: &mut Reporter,
         wrong: &mut Vec<String>,
+        passed: &mut Vec<Box<Call>>,
     ) -> Vec<Taken> {
         let mut taken = Vec::new();
         let rests = |hook: &Hook| hook.copies.as_ref().is_some_and(|rule| rule.rests(now));
         let here = self.list.iter().filter(|hook| hook.place == place);
         for hook in here.filter(|hook| !rests(hook)) {
-            match self.test(hook, seen, reporter) {
+            match self.test(hook, seen, reporter, passed) {
+                Ok(true) if hook.answer == Answer::Record => {}
                 Ok(true) => taken.push(Taken {
                     id: hook.id,
                     answer: hook.answer,
@@ -255,7 +278,9 @@ impl Hooks {
         hook: &Hook,
         seen: &Seen<'_>,
         reporter: &mut Reporter,
+        passed: &mut Vec<Box<Call>>,
     ) -> Result<bool, EvalError> {
+        let records = hook.answer == Answer::Record;
         let call = match hook.func {
             Some(func) if hook.test.asks_call() => reporter.entered(func, seen),
             _ => None,
@@ -272,7 +297,14 @@ impl Hooks {
                 tid: seen.tid,
                 frame: None,
             };
-            return hook.test.takes(&facts, goid);
+            let takes = hook.test.takes(&facts, goid)?;
+            if takes && records {
+                let mut call = reporter.passing(seen, goid, hook.takes.frames);
+                call.func = hook.takes.at.0.clone();
+                call.passed = Some(hook.passed());
+                passed.push(call);
+            }
+            return Ok(takes);
         };
         let vectors = || crate::sys::ptrace::vector_registers(seen.tid).ok();
         let registers = |number: u16| match number {
@@ -317,7 +349,29 @@ impl Hooks {
             tid: seen.tid,
             frame: Some(&frame),
         };
-        hook.test.takes(&facts, goid)
+        let takes = hook.test.takes(&facts, goid)?;
+        if takes && records {
+            let mut call = reporter.passing(seen, goid, hook.takes.frames);
+            call.func = hook.takes.at.0.clone();
+            call.passed = Some(hook.passed());
+            let parts = hook.takes.parts.iter();
+            call.taken = parts
+                .map(|part| (part.slot, part.take(&facts, &hook.takes.limits)))
+                .collect();
+            (call.args, call.locals) = frame.load(&hook.takes);
+            passed.push(call);
+        }
+        Ok(takes)
+    }
+}
+
+impl Hook {
+    fn passed(&self) -> Passed {
+        Passed {
+            point: self.id,
+            file: self.takes.at.1.clone(),
+            line: self.takes.at.2,
+        }
     }
 }
 
@@ -352,6 +406,37 @@ struct Frame<'a> {
     variables: Variables<'a>,
     standing: Standing<'a>,
     scope: &'a FrameScope,
+}
+
+impl Frame<'_> {
+    /// Parameters and local variables, as far as they are wanted.
+    fn load(&self, wanted: &Takes) -> (Named, Vec<(Arc<str>, Value)>) {
+        let (mut arguments, mut locals) = (Vec::new(), Vec::new());
+        if !wanted.arguments && !wanted.locals {
+            return (arguments.into(), locals);
+        }
+        let variables = Variables {
+            limits: &wanted.limits,
+            ..self.variables
+        };
+        let scope = &self.scope.scope;
+        for (local, shadowed) in scope.visible(self.scope.line) {
+            let own = matches!(local.role, Role::Param | Role::Result);
+            let into = match own {
+                true if wanted.arguments => &mut arguments,
+                false if wanted.locals => &mut locals,
+                _ => continue,
+            };
+            if shadowed {
+                continue;
+            }
+            let line = self.scope.line;
+            if let Some(found) = variables.find(&self.standing, scope, line, &local.name) {
+                into.push((local.name.clone(), variables.load(&found)));
+            }
+        }
+        (arguments.into(), locals)
+    }
 }
 
 impl Stopped for Frame<'_> {

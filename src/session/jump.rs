@@ -32,7 +32,7 @@ use crate::process::tracer::Ending;
 use crate::process::{Jumped, Jumps, ProcessError, ProcessMemory, Tracer};
 use crate::record::End;
 use crate::sys::tsc;
-use captures::{MAX_PAYLOAD, SiteRecord};
+use captures::{MAX_FRAMES, MAX_PAYLOAD, SiteRecord};
 pub use drain::Drain;
 use drain::{BATCH, ENOUGH};
 use gates::Gates;
@@ -75,8 +75,9 @@ pub fn unfit(plan: &Plan, options: &Options, minor: Option<u32>) -> Option<NoJum
         let family = family_of(&f.name, minor);
         family.is_some_and(|f| f.buffer.is_some() && f.flow != Flow::Out)
     };
-    if options.stack > 0 || options.stacks.iter().any(|s| *s > 0) {
-        return Some(NoJumps::Needs("--stack"));
+    let deepest = options.stacks.iter().copied().max().unwrap_or(0);
+    if options.stack.max(deepest) > MAX_FRAMES {
+        return Some(NoJumps::Needs("--stack of more than 31 frames"));
     }
     if options.max_rate.is_some() {
         return Some(NoJumps::Needs("--max-rate"));
@@ -133,13 +134,14 @@ impl JumpsPrepared {
             let Some(site) = plan.sites.get(index).filter(|_| ways.jumps(index)) else {
                 continue;
             };
-            let record = captures::of_site(&calls.reporter, plan, &site.roles, options.payload);
-            match (record, records.get_mut(index)) {
-                (Some(record), Some(place)) => *place = record,
-                _ => {
-                    let why = "it has more arguments than a record holds";
-                    ways.set_trap(ways.group(index), why.to_owned());
-                }
+            let frames = |func| calls.reporter.frames(func);
+            let wanted = (options.payload, &frames as &dyn Fn(usize) -> usize);
+            let record = captures::of_site(&calls.reporter, plan, &site.roles, wanted);
+            if let (Some(record), Some(place)) = (record, records.get_mut(index)) {
+                *place = record;
+            } else {
+                let why = "it has more arguments than a record holds";
+                ways.set_trap(ways.group(index), why.to_owned());
             }
         }
         let jumping = |own: usize| {
@@ -231,7 +233,14 @@ impl JumpsPrepared {
             ways.set_trap(*group, why.to_string());
         }
         let drain = Drain::new(&jumped, calls, self.records, target.bias);
-        prepared.calls.mark(self.marked);
+        // Who traps after all has no generated code that marks.
+        let mut marked = self.marked;
+        for (own, _) in ways.trapped(&prepared.calls.plan) {
+            if let Some(marked) = marked.get_mut(own) {
+                *marked = false;
+            }
+        }
+        prepared.calls.mark(marked);
         Ok(Inside { jumped, drain })
     }
 }
@@ -288,6 +297,10 @@ pub struct JumpEngine {
 impl JumpEngine {
     /// Lets go of a target that the jumps are in. Calls of functions that do not
     /// jump, by `ways`, are not looked for.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a session's parts, each known to the caller alone"
+    )]
     pub fn new(
         tracer: Tracer,
         target: &Target,

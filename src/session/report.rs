@@ -3,7 +3,7 @@
 //! Everything here runs while a thread of the target waits: reads are batched,
 //! names are shared, nothing is formatted.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use super::adapters::LiveTypes;
@@ -67,11 +67,22 @@ pub(super) struct Seen<'a> {
     pub g: Option<GInfo>,
     /// X0 to X15, when they are known already.
     pub floats: Option<[[u8; 16]; 16]>,
+    /// Return addresses of the stack, when they are known already: where each lies,
+    /// and what it is; behind the last 0.
+    pub frames: Option<&'a [u64]>,
+    /// Set when something is read of memory as it is now, and the thread has
+    /// gone on.
+    pub late: Option<&'a Cell<bool>>,
     /// The connection of the receiver, when it is known already.
     pub conn: Option<&'a Arc<Conn>>,
 }
 
 impl<'a> Seen<'a> {
+    /// Something was.
+    pub fn was_late(&self) -> bool {
+        self.late.is_some_and(Cell::get)
+    }
+
     /// By a thread that waits.
     pub fn stopped(regs: &'a Regs, tid: i32, memory: &'a dyn Memory) -> Seen<'a> {
         Seen {
@@ -80,6 +91,8 @@ impl<'a> Seen<'a> {
             memory,
             g: None,
             floats: None,
+            frames: None,
+            late: None,
             conn: None,
         }
     }
@@ -203,10 +216,27 @@ impl Reporter {
             err: None,
             end: End::Open,
             since_attach: false,
+            late: false,
             stack: Vec::new(),
             payload: None,
+            locals: Vec::new(),
+            passed: None,
             taken: Vec::new(),
         }
+    }
+
+    /// A record of a line that is passed.
+    pub fn passing(&mut self, seen: &Seen<'_>, goid: Option<u64>, frames: usize) -> Box<Call> {
+        let mut call = Box::new(self.blank(usize::MAX, seen.tid));
+        call.goid = goid;
+        call.end = End::Passed;
+        if frames > 0
+            && let Some(g) = self.g(seen)
+        {
+            let at = (seen.regs.rip, seen.regs.rsp, g.hi);
+            call.stack = self.stacks.at(seen.memory, at, frames);
+        }
+        call
     }
 
     /// The goroutine of a stopped thread: by R14, which compiled code keeps,
@@ -272,19 +302,8 @@ impl Reporter {
         self.watches.get(func)?.clone()
     }
 
-    /// Nobody wants to be told of a call that begins, of which `call` is all that
-    /// is known.
-    pub fn dismisses(&self, watch: &Watch, call: &Call, seen: &Seen<'_>) -> bool {
-        watch.dismisses(call, &self.at(seen))
-    }
-
-    /// Takes what was asked for at an entry, or a return, besides.
-    pub fn take(&self, watch: &Watch, call: &mut Call, seen: &Seen<'_>, results: bool) {
-        let taken = watch.take(call, &self.at(seen), results);
-        call.taken.extend(taken);
-    }
-
-    fn at<'a>(&'a self, seen: &'a Seen<'a>) -> At<'a> {
+    /// What is seen at a site, with what is known to understand it.
+    pub fn at<'a>(&'a self, seen: &'a Seen<'a>) -> At<'a> {
         At {
             seen,
             types: &self.types,
@@ -359,10 +378,13 @@ impl Reporter {
     /// Fills in the stack, where one is wanted. The return address lies at the
     /// same place at a RET: it serves for calls whose entry was not seen.
     pub fn add_stack(&mut self, func: usize, call: &mut Call, seen: &Seen<'_>, g: &GInfo) {
-        let frames = self.frames_of.get(func).copied().unwrap_or(self.frames);
+        let frames = self.frames(func);
         if frames > 0 {
             let at = (seen.regs.rip, seen.regs.rsp, g.hi);
-            call.stack = self.stacks.at(seen.memory, at, frames);
+            call.stack = match seen.frames {
+                Some(words) => self.stacks.of_words(words, at, frames),
+                None => self.stacks.at(seen.memory, at, frames),
+            };
         }
     }
 
@@ -465,6 +487,11 @@ impl Reporter {
             }
             None => vec![chain(&[], &[g.stack_hi, g.goid])],
         }
+    }
+
+    /// How many frames of its stack are wanted.
+    pub fn frames(&self, func: usize) -> usize {
+        self.frames_of.get(func).copied().unwrap_or(self.frames)
     }
 
     /// What is known by name of a function, if it keeps Go's own convention.

@@ -9,13 +9,15 @@ use crate::golang::globals::Globals;
 use crate::golang::inside::{Found, Search, Traced};
 use crate::golang::stack::{StackCopy, Unwinder, source_frames};
 use crate::image::Image;
-use crate::memory::Memory;
+use crate::memory::{Memory, Patchwork};
 use crate::probe::plan::Plan;
 use crate::process::ProcessMemory;
 use crate::record::Frame;
 
 /// As much of a stack as is copied at once.
 const COPY: u64 = 16 << 10;
+/// How far from the call's own return address others are looked for.
+const DEEPEST: usize = 1 << 20;
 /// Places whose names are remembered.
 const REMEMBERED: usize = 1 << 16;
 
@@ -52,12 +54,52 @@ impl Stacks {
             bytes: &bytes,
             beyond: memory,
         };
+        self.named(&copy, (pc, sp), limit)
+    }
+
+    /// The same of a stack that has changed since, by its return addresses: where
+    /// each lay, and what it was. Unwinding asks for nothing else.
+    pub fn of_words(
+        &mut self,
+        words: &[u64],
+        (pc, sp, hi): (u64, u64, u64),
+        limit: usize,
+    ) -> Vec<Frame> {
+        let pairs = words.chunks_exact(2).map(|pair| match pair {
+            [at, word] => (*at, *word),
+            _ => (0, 0),
+        });
+        let pairs = pairs.take_while(|(at, _)| *at >= sp && *at < hi);
+        let mut bytes = Vec::new();
+        for (at, word) in pairs {
+            let Ok(from) = usize::try_from(at.saturating_sub(sp)) else {
+                break;
+            };
+            if from > DEEPEST {
+                break;
+            }
+            if bytes.len() < from.saturating_add(8) {
+                bytes.resize(from.saturating_add(8), 0);
+            }
+            if let Some(place) = bytes.get_mut(from..from.saturating_add(8)) {
+                place.copy_from_slice(&word.to_le_bytes());
+            }
+        }
+        let copy = StackCopy {
+            at: LiveAddr(sp),
+            bytes: &bytes,
+            beyond: &Patchwork::default(),
+        };
+        self.named(&copy, (pc, sp), limit)
+    }
+
+    fn named(&mut self, copy: &StackCopy<'_>, (pc, sp): (u64, u64), limit: usize) -> Vec<Frame> {
         let at = (LiveAddr(pc), LiveAddr(sp));
         // Wrappers are unwound and not shown.
         let with_wrappers = limit.saturating_mul(2).saturating_add(2);
         let unwound = self
             .unwinder
-            .unwind(&self.image, self.bias, &copy, at, with_wrappers);
+            .unwind(&self.image, self.bias, copy, at, with_wrappers);
         let Ok(stack) = unwound else {
             return Vec::new();
         };

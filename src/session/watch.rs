@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::report::Seen;
+use super::report::{Reporter, Seen};
 use super::target::Target;
 use super::values::{At, int_registers};
 use crate::addr::{Bias, LiveAddr};
@@ -319,6 +319,20 @@ impl Watch {
             frame: &frame,
         };
         run(&Here { call, stopped })
+    }
+}
+
+impl Reporter {
+    /// Nobody wants to be told of a call that begins, of which `call` is all that
+    /// is known.
+    pub fn dismisses(&self, watch: &Watch, call: &Call, seen: &Seen<'_>) -> bool {
+        watch.dismisses(call, &self.at(seen))
+    }
+
+    /// Takes what was asked for at an entry, or a return, besides.
+    pub fn take(&self, watch: &Watch, call: &mut Call, seen: &Seen<'_>, results: bool) {
+        let taken = watch.take(call, &self.at(seen), results);
+        call.taken.extend(taken);
     }
 }
 

@@ -45,7 +45,7 @@ impl DlvSink {
         if !call.stack.is_empty() {
             self.stack(call);
         }
-        if call.end == End::Open {
+        if matches!(call.end, End::Open | End::Passed) {
             return;
         }
         let _ = write!(self.line, ">> goroutine({goid}): ");
@@ -53,7 +53,7 @@ impl DlvSink {
         self.line.push_str(" => ");
         match call.end {
             End::Return => self.results(call),
-            End::Panic | End::Exit | End::Unwound | End::Open => {
+            End::Panic | End::Exit | End::Unwound | End::Open | End::Passed => {
                 self.line.push_str(call.end.as_str());
             }
         }

@@ -16,7 +16,9 @@
 //! | `err` | null or a text; absent when the function returns no error |
 //! | `err_structural` | true when the text is the error's fields, because its Error method is the program's own code |
 //! | `end` | `return`, `panic`, `exit`, `unwound`, `open` |
+//! | `file`, `line` | of a line that was passed (`end` is `passed`), else absent |
 //! | `since_attach` | true, or absent |
+//! | `late` | true, or absent: something was read after the call had gone on |
 //! | `stack` | array of `{func, file, line, inlined}`, innermost first |
 //! | `payload`, `payload_len` | the first bytes, escaped as Go's `%q` does, and how many there were |
 //!
@@ -186,7 +188,12 @@ impl Object<'_> {
             }
         }
         self.field("end", call.end.as_str());
+        if let Some(passed) = &call.passed {
+            self.field("file", &*passed.file);
+            self.field("line", &passed.line);
+        }
         self.maybe("since_attach", call.since_attach.then_some(&true));
+        self.maybe("late", call.late.then_some(&true));
         self.stack(&call.stack);
         if let Some(payload) = &call.payload {
             self.payload(payload);

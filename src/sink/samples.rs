@@ -72,8 +72,11 @@ pub(crate) fn plain(id: u64) -> Call {
         err: None,
         end: End::Return,
         since_attach: false,
+        late: false,
         stack: Vec::new(),
         payload: None,
+        locals: Vec::new(),
+        passed: None,
         taken: Vec::new(),
     }
 }
@@ -199,6 +202,7 @@ pub(crate) fn all() -> Vec<Record> {
         },
         Call {
             since_attach: true,
+            late: true,
             dur_ns: None,
             ..read(9)
         },

@@ -154,7 +154,7 @@ impl SummarySink {
         }
         stats.calls += 1;
         match call.end {
-            End::Return | End::Open => {}
+            End::Return | End::Open | End::Passed => {}
             End::Panic | End::Exit | End::Unwound => stats.unwound += 1,
         }
         if let Some(ErrorValue::Text { .. }) = call.err {

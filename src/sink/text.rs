@@ -172,6 +172,13 @@ impl TextSink {
                 self.line.push_str("  → ");
                 self.colored(RED, |sink| sink.line.push_str(call.end.as_str()));
             }
+            End::Passed => {
+                if let Some(passed) = &call.passed {
+                    self.line.push_str("  at ");
+                    push_escaped(&mut self.line, &passed.file);
+                    let _ = write!(self.line, ":{}", passed.line);
+                }
+            }
         }
         match (call.since_attach, call.dur_ns) {
             (true, _) => self.line.push_str("  (since attach)"),

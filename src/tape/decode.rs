@@ -115,27 +115,15 @@ impl<'a> Decoder<'a> {
             goid: last.goid,
         };
         let func = self.string()?;
-        let parent = match has(part::PARENT) {
-            true => Some(id.wrapping_sub(self.wire.number()?)),
-            false => None,
-        };
+        let parent = self.number_if(has(part::PARENT))?;
+        let parent = parent.map(|less| id.wrapping_sub(less));
         let dur_ns = self.number_if(has(part::DUR))?;
-        let goid = match has(part::GOID) {
-            true => {
-                self.last.goid = last.goid.wrapping_add_signed(self.wire.signed()?);
-                Some(self.last.goid)
-            }
-            false => None,
-        };
-        let conn = match has(part::CONN) {
-            true => Some(self.conn()?),
-            false => None,
-        };
+        let more = self.signed_if(has(part::GOID))?;
+        let goid = more.map(|more| last.goid.wrapping_add_signed(more));
+        self.last.goid = goid.unwrap_or(last.goid);
+        let conn = has(part::CONN).then(|| self.conn()).transpose()?;
         let asked = self.number_if(has(part::ASKED))?;
-        let n = match has(part::N) {
-            true => Some(self.wire.signed()?),
-            false => None,
-        };
+        let n = self.signed_if(has(part::N))?;
         let err = match parts >> part::ERR & 3 {
             0 => None,
             1 => Some(ErrorValue::Nil),
@@ -147,6 +135,8 @@ impl<'a> Decoder<'a> {
         Ok(Call {
             // Of sessions alone, which record nothing.
             taken: Vec::new(),
+            locals: Default::default(),
+            passed: None,
             id,
             parent,
             time_ns,
@@ -162,14 +152,8 @@ impl<'a> Decoder<'a> {
                 _ => Some(Direction::Both),
             },
             asked,
-            args: match has(part::ARGS) {
-                true => self.shared()?,
-                false => Named::default(),
-            },
-            results: match has(part::RESULTS) {
-                true => self.shared()?,
-                false => Named::default(),
-            },
+            args: self.shared_if(has(part::ARGS))?,
+            results: self.shared_if(has(part::RESULTS))?,
             n,
             err,
             end: match parts >> part::END & 7 {
@@ -178,21 +162,49 @@ impl<'a> Decoder<'a> {
                 2 => End::Exit,
                 3 => End::Unwound,
                 4 => End::Open,
+                5 => End::Passed,
                 _ => return Err(Malformed("how a call ended")),
             },
             since_attach: has(part::SINCE_ATTACH),
-            stack: match has(part::STACK) {
-                true => self.stack()?,
-                false => Vec::new(),
+            late: has(part::LATE),
+            stack: if has(part::STACK) {
+                self.stack()?
+            } else {
+                Vec::new()
             },
-            payload: match has(part::PAYLOAD) {
-                true => Some(Payload {
-                    len: self.wire.number()?,
-                    bytes: self.wire.counted()?.to_vec(),
-                }),
-                false => None,
-            },
+            payload: has(part::PAYLOAD).then(|| self.payload()).transpose()?,
         })
+    }
+
+    fn payload(&mut self) -> Result<Payload, Malformed> {
+        Ok(Payload {
+            len: self.wire.number()?,
+            bytes: self.wire.counted()?.to_vec(),
+        })
+    }
+
+    fn signed_if(&mut self, yes: bool) -> Result<Option<i64>, Malformed> {
+        yes.then(|| self.wire.signed()).transpose()
+    }
+
+    fn shared_if(&mut self, yes: bool) -> Result<Named, Malformed> {
+        if yes {
+            self.shared()
+        } else {
+            Ok(Named::default())
+        }
+    }
+
+    fn string_if(&mut self, yes: bool) -> Result<Option<Arc<str>>, Malformed> {
+        yes.then(|| self.string()).transpose()
+    }
+
+    fn endpoint_if(&mut self, yes: bool) -> Result<Option<Endpoint>, Malformed> {
+        yes.then(|| self.endpoint()).transpose()
+    }
+
+    fn note(&mut self) -> Result<&'static str, Malformed> {
+        Ok(word(&String::from_utf8_lossy(self.wire.counted()?)))
     }
 
     fn number_if(&mut self, yes: bool) -> Result<Option<u64>, Malformed> {
@@ -249,26 +261,11 @@ impl<'a> Decoder<'a> {
         }
         let parts = self.wire.byte()?;
         let conn = Conn {
-            fd: match parts & 1 != 0 {
-                true => Some(self.wire.signed()?),
-                false => None,
-            },
-            network: match parts & 2 != 0 {
-                true => Some(self.string()?),
-                false => None,
-            },
-            local: match parts & 4 != 0 {
-                true => Some(self.endpoint()?),
-                false => None,
-            },
-            remote: match parts & 8 != 0 {
-                true => Some(self.endpoint()?),
-                false => None,
-            },
-            note: match parts & 16 != 0 {
-                true => Some(word(&String::from_utf8_lossy(self.wire.counted()?))),
-                false => None,
-            },
+            fd: self.signed_if(parts & 1 != 0)?,
+            network: self.string_if(parts & 2 != 0)?,
+            local: self.endpoint_if(parts & 4 != 0)?,
+            remote: self.endpoint_if(parts & 8 != 0)?,
+            note: (parts & 16 != 0).then(|| self.note()).transpose()?,
         };
         let conn = Arc::new(conn);
         self.conns.push(conn.clone());

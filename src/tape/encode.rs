@@ -108,6 +108,7 @@ impl Encoder {
         has(part::ASKED, call.asked.is_some());
         has(part::N, call.n.is_some());
         has(part::SINCE_ATTACH, call.since_attach);
+        has(part::LATE, call.late);
         has(part::STACK, !call.stack.is_empty());
         has(part::PAYLOAD, call.payload.is_some());
         has(part::ARGS, !call.args.is_empty());
@@ -124,6 +125,7 @@ impl Encoder {
             End::Exit => 2,
             End::Unwound => 3,
             End::Open => 4,
+            End::Passed => 5,
         } << part::END;
         parts |= match &call.err {
             None => 0,

@@ -48,8 +48,7 @@ fn tape(records: &[Record], each: usize) -> Vec<u8> {
         }
     }
     writer.finish(&Tail { filtered: 3 }).unwrap();
-    let bytes = kept.0.lock().unwrap().clone();
-    bytes
+    kept.0.lock().unwrap().clone()
 }
 
 fn items(bytes: &[u8]) -> Result<Vec<Item>, TapeError> {
@@ -127,6 +126,7 @@ fn values() -> Call {
         goid: Some(u64::MAX),
         tid: i32::MIN,
         parent: Some(1),
+        late: true,
         ..plain(1)
     }
 }

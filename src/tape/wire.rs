@@ -47,6 +47,8 @@ pub mod part {
     pub const ARGS: u64 = 1 << 16;
     /// Results.
     pub const RESULTS: u64 = 1 << 17;
+    /// Something was read late.
+    pub const LATE: u64 = 1 << 18;
 }
 
 /// Appends a number.

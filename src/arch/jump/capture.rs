@@ -59,6 +59,14 @@ pub enum Capture {
         /// Offsets of the words to be written down.
         fields: Vec<i32>,
     },
+    /// Return addresses by the chain of frame pointers that begins in RBP, as it
+    /// is before a function has made its frame and after it has left it
+    /// (cmd/compile/abi-internal.md): for each where on the stack it lies and what
+    /// it is, the call's own first; behind the last 0.
+    Frames {
+        /// Most of them.
+        max: u32,
+    },
     /// The first bytes of a buffer whose address and length are in registers:
     /// as many as it has, `max` of them at most.
     Bytes {
@@ -79,6 +87,7 @@ impl Capture {
             Capture::Float(_) => 2,
             Capture::Stack { words, .. } => *words as usize,
             Capture::Chain { fields, .. } => fields.len().saturating_add(1),
+            Capture::Frames { max } => 2 * *max as usize,
             Capture::Bytes { max, .. } => (*max as usize).div_ceil(8),
         }
     }

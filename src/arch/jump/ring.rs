@@ -120,6 +120,21 @@ impl RingLayout {
         self.at + (COUNTER_WORDS as u64 + u64::from(counter % COUNTERS)) * 8
     }
 
+    /// Takes away the marks that were there from the beginning.
+    pub fn close_marks(&self, words: &[AtomicU64]) {
+        for mark in self.all_marks(words) {
+            mark.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    fn all_marks<'a>(&self, words: &'a [AtomicU64]) -> &'a [AtomicU64] {
+        let first = usize::try_from((CONTROL + self.marks_offset()) / 8).unwrap_or(usize::MAX);
+        let marks = first
+            .checked_add(MARKS as usize)
+            .and_then(|end| words.get(first..end));
+        marks.unwrap_or_default()
+    }
+
     /// Leaves a mark of a call, as its entry would have.
     pub fn leave_mark(&self, words: &[AtomicU64], goid: u64, depth: u64) {
         if let Some(mark) = self.mark(words, goid, depth) {
@@ -149,7 +164,9 @@ impl RingLayout {
         self.count - 1
     }
 
-    /// Writes the control page of a ring whose bytes are all 0.
+    /// Writes the control page of a ring whose bytes are all 0, and a mark at each
+    /// place: until [`RingLayout::close_marks`] every RET is recorded, since calls
+    /// run that nobody has left a mark of.
     pub fn prepare(&self, words: &[AtomicU64]) {
         let put = |at: usize, value: u64| {
             if let Some(word) = words.get(at) {
@@ -159,6 +176,9 @@ impl RingLayout {
         put(COUNT, u64::from(self.count));
         put(BYTES, u64::from(self.record));
         put(DATA, self.at + CONTROL);
+        for mark in self.all_marks(words) {
+            mark.store(1, Ordering::Release);
+        }
         put(0, MAGIC);
     }
 }

@@ -20,8 +20,8 @@
 
 use iced_x86::code_asm::{
     AsmRegister64, CodeAssembler, dword_ptr, qword_ptr, r8, r9, r10, r11, r12, r12b, r12d, r13,
-    r13d, r14, rax, rbx, rcx, rdi, rdx, rsi, rsp, xmm0, xmm1, xmm2, xmm3, xmm4, xmm5, xmm6, xmm7,
-    xmm8, xmm9, xmm10, xmm11, xmm12, xmm13, xmm14, xmm15, xmmword_ptr,
+    r13d, r14, rax, rbp, rbx, rcx, rdi, rdx, rsi, rsp, xmm0, xmm1, xmm2, xmm3, xmm4, xmm5, xmm6,
+    xmm7, xmm8, xmm9, xmm10, xmm11, xmm12, xmm13, xmm14, xmm15, xmmword_ptr,
 };
 use iced_x86::code_asm::{AsmRegisterXmm, CodeLabel, byte_ptr};
 use iced_x86::{
@@ -240,7 +240,7 @@ impl Writer<'_> {
         a.mov(qword_ptr(r13 + 56), r14)?;
         for (capture, at) in shape.parts() {
             let at = i32::try_from(at * 8).unwrap_or(i32::MAX);
-            self.capture(capture, at, to_return)?;
+            self.capture(capture, at, to_return, g)?;
         }
         // Whole.
         let a = &mut self.a;
@@ -393,7 +393,13 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn capture(&mut self, capture: &Capture, at: i32, to_return: i32) -> Result<(), Wrong> {
+    fn capture(
+        &mut self,
+        capture: &Capture,
+        at: i32,
+        to_return: i32,
+        g: GOffsets,
+    ) -> Result<(), Wrong> {
         match capture {
             Capture::Int(register) => self.a.mov(qword_ptr(r13 + at), int(*register)?)?,
             Capture::Float(register) => self.a.movups(xmmword_ptr(r13 + at), float(*register)?)?,
@@ -409,6 +415,7 @@ impl Writer<'_> {
                 }
             }
             Capture::Chain { from, hops, fields } => self.chain(*from, hops, fields, at)?,
+            Capture::Frames { max } => self.frames(*max, at, to_return, g)?,
             Capture::Bytes { ptr, len, max } => self.bytes(int(*ptr)?, int(*len)?, *max, at)?,
         }
         Ok(())
@@ -437,6 +444,43 @@ impl Writer<'_> {
         a.jmp(done)?;
         a.set_label(&mut nil)?;
         a.mov(qword_ptr(r13 + at), 0)?;
+        a.set_label(&mut done)?;
+        a.zero_bytes()?;
+        Ok(())
+    }
+
+    /// Whatever RBP and what it leads to are: nothing is read but of the stack.
+    fn frames(&mut self, max: u32, at: i32, to_return: i32, g: GOffsets) -> Result<(), Wrong> {
+        let max = i32::try_from(max).map_err(|_| Wrong::Capture)?;
+        let a = &mut self.a;
+        let mut done = a.create_label();
+        for frame in 0..max {
+            a.mov(qword_ptr(r13 + (at + frame * 16)), 0)?;
+        }
+        a.lea(r12, qword_ptr(rsp + to_return))?;
+        for frame in 0..max {
+            let place = at + frame * 16;
+            if frame == 1 {
+                a.mov(r12, rbp)?;
+            }
+            if frame > 0 {
+                // A frame's pair, the older frame pointer and the return address,
+                // lies wholly between here and the stack's end.
+                a.cmp(r12, rsp)?;
+                a.jb(done)?;
+                a.add(r12, 16)?;
+                a.jc(done)?;
+                a.cmp(r12, qword_ptr(r14 + g.stack_hi))?;
+                a.ja(done)?;
+                a.sub(r12, 8)?;
+            }
+            a.mov(qword_ptr(r13 + place), r12)?;
+            a.movq(xmm15, qword_ptr(r12))?;
+            a.movq(qword_ptr(r13 + (place + 8)), xmm15)?;
+            if frame > 0 && frame + 1 < max {
+                a.mov(r12, qword_ptr(r12 - 8))?;
+            }
+        }
         a.set_label(&mut done)?;
         a.zero_bytes()?;
         Ok(())

@@ -28,7 +28,7 @@ use crate::image::{Function, Image};
 use crate::memory::{Memory, MemoryError};
 
 pub use calls::{call_returns_to, successors};
-pub use defers::{Deferred, deferred};
+pub use defers::{Deferred, deferred, function_of};
 pub use judge::{Arrival, Reached, Returned};
 
 /// Functions whose lines are remembered.

@@ -15,6 +15,7 @@
 //! ```
 
 use super::condition::{asked_with, known};
+use crate::repl::breaks::line_actions;
 use crate::repl::compile::compile_block;
 use crate::repl::shell::Shell;
 use crate::script::ExprError;
@@ -24,6 +25,20 @@ use crate::script::command::{Statement, Word};
 pub fn run(shell: &mut Shell, id: &Word, block: &[Statement]) -> Result<(), ExprError> {
     known(shell, id)?;
     let found = shell.points().find(&id.text).cloned();
+    if let Some(point) = found.as_ref().filter(|p| p.is_line()) {
+        let target = shell.source.target.clone();
+        let names = (&point.names, &*point.places);
+        let asked = line_actions(Some(&target), names, block).map_err(|errors| {
+            let first = errors.into_iter().next();
+            first.unwrap_or_else(|| ExprError::new(id.span, "it cannot be done"))
+        })?;
+        shell.points().change(&id.text, |p| {
+            p.actions.clone_from(&asked.actions);
+            p.asked = vec![asked];
+            p.point.actions = Some(block.to_vec());
+        });
+        return shell.apply_points().map_err(|e| ExprError::new(id.span, e));
+    }
     if found.is_some_and(|p| !p.is_trace()) {
         if let Some(error) = compile_block(block).into_iter().next() {
             return Err(error);

@@ -7,6 +7,10 @@
 //! line on which a function begins, an address (`*0x45f2a0`), or a regular
 //! expression between slashes.
 //!
+//! A line inside of a function is recorded each time it is passed, without a
+//! duration and results; the condition and the actions (`locals` too) are about
+//! the variables there.
+//!
 //! The condition is an expression on the call: its facts (`dur`, `fd`, `remote`,
 //! `n`, `err`, `goid` …, as JSON names them), its arguments and results by name.
 //! A variable of the program wins over a fact of its name; `hit.n` is always the
@@ -25,11 +29,13 @@
 
 use std::fmt::Write as _;
 
+use super::breaks::from_here;
 use crate::repl::compile::compile;
 use crate::repl::points::Tracepoint;
 use crate::repl::shell::Shell;
 use crate::script::command::{Point, Verb};
 use crate::script::{ExprError, Span};
+use crate::value::escaped;
 
 /// Sets a tracepoint.
 pub fn run(shell: &mut Shell, point: &Point, span: Span) -> Result<(), ExprError> {
@@ -47,15 +53,17 @@ pub fn run(shell: &mut Shell, point: &Point, span: Span) -> Result<(), ExprError
             format!("there is a tracepoint `{}` already", name.text),
         ));
     }
+    let mut point = point.clone();
+    from_here(shell, &mut point.location)?;
     let target = shell.source.target.clone();
-    let compiled = compile(Some(&target), point).map_err(|errors| {
+    let compiled = compile(Some(&target), &point).map_err(|errors| {
         let first = errors.into_iter().next();
         first.unwrap_or_else(|| fail("it cannot be set".into()))
     })?;
     let (entries, returns) = (compiled.entries, compiled.returns);
     let refused = compiled.refused.clone();
     let id = shell.points().next_id();
-    let mut made = Tracepoint::new(id, point.clone(), compiled);
+    let mut made = Tracepoint::new(id, point, compiled);
     made.limits = shell.config.limits();
     let label = made.label();
     let names: Vec<&str> = made.functions.iter().take(3).map(|(_, n)| &**n).collect();
@@ -63,6 +71,13 @@ pub fn run(shell: &mut Shell, point: &Point, span: Span) -> Result<(), ExprError
     if made.functions.len() > names.len() {
         let _ = write!(on, " and {} more", made.functions.len() - names.len());
     }
+    let line = made.is_line().then(|| {
+        let all = made.places.iter().map(|place| {
+            let (function, file, line) = &place.source;
+            format!("{function} {}:{line}", shell.near(file))
+        });
+        all.collect::<Vec<_>>().join(", ")
+    });
     shell.points().add(made);
     if let Err(error) = shell.apply_points() {
         shell.points().remove(|p| p.id == id);
@@ -78,6 +93,9 @@ pub fn run(shell: &mut Shell, point: &Point, span: Span) -> Result<(), ExprError
         plural(entries, "entry", "entries"),
         plural(returns, "return", "returns")
     );
+    if let Some(line) = line {
+        text = format!("Tracepoint {label} at {}\n", escaped(&line));
+    }
     for line in refused.iter().take(3) {
         let _ = writeln!(text, "  {line}");
     }

@@ -16,6 +16,10 @@ const MAX_STACK: u64 = 512;
 /// Most bytes of a payload that are.
 pub const MAX_PAYLOAD: usize = 1024;
 
+/// Most frames of a stack that are shown: of each the trampoline writes down two
+/// words, and wrappers take some.
+pub const MAX_FRAMES: usize = 31;
+
 /// A site's records.
 #[derive(Debug, Clone, Default)]
 pub struct SiteRecord {
@@ -23,6 +27,8 @@ pub struct SiteRecord {
     pub shape: Shape,
     /// The connection, if there is one: at which word, and which fields.
     pub conn: Option<(usize, ConnFields)>,
+    /// The word with the first return address of the stack.
+    pub frames: Option<(usize, usize)>,
     /// The word with the thread's id.
     pub tid: Option<usize>,
 }
@@ -44,13 +50,23 @@ pub fn of_site(
     reporter: &Reporter,
     plan: &Plan,
     roles: &[Role],
-    payload: usize,
+    (payload, frames): (usize, &dyn Fn(usize) -> usize),
 ) -> Option<SiteRecord> {
     let layouts = reporter.layouts();
     let mut needs = Needs::default();
     let mut captures = Vec::new();
     let mut conn = None;
     let mut tid = None;
+    let of_roles = roles.iter().filter_map(|role| match role {
+        Role::Entry(func) | Role::Return(Some(func)) => Some(frames(*func)),
+        Role::Return(None) | Role::Event(_) | Role::Place(_) => None,
+    });
+    let frames = of_roles.max().filter(|frames| *frames > 0);
+    if let Some(frames) = frames {
+        captures.push(Capture::Frames {
+            max: u32::try_from(with_wrappers(frames)).ok()?,
+        });
+    }
     if !roles.iter().all(|r| matches!(r, Role::Event(_))) {
         tid = Some(captures.len());
         captures.push(Capture::Chain {
@@ -140,9 +156,18 @@ pub fn of_site(
     };
     Some(SiteRecord {
         conn: conn.and_then(|(index, fields)| Some((word_of(index)?, fields))),
+        frames: match frames {
+            Some(frames) => Some((word_of(0)?, with_wrappers(frames))),
+            None => None,
+        },
         tid: tid.and_then(word_of),
         shape,
     })
+}
+
+/// Wrappers are unwound and not shown.
+fn with_wrappers(frames: usize) -> usize {
+    frames.saturating_mul(2).saturating_add(2)
 }
 
 /// The functions whose calls a RET may end: its own, and those that end in a

@@ -1,6 +1,6 @@
 //! Taking records out of the ring, and showing them to [`Calls`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::addr::Bias;
 use crate::arch::jump::{Next, Reader};
 use crate::probe::hash::WordMap;
 use crate::probe::plan::{Plan, Role, Site};
-use crate::process::{Jumped, ProcessMemory};
+use crate::process::{Jumped, ProcessMemory, procfs};
 use crate::record::Conn;
 use crate::sys::Regs;
 
@@ -26,6 +26,9 @@ pub(super) const BATCH: usize = 4096;
 /// With so many records behind its beginning, a ring that was read empty goes on
 /// at its beginning.
 const FOLD: u32 = 1024;
+
+/// Connections are looked at again after so many ticks.
+const CONNS_FOR: u32 = 5;
 
 /// With so many calls waiting for the writer, records stay in the ring as long
 /// as it has room: it is the larger buffer.
@@ -43,10 +46,47 @@ pub struct Drain {
     words: Vec<u64>,
     ticks: Ticks,
     no_regs: Regs,
-    /// Connections by the words written down of them, since the last tick.
+    /// Connections by the words written down of them, some ticks long.
     conns: WordMap<Vec<u64>, Option<Arc<Conn>>>,
     unfinished: Option<Instant>,
     told_lost: u64,
+    tids: Tids,
+    ticks_passed: u32,
+    /// Marks of calls that were running are left.
+    marks_closed: bool,
+}
+
+/// The runtime knows its threads by the ids of its own pid namespace.
+struct Tids {
+    /// By those ids, for a target in another namespace than ours.
+    foreign: Option<HashMap<i32, i32>>,
+    pid: i32,
+    /// They were listed since the last tick.
+    fresh: bool,
+}
+
+impl Tids {
+    fn of(pid: i32) -> Tids {
+        let own = procfs::pid_namespace(std::process::id().cast_signed());
+        let elsewhere = procfs::pid_namespace(pid) != own;
+        Tids {
+            foreign: elsewhere.then(|| procfs::foreign_thread_ids(pid)),
+            pid,
+            fresh: true,
+        }
+    }
+
+    /// A thread's id as we know it; 0 for one that is not known (any more).
+    fn ours(&mut self, theirs: i32) -> i32 {
+        let Some(foreign) = &mut self.foreign else {
+            return theirs;
+        };
+        if !foreign.contains_key(&theirs) && !self.fresh {
+            self.fresh = true;
+            *foreign = procfs::foreign_thread_ids(self.pid);
+        }
+        foreign.get(&theirs).copied().unwrap_or(0)
+    }
 }
 
 impl Drain {
@@ -70,6 +110,9 @@ impl Drain {
             conns: WordMap::default(),
             unfinished: None,
             told_lost: 0,
+            tids: Tids::of(jumped.pid()),
+            ticks_passed: 0,
+            marks_closed: false,
         }
     }
 
@@ -111,6 +154,9 @@ impl Drain {
         for (goid, depth) in calls.take_found() {
             layout.leave_mark(ring, goid, depth);
         }
+        if !std::mem::replace(&mut self.marks_closed, true) {
+            layout.close_marks(ring);
+        }
         let mut words = std::mem::take(&mut self.words);
         let mut taken = 0;
         while taken < BATCH {
@@ -120,9 +166,8 @@ impl Drain {
                     self.on_record(&words, jumped.memory(), calls);
                 }
                 Next::Lost => {}
-                Next::Nothing => break,
                 Next::Unfinished if self.is_given_up() => self.reader.skip(),
-                Next::Unfinished => break,
+                Next::Nothing | Next::Unfinished => break,
             }
             taken += 1;
             // Others may write again soon, not only after the whole batch.
@@ -234,7 +279,9 @@ impl Drain {
         calls.stats.hits += 1;
         let at_ns = self.ticks.ns(word(2));
         let mut past = Past::new(words, record, *at, self.no_regs, memory);
+        past.tid = self.tids.ours(past.tid);
         let conn = self.connection(site, record, words, &mut past, calls);
+        past.is_checked();
         let seen = Seen {
             conn: conn.as_ref(),
             ..past.seen()
@@ -251,8 +298,9 @@ impl Drain {
         calls.emit_ended();
     }
 
-    /// The connection of a call that begins. Records between two ticks that have
-    /// the same words share it.
+    /// The connection of a call that begins. Records that have the same words, the
+    /// descriptor's and both addresses' among them, share it for a tenth of a
+    /// second; then it is looked at again.
     fn connection(
         &mut self,
         site: &Site,
@@ -285,7 +333,11 @@ impl Drain {
     /// From time to time: clocks, and what was lost.
     pub(in crate::session) fn tick(&mut self, jumped: &Jumped, calls: &mut Calls) {
         self.ticks.adjust(&calls.clock);
-        self.conns.clear();
+        self.ticks_passed = self.ticks_passed.wrapping_add(1);
+        if self.ticks_passed.is_multiple_of(CONNS_FOR) {
+            self.conns.clear();
+        }
+        self.tids.fresh = false;
         self.tell_lost(jumped, calls);
     }
 

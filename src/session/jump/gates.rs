@@ -34,9 +34,12 @@ impl<'a> Gates<'a> {
             !plan.sites.iter().any(|site| shared(&site.roles))
         };
         let entries = (0..plan.functions.len())
-            .map(|func| match alone(func) && jumps(func) {
-                true => at_entry(reporter, func, options),
-                false => Vec::new(),
+            .map(|func| {
+                if alone(func) && jumps(func) {
+                    at_entry(reporter, func, options)
+                } else {
+                    Vec::new()
+                }
             })
             .collect();
         Gates {

@@ -1,7 +1,7 @@
 //! A record as if its thread still stood at the site: registers, and memory as
 //! it was then where that was written down.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 
 use super::captures::SiteRecord;
 use crate::addr::LiveAddr;
@@ -68,6 +68,7 @@ pub struct Past<'a> {
     /// The stack above the call: it has changed since.
     gone: std::ops::Range<u64>,
     beyond: &'a ProcessMemory,
+    late: Cell<bool>,
 }
 
 impl<'a> Past<'a> {
@@ -105,6 +106,7 @@ impl<'a> Past<'a> {
             more: Vec::new(),
             gone: if sound { sp..hi } else { 0..0 },
             beyond,
+            late: Cell::new(false),
         };
         for (capture, from) in site.shape.parts() {
             past.take(capture, from);
@@ -115,6 +117,11 @@ impl<'a> Past<'a> {
         past
     }
 
+    /// What was read late until now was compared with the record.
+    pub fn is_checked(&self) {
+        self.late.set(false);
+    }
+
     /// As a hit shows it.
     pub fn seen(&self) -> Seen<'_> {
         Seen {
@@ -123,6 +130,10 @@ impl<'a> Past<'a> {
             memory: self,
             g: self.g,
             floats: self.floats,
+            frames: self.site.frames.and_then(|(at, frames)| {
+                self.record.get(at..at.checked_add(frames.checked_mul(2)?)?)
+            }),
+            late: Some(&self.late),
             conn: None,
         }
     }
@@ -144,7 +155,10 @@ impl<'a> Past<'a> {
                     *register = both.to_le_bytes();
                 }
             }
-            Capture::Stack { .. } | Capture::Chain { .. } | Capture::Bytes { .. } => {}
+            Capture::Stack { .. }
+            | Capture::Chain { .. }
+            | Capture::Frames { .. }
+            | Capture::Bytes { .. } => {}
         }
     }
 
@@ -161,7 +175,7 @@ impl<'a> Past<'a> {
             let words = self.record.get(from..).unwrap_or_default();
             let word = |i: usize| words.get(i).copied().unwrap_or(0);
             match capture {
-                Capture::Int(_) | Capture::Float(_) => {}
+                Capture::Int(_) | Capture::Float(_) | Capture::Frames { .. } => {}
                 Capture::Stack { offset, words: n } => {
                     let argp = regs.rsp.wrapping_add(8);
                     let words = words.get(..*n as usize).unwrap_or_default();
@@ -300,6 +314,7 @@ impl Memory for Past<'_> {
             let len = into.len();
             return Err(MemoryError::Unmapped { at, len });
         }
+        self.late.set(true);
         self.beyond.read(at, into)?;
         self.correct(at, into);
         Ok(())
@@ -321,6 +336,9 @@ impl Memory for Past<'_> {
                 ok: false,
             })
             .collect();
+        if !now.is_empty() {
+            self.late.set(true);
+        }
         self.beyond.read_many(&mut now)?;
         let read: Vec<bool> = now.into_iter().map(|piece| piece.ok).collect();
         for (piece, ok) in unknown.into_iter().zip(read) {

@@ -1,0 +1,3 @@
+module gotap.test/tight
+
+go 1.19
