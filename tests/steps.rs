@@ -302,9 +302,16 @@ fn what_a_function_returned_is_told_where_a_step_comes_out_of_it() {
                 };
                 // `~r0` is the compiler's name for one that has none.
                 let ours = &returned[name.trim_start_matches('~')];
-                let same = match value.starts_with("error(") {
-                    true => ours == "recovered",
-                    false => ours.to_string() == value,
+                // What Delve cannot read in an optimised build is told by us.
+                if value.starts_with("(unreadable") {
+                    assert!(!ours.is_null(), "{} {function}: {name}", program.label);
+                    told += 1;
+                    continue;
+                }
+                let same = if value.starts_with("error(") {
+                    ours == "recovered"
+                } else {
+                    ours.to_string() == value
                 };
                 assert!(
                     same,
@@ -334,9 +341,13 @@ fn a_breakpoint_of_another_goroutine_ends_a_step() {
     );
     let at = our_lines(&program, sends);
     let (stops, errors) = run_script(&program, &script, at);
-    assert_eq!(stops.len(), 3, "{errors}");
+    // Behind the script's end the breakpoint goes on stopping it.
+    assert!(stops.len() >= 3, "{errors}");
     assert_eq!(stops[0]["goid"], 1, "{stops:?}");
-    let other = stops.iter().find(|s| s["goid"] != 1).expect("the worker's");
+    let other = stops[1..3]
+        .iter()
+        .find(|s| s["goid"] != 1)
+        .expect("the worker's");
     assert_eq!(other["why"], "breakpoint", "{stops:?}");
     assert_eq!(other["func"], "main.worker", "{stops:?}");
     assert_eq!(other["line"], works, "{stops:?}");

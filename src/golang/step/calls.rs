@@ -165,8 +165,7 @@ fn operand(insn: &Instruction, regs: &Regs, memory: &dyn Memory) -> Option<u64> 
         OpKind::Register => register(insn.op0_register(), regs),
         OpKind::Memory => {
             let part = |of: Register| match of {
-                Register::None => Some(0),
-                Register::RIP => Some(0),
+                Register::None | Register::RIP => Some(0),
                 of => register(of, regs),
             };
             let base = part(insn.memory_base())?;
