@@ -275,3 +275,38 @@ fn what_cannot_jump() {
     assert!(said.contains("--max-rate needs traps"), "{said}");
     assert!(target.answers());
 }
+
+/// Where somebody is in the way at every stop, that function alone traps, or is
+/// left out; the others jump.
+#[test]
+fn who_is_always_busy_falls_back_alone() {
+    let echo = Fixture::build("echo", &[]);
+    let mut busy = Busy::start(&echo, &[]);
+    let pid = busy.server.pid().to_string();
+    for fire in ["auto", "jump"] {
+        let patterns = ["trace", READ, scenario::WRITE, "-o", "json"];
+        let mut command = support::gotap::command(&patterns);
+        command.args(["--fire", fire, "-p", &pid]);
+        command.env("GOTAP_TEST_BUSY", "0"); // the first
+        let mut gotap = Gotap::spawn(command);
+        gotap.wait_for_lines(200, SOON);
+        assert!(busy.progresses(500));
+        let outcome = gotap.stop();
+        let said = outcome.must_succeed().errors();
+        let count = |func| outcome.calls_of(func).len();
+        let both = said.contains(" by jumps, ") && said.contains(" by traps");
+        assert_eq!(both, fire == "auto", "{said}");
+        assert!(said.contains("threads were stopped 16 times"), "{said}");
+        if fire == "auto" {
+            assert!(count(READ) > 50 && count(scenario::WRITE) > 50, "{said}");
+        } else {
+            assert!(said.contains(&format!("{READ}: left out")), "{said}");
+            assert_eq!(count(READ), 0);
+        }
+        for call in outcome.calls() {
+            let end = &call["end"];
+            assert!(end == "return" || end == "open", "{fire}: {call}");
+        }
+        busy.must_be_clean(fire);
+    }
+}

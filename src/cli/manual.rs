@@ -31,9 +31,9 @@ pub(super) const TRACE: &str = r#"Examples:
       a program that is started, from its first instruction
   gotap trace 'tls.*Handshake' --list -p 4242
       what matches and how it would be armed; nothing is touched
-  gotap trace --preset conn --fire auto -q --summary -p 4242
+  gotap trace --preset conn -q --summary -p 4242
       every call of a busy server, at its full speed
-  gotap trace --preset conn --fire auto --record calls.gtr -p 4242
+  gotap trace --preset conn --record calls.gtr -p 4242
       into a file, for gotap show to filter, print and summarise later
   gotap trace --preset conn --plan -p 4242
       site by site: the bytes that a jump can replace, or why it has to trap
@@ -43,7 +43,10 @@ Firing (--fire):
   jump: a site jumps into generated code in the program itself, which writes a
   record into memory that gotap reads; no thread waits, and nobody traces the
   program meanwhile. Functions of which some site cannot jump are left out and
-  named. auto: jump when all that is traced can, else trap, with the reason.
+  named. auto: each function jumps if it can and if what is shown of its values need
+  not be read at once (texts, slices and the like; with -q --summary nothing is
+  shown), else it traps; gotap -v says why. The program is traced only while
+  something traps.
   Comparisons with == and != of fd, goid, n (with numbers) and err (with nil) that
   --where joins by && are asked by the generated code, and so is --every-nth:
   what they leave out costs no record. What n and err leave out is told by the
@@ -91,7 +94,7 @@ Environment:
 
 /// Below the options of `gotap show --help`.
 pub(super) const SHOW: &str = r"Examples:
-  gotap trace --preset conn --fire auto --record calls.gtr -p 4242
+  gotap trace --preset conn --record calls.gtr -p 4242
       every call of a busy server, in few bytes
   gotap show calls.gtr --where 'err != nil || dur > 10ms'
       what went wrong or was slow

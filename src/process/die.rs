@@ -37,3 +37,17 @@ pub fn here(point: &str) {
 #[cfg(not(debug_assertions))]
 #[inline(always)]
 pub fn here(_: &str) {}
+
+/// Whether a test wants this group of sites to be one where somebody always is:
+/// `GOTAP_TEST_BUSY` is its number.
+#[cfg(debug_assertions)]
+pub fn is_busy(group: usize) -> bool {
+    std::env::var("GOTAP_TEST_BUSY").is_ok_and(|n| n.parse() == Ok(group))
+}
+
+/// Never, in release builds.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub fn is_busy(_: usize) -> bool {
+    false
+}

@@ -160,6 +160,18 @@ impl Jumped {
         }
     }
 
+    /// [`Jumped::leave`] by a tracer that has the target already, and keeps it.
+    /// Threads that wait at its traps wait on.
+    pub fn leave_by(&self, tracer: &mut Tracer) -> Result<(), ProcessError> {
+        if self.left.replace(true) {
+            return Ok(());
+        }
+        match tracer.jump_out(&self.place) {
+            Err(ProcessError::Gone(_)) => Ok(()),
+            other => other,
+        }
+    }
+
     /// Stops the target once, puts the bytes back, and unmaps what was put in.
     pub fn leave(&self) -> Result<(), ProcessError> {
         if self.left.replace(true) {

@@ -4,7 +4,6 @@
 //! record is finished, filtered and written by others. Begin is taken just
 //! before the thread is released, end when its stop is reported.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -143,14 +142,10 @@ impl Engine {
         let traps: Vec<usize> = sites.filter(|site| !ways.jumps(*site)).collect();
         engine.install(target, &traps, start)?;
         if start == Start::Attached && !prepared.looked {
-            let plan = engine.plan.clone();
-            let traps: BTreeSet<usize> = ways.trapped(&plan).map(|(own, _)| own).collect();
+            // Those that jump have written records since, which are read later: what
+            // is found may have begun after what these tell.
             let memory = engine.tracer.memory();
-            // Who jumps was not held up: what is found may have begun meanwhile.
-            for trap in [true, false] {
-                let of = |own: usize| traps.contains(&own) == trap;
-                engine.calls.find_running(target, memory, !trap, &of);
-            }
+            engine.calls.find_running(target, memory, true, &|_| true);
         }
         Ok(engine)
     }
@@ -321,10 +316,19 @@ impl Engine {
             Outcome::Ended(_) | Outcome::Exec => (End::Exit, false),
         };
         let now = self.calls.clock.now();
-        let mut left = if leave { self.tracer.leave() } else { Ok(()) };
+        let mut left = Ok(());
+        // The jumps first: whoever waits at a trap does so until they are out. The
+        // other way round, one that was let past the end of its call unseen would
+        // write records that prove it gone.
         if let Some(mut inside) = self.inside.take() {
-            left = left.and(inside.end(leave, &mut self.calls));
+            if leave {
+                left = inside.jumped.leave_by(&mut self.tracer);
+            }
+            inside.end(&mut self.calls);
             self.ring = Some(inside.drain.numbers());
+        }
+        if leave {
+            left = left.and(self.tracer.leave());
         }
         let open = self.calls.join.drain(end, now);
         self.calls.emit_last(open);

@@ -137,12 +137,11 @@ impl JumpsPrepared {
             let frames = |func| calls.reporter.frames(func);
             let wanted = (options.payload, &frames as &dyn Fn(usize) -> usize);
             let record = captures::of_site(&calls.reporter, plan, &site.roles, wanted);
-            match (record, records.get_mut(index)) {
-                (Some(record), Some(place)) => *place = record,
-                _ => {
-                    let why = "it has more arguments than a record holds";
-                    ways.set_trap(ways.group(index), why.to_owned());
-                }
+            if let (Some(record), Some(place)) = (record, records.get_mut(index)) {
+                *place = record;
+            } else {
+                let why = "it has more arguments than a record holds";
+                ways.set_trap(ways.group(index), why.to_owned());
             }
         }
         let jumping = |own: usize| {
@@ -234,7 +233,14 @@ impl JumpsPrepared {
             ways.set_trap(*group, why.to_string());
         }
         let drain = Drain::new(&jumped, calls, self.records, target.bias);
-        prepared.calls.mark(self.marked);
+        // Who traps after all has no generated code that marks.
+        let mut marked = self.marked;
+        for (own, _) in ways.trapped(&prepared.calls.plan) {
+            if let Some(marked) = marked.get_mut(own) {
+                *marked = false;
+            }
+        }
+        prepared.calls.mark(marked);
         Ok(Inside { jumped, drain })
     }
 }
@@ -261,17 +267,11 @@ pub struct Inside {
 }
 
 impl Inside {
-    /// Takes the jumps out, and the last records.
-    pub(super) fn end(&mut self, leave: bool, calls: &mut Calls) -> Result<(), ProcessError> {
-        let left = if leave {
-            self.jumped.leave()
-        } else {
-            self.jumped.forget();
-            Ok(())
-        };
+    /// Takes the last records: the jumps are out, or the process is gone.
+    pub(super) fn end(&mut self, calls: &mut Calls) {
+        self.jumped.forget();
         self.drain.take_all(&self.jumped, calls);
         self.drain.tell_lost(&self.jumped, calls);
-        left
     }
 }
 
@@ -291,6 +291,10 @@ pub struct JumpEngine {
 impl JumpEngine {
     /// Lets go of a target that the jumps are in. Calls of functions that do not
     /// jump, by `ways`, are not looked for.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a session's parts, each known to the caller alone"
+    )]
     pub fn new(
         tracer: Tracer,
         target: &Target,
@@ -366,7 +370,8 @@ impl JumpEngine {
             Outcome::Stopped(_) | Outcome::Suspended => (End::Open, true),
             Outcome::Ended(_) | Outcome::Exec => (End::Exit, false),
         };
-        let left = inside.end(leave, &mut self.calls);
+        let left = if leave { inside.jumped.leave() } else { Ok(()) };
+        inside.end(&mut self.calls);
         self.numbers = inside.drain.numbers();
         let now = self.calls.clock.now();
         let open = self.calls.join.drain(end, now);

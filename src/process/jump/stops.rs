@@ -146,7 +146,7 @@ impl Tracer {
         let mut done = Vec::new();
         let writing = Instant::now();
         for (group, sites) in &*pending {
-            if sites.iter().any(|site| inhabited.contains(site)) {
+            if sites.iter().any(|site| inhabited.contains(site)) || die::is_busy(*group) {
                 continue;
             }
             if !done.is_empty() && writing.elapsed() > WRITING {

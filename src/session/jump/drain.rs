@@ -17,8 +17,12 @@ use crate::process::{Jumped, ProcessMemory, procfs};
 use crate::record::Conn;
 use crate::sys::Regs;
 
-/// How long a record may stay unfinished until it is given up.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a record may stay unfinished until it is given up: its thread is put
+/// aside in the middle, on a machine that may itself be put aside.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the records behind it wait for it.
+const IMPATIENCE: Duration = Duration::from_millis(100);
 
 /// Records that are taken before anything else is looked at.
 pub(super) const BATCH: usize = 4096;
@@ -166,7 +170,10 @@ impl Drain {
                     self.on_record(&words, jumped.memory(), calls);
                 }
                 Next::Lost => {}
-                Next::Unfinished if self.is_given_up() => self.reader.skip(),
+                Next::Unfinished if self.waited() > IMPATIENCE => {
+                    self.reader.pass();
+                    break;
+                }
                 Next::Nothing | Next::Unfinished => break,
             }
             taken += 1;
@@ -244,7 +251,8 @@ impl Drain {
         }
         if !self.reader.has_passed() {
             self.unfinished = None;
-        } else if self.is_given_up() {
+        } else if self.waited() > PATIENCE {
+            self.unfinished = None;
             self.reader.skip();
         }
         self.reader.release(ring);
@@ -253,14 +261,9 @@ impl Drain {
         taken
     }
 
-    /// The first record that is not whole has been waited for long enough.
-    fn is_given_up(&mut self) -> bool {
-        let since = *self.unfinished.get_or_insert_with(Instant::now);
-        let over = since.elapsed() >= PATIENCE;
-        if over {
-            self.unfinished = None;
-        }
-        over
+    /// How long the first record that is not whole has been waited for.
+    fn waited(&mut self) -> Duration {
+        self.unfinished.get_or_insert_with(Instant::now).elapsed()
     }
 
     fn on_record(&mut self, words: &[u64], memory: &ProcessMemory, calls: &mut Calls) {
