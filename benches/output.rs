@@ -5,6 +5,7 @@
 
 use std::hint::black_box;
 use std::io;
+use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use gotap::record::{Call, Conn, Direction, End, Endpoint, ErrorValue, Record};
@@ -64,13 +65,13 @@ fn call(id: u64) -> Call {
         } else {
             "net.(*conn).Write".into()
         },
-        conn: Some(Conn {
+        conn: Some(Arc::new(Conn {
             fd: Some(7 + connection as i64),
             network: Some("tcp".into()),
             local: inet(8080),
             remote: inet(50_000 + connection),
             note: None,
-        }),
+        })),
         direction: Some(if reads { Direction::In } else { Direction::Out }),
         asked: Some(4096),
         args: vec![
@@ -88,11 +89,13 @@ fn call(id: u64) -> Call {
                     len: 4096,
                 },
             ),
-        ],
+        ]
+        .into(),
         results: vec![
             ("n".into(), Value::Int(n as i64)),
             ("err".into(), Value::Nil),
-        ],
+        ]
+        .into(),
         n: Some(n as i64),
         err: Some(err),
         end: End::Return,
@@ -100,6 +103,8 @@ fn call(id: u64) -> Call {
         stack: Vec::new(),
         payload: None,
         taken: Vec::new(),
+        locals: Vec::new(),
+        passed: None,
     };
     if id % 10 == 9 {
         call.func = "main.(*Server).handle".into();
@@ -124,8 +129,9 @@ fn call(id: u64) -> Call {
                 ],
                 omitted: 0,
             },
-        )];
-        call.results = vec![("err".into(), Value::Nil)];
+        )]
+        .into();
+        call.results = vec![("err".into(), Value::Nil)].into();
     }
     call
 }

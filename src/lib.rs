@@ -13,6 +13,7 @@
 //! - [`script`]: the language of expressions and commands
 //! - [`record`]: what leaves the engine, as plain data
 //! - [`probe`]: patterns → sites; hits → calls
+//! - [`tape`]: recordings: records in a file, and back
 //! - [`survey`]: what every goroutine is doing, as plain data: groups, verdict
 //! - [`sink`]: how records are written
 //! - [`session`]: the engine on its tracer thread
@@ -34,4 +35,5 @@ pub mod session;
 pub mod sink;
 pub mod survey;
 pub mod sys;
+pub mod tape;
 pub mod value;

@@ -104,6 +104,9 @@ pub struct Payload {
     pub len: u64,
 }
 
+/// Arguments or results with their names. Shared: those of many calls are the
+/// same.
+pub type Named = Arc<[(Arc<str>, Value)]>;
 /// A line inside of a function that a thread passed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Passed {
@@ -136,15 +139,15 @@ pub struct Call {
     /// Function name as Go spells it.
     pub func: Arc<str>,
     /// For the net family.
-    pub conn: Option<Conn>,
+    pub conn: Option<Arc<Conn>>,
     /// For the net family.
     pub direction: Option<Direction>,
     /// Length of the buffer handed in, for the net family.
     pub asked: Option<u64>,
     /// Parameters, receiver first; names or `a0`, `a1` …
-    pub args: Vec<(Arc<str>, Value)>,
+    pub args: Named,
     /// Results; names or `r0`, `r1` … Empty unless it ended by `Return`.
-    pub results: Vec<(Arc<str>, Value)>,
+    pub results: Named,
     /// The count of bytes that the call returned (the `int`/`int64` result of
     /// the Read/Write family).
     pub n: Option<i64>,

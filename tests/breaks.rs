@@ -76,6 +76,13 @@ fn runs(pid: i32) -> bool {
     thread_states(pid).iter().all(|s| *s != 't')
 }
 
+/// The number of the fixture's first line with this text.
+fn line_of(text: &str) -> usize {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/breaks/main.go");
+    let source = fs::read_to_string(file).expect("the fixture's source");
+    1 + source.lines().position(|l| l.contains(text)).expect(text)
+}
+
 fn count<'v>(answer: &'v Value, name: &str) -> &'v Value {
     &answer[name]
 }
@@ -172,8 +179,9 @@ fn values_are_what_the_program_has() {
                         continue\n\
                     }\n\
                     break main.weigh if i == 1 { print label, i; up }\n\
-                    break main.go:54 if req.ID == 7 { print req.ID, factor }\n";
-        let gotap = run(&target, folder.path(), text, &[]);
+                    break main.go:LINE if req.ID == 7 { print req.ID, factor }\n";
+        let text = text.replace("LINE", &line_of("total = req.ID").to_string());
+        let gotap = run(&target, folder.path(), &text, &[]);
         target.tell("visit 50");
         target.answer("visit", LATER);
         let outcome = gotap.stop();
@@ -472,9 +480,10 @@ fn continue_waits_for_the_next_stop() {
     let mut target = start(&[]);
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/breaks/main.go");
     let text = format!(
-        "break w1 {}:54\ncondition w1 label == \"label\"\ncondition -hitcount w1 > 2\n\
+        "break w1 {}:{}\ncondition w1 label == \"label\"\ncondition -hitcount w1 > 2\n\
          break armed main.spin\ncontinue\nprint n\nbreakpoints\ncontinue\nprint n\ntoggle w1\nexit\n",
-        file.display()
+        file.display(),
+        line_of("total = req.ID")
     );
     let gotap = run(&target, folder.path(), &text, &[]);
     target.tell("visit 100");
@@ -485,6 +494,28 @@ fn continue_waits_for_the_next_stop() {
     assert_eq!(text.matches("\nn = ").count(), 2, "{text}");
     assert!(text.contains("hits 3\n"), "{text}");
     assert!(target.answers());
+}
+
+/// What is deferred in a loop is in the runtime's list.
+#[test]
+fn deferred_calls_are_listed() {
+    let folder = folder();
+    let mut target = start(&[]);
+    let text = "break main.rest { up; deferred; deferred 2; deferred 4 }\n";
+    let gotap = run(&target, folder.path(), text, &[]);
+    target.ask("late");
+    let outcome = gotap.stop();
+    let text = outcome.text();
+    for number in 1..=3 {
+        let line = format!("{number}  main.tidy  ");
+        assert!(text.contains(&line), "{line}:\n{text}");
+    }
+    assert_eq!(text.matches("main.tidy").count(), 4, "{text}");
+    let errors = outcome.errors();
+    assert!(
+        errors.contains("there are 3 deferred calls, no 4"),
+        "{errors}"
+    );
 }
 
 /// What goes wrong at a hit marks the breakpoint, and lets the program run.

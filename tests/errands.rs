@@ -41,6 +41,7 @@ impl Stopped {
         let at = plan.places[0].as_ref().expect("it can be armed").at;
         let options = Options {
             hooks: vec![Hook {
+                copies: None,
                 id: 1,
                 answer: Answer::Stop,
                 place: 0,

@@ -11,7 +11,7 @@ use regex::Regex;
 /// probes say with their words how a call ended: they stand in between.
 const ROOMS: &[&str] = &[
     "sys", "arch", "addr", "memory", "image", "process", "golang", "value", "script", "record",
-    "probe", "survey", "sink", "session", "repl", "cli",
+    "probe", "tape", "survey", "sink", "session", "repl", "cli",
 ];
 
 /// Lines a file may have.

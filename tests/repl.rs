@@ -296,7 +296,7 @@ fn what_is_wrong_is_said_at_the_prompt() {
             "t net.(*conn).Read if feed == 7",
             "unknown name `feed`; did you mean `fd`?",
         ),
-        ("next", "`next` needs a target that stands still"),
+        ("next", "the target runs: halt or a breakpoint stops it"),
         ("call main.main()", "call would run code in the target"),
         (
             "print goid",

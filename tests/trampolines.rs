@@ -5,6 +5,7 @@ mod support;
 
 use gotap::addr::LiveAddr;
 use gotap::arch::jump::capture::Shape;
+use gotap::arch::jump::gate::{self, Gate, Mark, Test};
 use gotap::arch::jump::{Capture, GOffsets, Next, Reader, RingLayout, generate};
 use gotap::arch::unit::{Unit, UnitKind};
 use gotap::memory::Memory;
@@ -258,6 +259,118 @@ fn captures(random: &mut Random) -> Vec<Capture> {
     captures
 }
 
+/// Conditions that hold about as often as not.
+fn gate(random: &mut Random, from: &State, goid: u64) -> Gate {
+    let mut tests = Vec::new();
+    for _ in 0..random.below(3) {
+        let equal = random.one_in(2);
+        tests.push(match random.below(4) {
+            0 => Test::Every {
+                k: 1 + random.below(100) as u32,
+                counter: COUNTER,
+            },
+            1 => {
+                let register = random.below(9) as u8;
+                let same = int(&from.regs, register).cast_signed();
+                let short = random.below(100).cast_signed();
+                let value = if random.one_in(2) { same } else { short };
+                Test::Int {
+                    register,
+                    equal,
+                    value,
+                }
+            }
+            2 => {
+                let hops: Vec<i32> = (0..random.below(3))
+                    .map(|_| 8 * random.below(16) as i32)
+                    .collect();
+                let (from_register, field) = (random.below(3) as u8, 8 * random.below(16) as i32);
+                let seen = reached(from, int(&from.regs, from_register), &hops, field);
+                let value = if random.one_in(3) {
+                    random.next()
+                } else {
+                    seen.unwrap_or(0)
+                };
+                Test::Reached {
+                    from: from_register,
+                    hops,
+                    field,
+                    equal,
+                    value: value.cast_signed(),
+                }
+            }
+            _ => Test::Goid {
+                equal,
+                value: if random.one_in(2) {
+                    goid.cast_signed()
+                } else {
+                    7
+                },
+            },
+        });
+    }
+    let mark = match random.below(3) {
+        0 => Mark::Leave,
+        1 => Mark::Ask,
+        _ => Mark::None,
+    };
+    Gate { tests, mark }
+}
+
+const COUNTER: u16 = 5;
+const COUNTER_AT: u64 = RING + (64 + COUNTER as u64) * 8;
+
+fn reached(at: &State, from: u64, hops: &[i32], field: i32) -> Option<u64> {
+    let word = |address: u64| {
+        let from = (address - HEAP) as usize;
+        u64::from_le_bytes(at.heap[from..from + 8].try_into().expect("eight"))
+    };
+    let mut pointer = from;
+    for hop in hops {
+        pointer = (pointer >= 0x1000).then(|| word(pointer + *hop as u64))?;
+    }
+    (pointer >= 0x1000).then(|| word(pointer + field as u64))
+}
+
+/// Whether a gate lets a state in; what becomes of the counter and of the mark.
+fn holds(gate: &Gate, at: &State, goid: u64, counter: &mut i64, mark: &mut u64) -> bool {
+    for test in &gate.tests {
+        let yes = match test {
+            Test::Every { k, .. } => {
+                *counter -= 1;
+                let turn = *counter < 0;
+                *counter += if turn { i64::from(*k) } else { 0 };
+                turn
+            }
+            Test::Int {
+                register,
+                equal,
+                value,
+            } => (int(&at.regs, *register).cast_signed() == *value) == *equal,
+            Test::Reached {
+                from,
+                hops,
+                field,
+                equal,
+                value,
+            } => reached(at, int(&at.regs, *from), hops, *field)
+                .is_some_and(|word| (word.cast_signed() == *value) == *equal),
+            Test::Goid { equal, value } => (goid.cast_signed() == *value) == *equal,
+        };
+        if !yes {
+            return false;
+        }
+    }
+    match gate.mark {
+        Mark::None => true,
+        Mark::Leave => {
+            *mark += 1;
+            true
+        }
+        Mark::Ask => *mark != 0,
+    }
+}
+
 /// Memory of small numbers, nils and pointers into itself.
 fn heap(random: &mut Random) -> Vec<u8> {
     let mut heap = Vec::with_capacity(USED);
@@ -411,6 +524,7 @@ fn a_trampoline_changes_nothing_that_go_counts_on() {
     child.write(RING, &control(&fresh));
     let mut reader = Reader::new(ring);
     let (mut records, mut dropped, mut grown, mut total) = (0, 0, 0, (0, 0));
+    let mut left_out = 0;
     let start = State {
         regs: ptrace::registers(child.pid).expect("it is stopped"),
         fp: getregset::<NT_PRFPREG>(Pid::from_raw(child.pid)).expect("get fp"),
@@ -429,7 +543,6 @@ fn a_trampoline_changes_nothing_that_go_counts_on() {
         let unit = &units[(round % units.len() as u64) as usize];
         let shape = Shape::new(captures(&mut random)).expect("it fits");
         let site = random.next() as u32;
-        let made = generate(PAGES, unit, site, &shape, &ring, OFFSETS).expect("it can be written");
         let from = {
             let mut from = state(&mut random, &start);
             // A return goes to the caller.
@@ -440,6 +553,9 @@ fn a_trampoline_changes_nothing_that_go_counts_on() {
             from
         };
         let (goid, hi) = write_g(&child, &mut random, from.regs.rsp);
+        let gate = gate(&mut random, &from, goid);
+        let shape = shape.behind(gate.clone());
+        let made = generate(PAGES, unit, site, &shape, &ring, OFFSETS).expect("it can be written");
         // As it was.
         child.write(SITE, &[0xcc; 64]);
         child.write(SITE, &unit.code);
@@ -453,20 +569,40 @@ fn a_trampoline_changes_nothing_that_go_counts_on() {
             let tail = tail.wrapping_sub(u64::from(ring.count));
             child.write(RING + 128, &tail.to_le_bytes());
         }
+        let depth = hi - (from.regs.rsp + u64::from(unit.to_return));
+        let marks = RING + 4096 + u64::from(ring.count) * u64::from(ring.record);
+        let mark_at = marks + gate::place(goid, depth) * 8;
+        let (mut counter, mut mark) = (random.below(4) as i64 - 1, random.below(2));
+        child.write(COUNTER_AT, &counter.to_le_bytes());
+        child.write(mark_at, &mark.to_le_bytes());
         let jumped = child.run(&from);
         let passed =
             unit.kind != UnitKind::Check || plain.regs.rip == SITE + unit.code.len() as u64 + 1;
         grown += u64::from(!passed);
         compare(round, unit, passed, &plain, &jumped);
+        let at = match unit.kind {
+            // What the displaced instructions did comes first.
+            UnitKind::Return => &plain,
+            UnitKind::Entry | UnitKind::Check => &from,
+        };
+        let let_in = passed && holds(&gate, at, goid, &mut counter, &mut mark);
+        left_out += u64::from(passed && !let_in);
+        let word = |at| u64::from_le_bytes(child.read(at, 8).try_into().expect("eight"));
+        assert_eq!(
+            word(COUNTER_AT).cast_signed(),
+            counter,
+            "round {round}: {gate:?}"
+        );
+        assert_eq!(word(mark_at), mark, "round {round}: {gate:?}");
         // And the record.
         let words = child.words(RING, ring.len().min(4096));
         if full {
-            dropped += u64::from(passed);
+            dropped += u64::from(let_in);
             let tail = reader.received() + reader.lost();
             child.write(RING + 128, &tail.to_le_bytes());
         }
         assert_eq!(reader.dropped(&words), dropped, "round {round}");
-        if full || !passed {
+        if full || !let_in {
             assert_eq!(reader.written(&words), records);
             continue;
         }
@@ -491,11 +627,6 @@ fn a_trampoline_changes_nothing_that_go_counts_on() {
             Next::Record,
             "round {round}"
         );
-        let at = match unit.kind {
-            // What the displaced instructions did comes first.
-            UnitKind::Return => &plain,
-            UnitKind::Entry | UnitKind::Check => &from,
-        };
         let sp = match unit.kind {
             UnitKind::Return => plain.regs.rsp - 8,
             UnitKind::Entry | UnitKind::Check => from.regs.rsp,
@@ -527,7 +658,7 @@ fn a_trampoline_changes_nothing_that_go_counts_on() {
         }
     }
     assert!(
-        total.0 > 3000 && total.1 > 50 && grown > 100,
-        "{total:?} {grown}"
+        total.0 > 2000 && total.1 > 50 && grown > 100 && left_out > 1000,
+        "{total:?} {grown} {left_out}"
     );
 }

@@ -31,8 +31,10 @@ pub(super) const TRACE: &str = r#"Examples:
       a program that is started, from its first instruction
   gotap trace 'tls.*Handshake' --list -p 4242
       what matches and how it would be armed; nothing is touched
-  gotap trace --preset conn --fire auto -q --summary -p 4242
+  gotap trace --preset conn -q --summary -p 4242
       every call of a busy server, at its full speed
+  gotap trace --preset conn --record calls.gtr -p 4242
+      into a file, for gotap show to filter, print and summarise later
   gotap trace --preset conn --plan -p 4242
       site by site: the bytes that a jump can replace, or why it has to trap
 
@@ -41,7 +43,14 @@ Firing (--fire):
   jump: a site jumps into generated code in the program itself, which writes a
   record into memory that gotap reads; no thread waits, and nobody traces the
   program meanwhile. Functions of which some site cannot jump are left out and
-  named. auto: jump when all that is traced can, else trap, with the reason.
+  named. auto: each function jumps if it can and if what is shown of its values need
+  not be read at once (texts, slices and the like; with -q --summary nothing is
+  shown), else it traps; gotap -v says why. The program is traced only while
+  something traps.
+  Comparisons with == and != of fd, goid, n (with numbers) and err (with nil) that
+  --where joins by && are asked by the generated code, and so is --every-nth:
+  what they leave out costs no record. What n and err leave out is told by the
+  last line as not having returned.
   By jumps there is no --stack, no --max-rate and no --payload of what is read;
   addresses and error texts are read some milliseconds after the call. A ring
   that is full drops records: how many is said.
@@ -81,6 +90,27 @@ Exit codes:
 Environment:
   NO_COLOR   no colours, when it is set and not empty (https://no-color.org)
   RUST_LOG   what gotap tells about itself on standard error, e.g. gotap=debug"#;
+
+/// Below the options of `gotap show --help`.
+pub(super) const SHOW: &str = r#"Examples:
+  gotap trace --preset conn --record calls.gtr -p 4242
+      every call of a busy server, in few bytes
+  gotap show calls.gtr --where 'err != nil || dur > 10ms'
+      what went wrong or was slow
+  gotap show calls.gtr -q --summary
+      counts, errors, bytes and latencies per function
+  gotap show calls.gtr -o json | jq ...
+      the JSON lines that trace -o json would have written
+
+Neither the process nor its program is needed, on any machine. What gotap was
+not told to record (-s, --payload) is not in the file. A recording of a gotap
+that was killed is shown up to some tenth of a second before; one that is
+damaged is shown without the damaged blocks, and the records lost are counted.
+The last line counts as that of gotap trace does: what its --where left out is
+among the calls seen and filtered.
+
+Exit codes:
+  0 done; 1 it went wrong; 2 wrong usage"#;
 
 /// Below the options of `gotap goroutines --help`.
 pub(super) const GOROUTINES: &str = r#"Examples:

@@ -17,9 +17,11 @@ mod messages;
 mod process;
 mod ps;
 mod run;
+mod show;
 mod subject;
 mod trace;
 mod viewed;
+mod written;
 
 use std::process::ExitCode;
 
@@ -44,6 +46,9 @@ pub struct Cli {
 enum Command {
     /// Trace calls of functions in a live Go process, or in one that is started
     Trace(Box<trace::TraceArgs>),
+    /// Print what `trace --record` has written, filtered and summarised
+    #[command(after_long_help = manual::SHOW)]
+    Show(show::ShowArgs),
     /// Tell what every goroutine is doing, and which connection it waits on
     Goroutines(goroutines::GoroutinesArgs),
     /// Print one goroutine's stack, with arguments
@@ -79,6 +84,7 @@ impl Command {
         let of = |name| move |misuse| (name, misuse);
         match self {
             Command::Trace(args) => args.check().map_err(of("trace")),
+            Command::Show(args) => args.check().map_err(of("show")),
             Command::Goroutines(args) => args.check().map_err(of("goroutines")),
             Command::Stack(args) => args.subject.check().map_err(of("stack")),
             Command::Memstats(args) => args.subject.check().map_err(of("memstats")),
@@ -109,6 +115,7 @@ pub fn run() -> ExitCode {
     start_diagnostics(cli.verbose);
     let result = match &cli.command {
         Command::Trace(args) => trace::run(args),
+        Command::Show(args) => show::run(args),
         Command::Memstats(args) => gops::memstats(args, &mut std::io::stdout().lock()),
         Command::Stats(args) => gops::stats(args, &mut std::io::stdout().lock()),
         Command::Version(args) => gops::version(args, &mut std::io::stdout().lock()),

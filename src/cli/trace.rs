@@ -18,7 +18,7 @@ mod planning;
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -31,19 +31,22 @@ use firing::{AnyEngine, Firing, Ready};
 use planning::{list, make_plan, refusals, unseen_calls};
 
 use super::messages::{self, Messages};
+use super::written::{self, Wanted};
 use crate::probe::plan::Plan;
 use crate::process::ProcessError;
 use crate::process::tracer::{Ending, Tracer};
 use crate::script::{
-    BadExpression, CALL_FACTS, CallNames, Checked, compile_condition, parse_condition,
+    BadExpression, CALL_FACTS, CallNames, Checked, Simple, compile_condition, parse_condition,
 };
 use crate::session::{
     Control, Options, Outcome, SessionError, Start, Stats, StopReason, Target, value_names,
 };
+use crate::sink::Tee;
 use crate::sink::queue::{Sender, queue};
+use crate::sink::recording::RecordSink;
 use crate::sink::run::{Counters, Selection, Stop, run_sink};
-use crate::sink::{Color, Sink, Tee};
 use crate::sys::{is_terminal, signals};
+use crate::tape::Head;
 
 /// Records between the tracer and the writer; more than fit are counted as lost.
 const QUEUE: usize = 1 << 16;
@@ -66,10 +69,14 @@ pub fn run(args: &TraceArgs) -> anyhow::Result<()> {
             let target = Target::of_process(pid)?.with_symbols(args.symbols.as_deref())?;
             let firing = make_firing(args, &target, Start::Attached)?;
             let filter = compile_filter(args, &target, &firing.plan)?;
-            let to = open_output(args)?;
+            let to = open_output(args, || {
+                let exe = PathBuf::from(format!("/proc/{pid}/exe"));
+                let program = std::fs::read_link(&exe).unwrap_or(exe);
+                head(&target, &firing.plan, &program, pid)
+            })?;
             // Until here Ctrl-C just ends gotap: nothing has been touched.
             signals::prepare().context("cannot set up signal handling")?;
-            let tracing = Tracing::begin(args, filter, to, began);
+            let tracing = Tracing::begin(args, filter, to, began)?;
             tracing.attached(pid, &target, firing)
         }
         None => launched(args, began),
@@ -108,27 +115,57 @@ fn names(text: &str, name: &str) -> bool {
     text.split(|c| !part(c)).any(|word| word == name)
 }
 
-fn open_output(args: &TraceArgs) -> anyhow::Result<Box<dyn Write + Send>> {
-    Ok(match &args.out {
-        Some(path) => Box::new(
-            std::fs::File::create(path)
-                .with_context(|| format!("cannot write to {}", path.display()))?,
-        ),
-        None => Box::new(std::io::stdout()),
+/// What records are written to.
+struct Opened {
+    calls: Box<dyn Write + Send>,
+    record: Option<(std::fs::File, Head)>,
+}
+
+/// `head` is asked for a recording alone.
+fn open_output(args: &TraceArgs, head: impl FnOnce() -> Head) -> anyhow::Result<Opened> {
+    let record = args.record.as_ref();
+    let record = record.map(|path| Ok::<_, anyhow::Error>((written::create(path)?, head())));
+    Ok(Opened {
+        record: record.transpose()?,
+        calls: written::open(args.out.as_deref())?,
     })
+}
+
+/// What a recording tells of the program.
+fn head(target: &Target, plan: &Plan, program: &Path, pid: i32) -> Head {
+    let (arguments, results) = value_names(target, plan);
+    let names = |all: Vec<Arc<str>>| -> Vec<String> {
+        let set: BTreeSet<Arc<str>> = all.into_iter().collect();
+        set.iter().map(|name| name.to_string()).collect()
+    };
+    Head {
+        gotap: env!("CARGO_PKG_VERSION").to_owned(),
+        program: program.display().to_string(),
+        go: target.image.go_version().text().to_owned(),
+        pid,
+        command: std::env::args().collect(),
+        arguments: names(arguments),
+        results: names(results),
+    }
 }
 
 fn launched(args: &TraceArgs, began: Instant) -> anyhow::Result<()> {
     // What can be known before the program is started is checked before.
     let mut filter = None;
+    let mut told = Head::default();
     if let Some(path) = find_program(args) {
         let target = Target::of_file(&path)?.with_symbols(args.symbols.as_deref())?;
         let firing = make_firing(args, &target, Start::Launched)?;
         filter = compile_filter(args, &target, &firing.plan)?;
+        told = head(&target, &firing.plan, &path, 0);
     }
-    let to = open_output(args)?;
+    let mut to = open_output(args, || told)?;
     signals::prepare().context("cannot set up signal handling")?;
-    let mut tracer = Tracer::launch(&args.program, args.out.is_none())?;
+    let free = args.out.is_some() || args.record.is_some() && !args.summary;
+    let mut tracer = Tracer::launch(&args.program, !free)?;
+    if let Some((_, head)) = &mut to.record {
+        head.pid = tracer.pid();
+    }
     let prepared = Target::of_process(tracer.pid()).and_then(|target| {
         let target = target.with_symbols(args.symbols.as_deref())?;
         let firing = make_firing(args, &target, Start::Launched)?;
@@ -141,7 +178,13 @@ fn launched(args: &TraceArgs, began: Instant) -> anyhow::Result<()> {
             return Err(error.into());
         }
     };
-    let tracing = Tracing::begin(args, filter, to, began);
+    let tracing = match Tracing::begin(args, filter, to, began) {
+        Ok(tracing) => tracing,
+        Err(error) => {
+            tracer.abandon_launch();
+            return Err(error);
+        }
+    };
     tracing.started(tracer, &target, firing)
 }
 
@@ -175,6 +218,8 @@ fn options(args: &TraceArgs) -> Options {
         slow: args.slow,
         limit: args.time,
         max_rate: args.max_rate,
+        every: args.every_nth,
+        terms: Vec::new(),
         ids_given: 0,
         ..Options::default()
     }
@@ -193,20 +238,23 @@ struct Tracing<'a> {
     /// Tells when the sink thread has written everything.
     written: std::sync::mpsc::Receiver<std::io::Result<Stop>>,
     left_badly: Cell<Option<ProcessError>>,
+    /// What the filter asks that can be asked before there is a record.
+    terms: Vec<Simple>,
 }
 
 impl<'a> Tracing<'a> {
     fn begin(
         args: &'a TraceArgs,
         filter: Option<Checked>,
-        to: Box<dyn Write + Send>,
+        to: Opened,
         began: Instant,
-    ) -> Tracing<'a> {
+    ) -> anyhow::Result<Tracing<'a>> {
+        let terms = filter.as_ref().map(Checked::simple_terms);
         let control = Control::default();
         let counters = Arc::new(Counters::default());
         let (sender, receiver) = queue(QUEUE);
         let (tell, written) = channel();
-        let mut sink = make_sink(args, to);
+        let mut sink = make_sink(args, to, &counters).context("cannot write to the recording")?;
         let selection = Selection {
             filter,
             limit: args.count,
@@ -223,7 +271,7 @@ impl<'a> Tracing<'a> {
             let result = run_sink(
                 receiver,
                 &selection,
-                &mut *sink,
+                &mut sink,
                 &sink_counters,
                 &mut on_stop,
             );
@@ -232,7 +280,7 @@ impl<'a> Tracing<'a> {
         listen_for_signals(&control);
         control.adopt();
         control.start_ticker();
-        Tracing {
+        Ok(Tracing {
             args,
             began,
             messages: Messages::start(),
@@ -242,11 +290,19 @@ impl<'a> Tracing<'a> {
             held: Cell::default(),
             written,
             left_badly: Cell::new(None),
+            terms: terms.unwrap_or_default(),
+        })
+    }
+
+    fn options(&self) -> Options {
+        Options {
+            terms: self.terms.clone(),
+            ..options(self.args)
         }
     }
 
     fn attached(self, pid: i32, target: &Target, mut firing: Firing) -> anyhow::Result<()> {
-        let options = options(self.args);
+        let options = self.options();
         let prepared = firing.prepare(target, &options, &self.sender, pid, true)?;
         let tracer = Tracer::attach(pid)?;
         let (outcome, _) = self.sessions(tracer, prepared, target, firing, Start::Attached)?;
@@ -254,7 +310,7 @@ impl<'a> Tracing<'a> {
     }
 
     fn started(self, tracer: Tracer, target: &Target, mut firing: Firing) -> anyhow::Result<()> {
-        let options = options(self.args);
+        let options = self.options();
         let prepared = firing.prepare(target, &options, &self.sender, tracer.pid(), false)?;
         let (outcome, ending) = self.sessions(tracer, prepared, target, firing, Start::Launched)?;
         self.finish(outcome, ending)
@@ -271,7 +327,7 @@ impl<'a> Tracing<'a> {
         start: Start,
     ) -> anyhow::Result<(Outcome, Option<Ending>)> {
         let pid = tracer.pid();
-        let mut options = options(self.args);
+        let mut options = self.options();
         let first = Instant::now();
         let (mut tracer, mut start, mut began) = (tracer, start, self.began);
         loop {
@@ -419,67 +475,25 @@ impl<'a> Tracing<'a> {
     }
 }
 
-fn make_sink(args: &TraceArgs, to: Box<dyn Write + Send>) -> Box<dyn Sink> {
-    use crate::sink::dlv::DlvSink;
-    use crate::sink::json::JsonSink;
-    use crate::sink::summary::{SummarySink, SummaryStyle};
-    use crate::sink::text::TextSink;
-    let terminal = args.out.is_none() && is_terminal(&std::io::stdout());
-    let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-    let color = if terminal && !plain {
-        Color::Always
-    } else {
-        Color::Never
+/// The sinks that the options ask for. What is recorded is printed only where
+/// `--out` says so.
+fn make_sink(args: &TraceArgs, to: Opened, counters: &Arc<Counters>) -> std::io::Result<Tee> {
+    let wanted = Wanted {
+        output: args.output,
+        style: args.style,
+        calls: !(args.quiet && args.summary) && (args.record.is_none() || args.out.is_some()),
+        summary: args.summary,
+        stdout: args.out.is_none(),
     };
-    let shared = Shared::new(to);
-    let calls: Box<dyn Sink> = match (args.output, args.style) {
-        (Output::Json, _) => Box::new(JsonSink::new(Box::new(shared.clone()))),
-        (Output::Text, Style::Gotap) => Box::new(TextSink::new(
-            Box::new(shared.clone()),
-            color,
-            jiff::tz::TimeZone::system(),
-        )),
-        (Output::Text, Style::Dlv) => Box::new(DlvSink::new(Box::new(shared.clone()))),
-    };
-    let mut sinks = Vec::new();
-    if !(args.quiet && args.summary) {
-        sinks.push(calls);
+    let mut sinks = written::sinks(wanted, to.calls);
+    if let Some((file, head)) = to.record {
+        sinks.push(Box::new(RecordSink::new(
+            Box::new(file),
+            &head,
+            counters.clone(),
+        )?));
     }
-    if args.summary {
-        let style = match args.output {
-            Output::Text => SummaryStyle::Text,
-            Output::Json => SummaryStyle::Json,
-        };
-        sinks.push(Box::new(SummarySink::new(Box::new(shared), style)));
-    }
-    Box::new(Tee(sinks))
-}
-
-/// One output for several sinks of one thread.
-#[derive(Clone)]
-struct Shared(Arc<std::sync::Mutex<Box<dyn Write + Send>>>);
-
-impl Shared {
-    fn new(to: Box<dyn Write + Send>) -> Shared {
-        Shared(Arc::new(std::sync::Mutex::new(to)))
-    }
-
-    fn with<T>(&self, f: impl FnOnce(&mut dyn Write) -> T) -> T {
-        f(&mut **self
-            .0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner))
-    }
-}
-
-impl Write for Shared {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.with(|to| to.write(bytes))
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.with(|to| to.flush())
-    }
+    Ok(Tee(sinks))
 }
 
 /// Takes the signals that every thread has blocked.

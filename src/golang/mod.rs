@@ -2,7 +2,7 @@
 //! field offsets by name ([`layout`]), globals of a stripped binary
 //! ([`globals`]), goroutines ([`gs`], all that their structs tell: [`census`],
 //! what they wait for: [`polled`], [`blocked`], [`labels`]), stacks ([`parked`],
-//! [`onthread`], [`stack`], [`inside`]), which rest in the middle of code ([`resting`]),
+//! [`onthread`], [`stack`], [`inside`]), where steps end ([`step`]), which rest in the middle of code ([`resting`]),
 //! memory statistics ([`memstats`]), connections ([`net`]), error values
 //! ([`errors`]) and what is known of the functions that people trace ([`family`]).
 //! Nobody here knows how memory is read; allowed in: value, script, probe, record, sink, session, cli.

@@ -151,7 +151,9 @@ impl Resting {
             .take_while(|(sp, _)| *sp < g.stack_hi.0)
             .peekable();
         if own.peek().is_some() {
-            own.for_each(|(sp, pc)| top(*sp, *pc));
+            for (sp, pc) in own {
+                top(*sp, *pc);
+            }
         } else if self.may_rest(g) && g.stack_lo <= g.sched_sp && g.sched_sp < g.stack_hi {
             top(g.sched_sp.0, g.sched_pc.0);
         }
@@ -160,7 +162,9 @@ impl Resting {
     /// Tells where somebody goes on whose stack has these words at its top.
     fn goes_on(&self, top: &Top, words: &[u64], each: &mut dyn FnMut(u64)) {
         let Some(preempt) = &self.preempt else {
-            words.iter().for_each(|word| each(*word));
+            for word in words {
+                each(*word);
+            }
             return;
         };
         let mut at = |first: usize, depth: Option<u64>| {

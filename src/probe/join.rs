@@ -12,8 +12,7 @@
 //! explains it. What unwound them is known from evidence: `gopanic` and
 //! `Goexit` are seen as they happen.
 
-use std::collections::HashMap;
-
+use super::hash::WordMap;
 use crate::record::End;
 
 /// Whose calls: a goroutine, or a g without a number (g0: its address).
@@ -89,7 +88,7 @@ pub struct EntrySite<'a> {
 /// All open calls of a target.
 #[derive(Debug)]
 pub struct Join<T> {
-    stacks: HashMap<Stack, Vec<OpenCall<T>>>,
+    stacks: WordMap<Stack, Vec<OpenCall<T>>>,
     last_id: u64,
     open: usize,
 }
@@ -97,7 +96,7 @@ pub struct Join<T> {
 impl<T> Default for Join<T> {
     fn default() -> Self {
         Join {
-            stacks: HashMap::new(),
+            stacks: WordMap::default(),
             last_id: 0,
             open: 0,
         }

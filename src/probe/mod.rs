@@ -5,6 +5,7 @@
 //! Nobody here knows sinks or terminals. Allowed in: session, cli.
 
 pub mod decode;
+pub mod hash;
 pub mod hot;
 pub mod join;
 pub mod jump;

@@ -16,9 +16,12 @@ use super::ProcessError;
 use super::die;
 use super::leave::Settled;
 use super::procfs;
+use super::quiet::{ThreadAt, returns_into};
+use super::region::Installed;
 use super::remote::Remote;
 use super::still::StillThread;
 use super::tracer::{Ending, Event, Hit, Tracer};
+use crate::arch::unit::Interiors;
 use crate::sys::wait::{Stop, Wait, Whom};
 use crate::sys::{Regs, ptrace, wait};
 
@@ -279,22 +282,27 @@ impl Tracer {
         }
     }
 
-    /// Neither is a thread in a region, nor will it return there from a handler.
-    fn is_elsewhere(&self, tid: i32) -> bool {
+    /// Neither is a thread in one of these pieces, nor will it return there from a
+    /// handler.
+    fn is_elsewhere(&self, tid: i32, pieces: &Interiors) -> bool {
         // The borrowed one has other registers now; it was outside.
-        let borrowed = self.borrowed.as_ref().is_some_and(|b| b.tid() == tid);
-        borrowed
-            || ptrace::registers(tid).is_ok_and(|regs| {
-                !self.in_region(regs.rip) && self.pcs_on_stack(tid, regs.rsp).is_empty()
-            })
+        if self.borrowed.as_ref().is_some_and(|b| b.tid() == tid) {
+            return true;
+        }
+        ptrace::registers(tid).is_ok_and(|regs| {
+            let (pc, sp) = (regs.rip, regs.rsp);
+            returns_into(&self.memory, ThreadAt { tid, pc, sp }, pieces) == Ok(false)
+        })
     }
 
     /// Regions that a later one took the place of go, where nobody can be in
     /// them: all stand outside.
     pub(super) fn drop_retired(&mut self) {
+        let piece = |r: &Installed| r.region.base..r.region.base + r.mapped_len;
+        let pieces = Interiors::whole(self.retired.iter().map(piece));
         let clear = self.halted.as_ref().is_some_and(|halt| {
             let mut all = halt.threads.iter();
-            all.all(|(tid, settled)| *settled != Settled::Stuck && self.is_elsewhere(*tid))
+            all.all(|(tid, s)| *s != Settled::Stuck && self.is_elsewhere(*tid, &pieces))
         });
         if !clear || !self.children.is_empty() {
             return;

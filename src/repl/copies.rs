@@ -12,6 +12,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::config::Config;
 use super::output::Form;
+use super::points::Tracepoint;
 use super::shell::{Mode, Shell};
 use crate::image::SourceFrame;
 use crate::process::snapshot::memory_of;
@@ -150,7 +151,9 @@ impl Shell {
         };
         let (id, left) = (snapped.id, snapped.left);
         let point = self.points().all().iter().find(|p| p.id == id).cloned();
-        let label = point.as_ref().map_or_else(|| id.to_string(), |p| p.label());
+        let label = point
+            .as_ref()
+            .map_or_else(|| id.to_string(), Tracepoint::label);
         if left == 0 {
             self.rest(id);
         }
@@ -214,7 +217,7 @@ impl Shell {
             .all()
             .iter()
             .find(|p| p.id == refused.id)
-            .map(|p| p.label());
+            .map(Tracepoint::label);
         let label = found.unwrap_or_else(|| refused.id.to_string());
         self.rest(refused.id);
         self.action_failed(&format!(

@@ -3,10 +3,12 @@
 //! Who lives here: how sessions begin and end ([`start`]), their loop
 //! ([`shell`]), where lines come from ([`prompt`], [`complete`]), the commands
 //! ([`commands`]), locations to functions ([`resolve`]), tracepoints made ready
-//! ([`mod@compile`], [`names`], [`asked`]), breakpoints too ([`breaks`]), and kept ([`points`]), the tracer while there are
-//! any ([`mod@tracing`]), a target that stands still ([`stops`]), variables of parked goroutines ([`frames`]), records and actions on their way out ([`watcher`],
-//! [`output`]), what is wrong with a script ([`mod@check`]), settings
-//! ([`config`]), files that Delve wrote ([`delve`]). Nobody here calls ptrace. Allowed in: cli.
+//! ([`mod@compile`], [`names`], [`asked`]), breakpoints too ([`breaks`]), and kept
+//! ([`points`]), the tracer while there are any ([`mod@tracing`]), a target that
+//! stands still ([`stops`]), frozen copies of it ([`copies`]), variables of goroutines
+//! ([`frames`]), records and actions on their way out ([`watcher`], [`output`]), what
+//! is wrong with a script ([`mod@check`]), settings ([`config`]), files that Delve
+//! wrote ([`delve`]). Nobody here calls ptrace. Allowed in: cli.
 
 pub mod asked;
 pub mod breaks;

@@ -7,10 +7,11 @@ use std::time::Duration;
 use super::frames::NO_DEBUG;
 use super::shell::{Call, Shell, Woke};
 use crate::addr::ImageAddr;
-use crate::golang::step::{Kind, Step, successors};
+use crate::golang::step::{Kind, Step, call_returns_to, successors};
 use crate::script::ExprError;
 use crate::session::look::Stands;
-use crate::session::{Errand, Stepper, Walk, Who, Why};
+use crate::session::{Errand, Stepper, Stop, Walk, Who, Why};
+use crate::value::Value;
 
 /// How long one instruction may take, which may be a page fault or wait for
 /// another thread's lock.
@@ -34,8 +35,11 @@ pub fn instruction(shell: &mut Shell, call: &Call<'_>, over: bool) -> Result<(),
         let at = shell.source.target.bias.image(stands.at.pc);
         return walk(shell, call, stepper, Step::until(stands.at.g.goid, at));
     };
-    let after = successors(&stepper.program(shell.source.bytes()), &regs);
-    let (places, calls) = after.ok_or_else(|| {
+    let program = stepper.program(shell.source.bytes());
+    if over && let Some(next) = call_returns_to(&program, &regs) {
+        return lines(shell, call, Kind::Over(next));
+    }
+    let places = successors(&program, &regs).ok_or_else(|| {
         call.fail("where the instruction leads to cannot be told: it is none of Go code's")
     })?;
     let to = sites(&stepper, &places).map_err(|why| call.fail(why))?;
@@ -47,12 +51,7 @@ pub fn instruction(shell: &mut Shell, call: &Call<'_>, over: bool) -> Result<(),
     let live = shell.tracing.live().ok_or_else(|| call.fail(GONE))?;
     live.run(errand).map_err(|e| call.fail(e))?;
     shell.steps_on();
-    if !shell.await_step() {
-        return Ok(());
-    }
-    if over && calls && arrived(shell) {
-        return lines(shell, call, Kind::Out);
-    }
+    shell.await_step();
     Ok(())
 }
 
@@ -98,7 +97,7 @@ fn standing(shell: &Shell, call: &Call<'_>) -> Result<Stands, ExprError> {
     }
 }
 
-fn stepper(shell: &mut Shell, call: &Call<'_>) -> Result<Arc<Stepper>, ExprError> {
+pub(super) fn stepper(shell: &mut Shell, call: &Call<'_>) -> Result<Arc<Stepper>, ExprError> {
     if let Some(stepper) = &shell.stepper {
         return Ok(stepper.clone());
     }
@@ -125,6 +124,17 @@ fn walk(
 }
 
 impl Shell {
+    /// What the function has returned that a step came out of.
+    pub(super) fn returned_values(&self, stop: &Stop) -> Vec<(Arc<str>, Value)> {
+        let stood = stop.threads.iter().find(|t| t.tid == stop.tid);
+        match (&self.stepper, &stop.returned, stood) {
+            (Some(stepper), Some(returned), Some(stood)) => {
+                stepper.results(self.source.bytes(), stood, returned)
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Waits for the end of a step, or another stop: true when there is one.
     /// Ctrl-C stops the target where it is.
     fn await_step(&mut self) -> bool {

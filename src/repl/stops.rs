@@ -188,6 +188,14 @@ impl Shell {
             Form::Text => {
                 let mut text = self.stop_line(standing);
                 text.push_str("   (target stopped)\n");
+                let returned = self.returned_values(&standing.stop);
+                if !returned.is_empty() {
+                    text.push_str("Values returned:\n");
+                }
+                for (name, value) in returned {
+                    text.push_str(&escaped(&format!("    {name}: {value}")));
+                    text.push('\n');
+                }
                 let watched = self.mode == Mode::Prompt || self.awaits_stop;
                 if let Some(place) = standing.place.as_ref().filter(|_| watched) {
                     text.push_str(
@@ -255,7 +263,17 @@ impl Shell {
             "stopping_ns": u64::try_from(stop.took.as_nanos()).unwrap_or(u64::MAX),
         });
         match object {
-            Json::Object(object) => object,
+            Json::Object(mut object) => {
+                let returned = self.returned_values(stop).into_iter().map(|(name, value)| {
+                    let value = serde_json::to_value(&value).unwrap_or(Json::Null);
+                    (name.to_string(), value)
+                });
+                let returned: Map<String, Json> = returned.collect();
+                if !returned.is_empty() {
+                    object.insert("returned".into(), Json::Object(returned));
+                }
+                object
+            }
             _ => Map::new(),
         }
     }

@@ -191,7 +191,7 @@ fn text(out: &mut Vec<u8>, action: &Action, call: &Call) {
         }
         Action::Args => {
             let mut done = Ok(());
-            for (name, value) in call.args.iter().chain(&call.results) {
+            for (name, value) in call.args.iter().chain(&*call.results) {
                 let line = escaped(&format!("{name} = {value}"));
                 done = done.and_then(|()| writeln!(out, "    {line}"));
             }

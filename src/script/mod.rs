@@ -67,6 +67,7 @@ mod operand;
 mod parser;
 mod program;
 pub mod scope;
+mod simple;
 mod taken;
 #[cfg(test)]
 mod tests;
@@ -79,6 +80,7 @@ pub use facts::{CALL_FACTS, CallFact, CallNames, FactInfo, Key, Known, Names};
 pub use operand::Stopped;
 pub use parser::parse;
 pub use program::Scope;
+pub use simple::Simple;
 pub use taken::{Mentions, Part, Taken};
 
 /// Parses and checks a condition; the error shows the text with a caret under

@@ -90,6 +90,16 @@ pub(super) struct Calls {
     pub goexits: HashSet<Stack>,
     ended: Vec<Ended<Begun>>,
     sender: Arc<Sender>,
+    /// Functions whose calls leave marks where they are let in
+    /// ([`crate::arch::jump::gate`]), and goroutine and depth of those whose
+    /// marks are to be taken away.
+    marked: Vec<bool>,
+    found: Vec<(u64, u64)>,
+    marks: Vec<(u64, u64)>,
+    /// Calls of each function, for one of so many.
+    every: Option<(u32, Vec<u64>)>,
+    /// Records that go together, by [`Calls::send_gathered`].
+    gathered: Option<Vec<Record>>,
 }
 
 impl Calls {
@@ -97,13 +107,18 @@ impl Calls {
         Calls {
             reporter: Reporter::new(target, &plan, options),
             rates: vec![Rate::default(); plan.functions.len()],
-            plan,
             clock: Clock::new(),
             join: Join::counting_from(options.ids_given),
             goexits: HashSet::new(),
             ended: Vec::new(),
             stats: Stats::default(),
             sender,
+            marked: Vec::new(),
+            found: Vec::new(),
+            marks: Vec::new(),
+            every: options.every.map(|k| (k, vec![0; plan.functions.len()])),
+            plan,
+            gathered: None,
         }
     }
 
@@ -126,6 +141,9 @@ impl Calls {
             call.since_attach = true;
             call.conn = found.conn;
             let stack = Stack::Goroutine(found.goid);
+            if self.is_marked(found.func) {
+                self.found.push((found.goid, found.depth));
+            }
             self.join.found_running(
                 stack,
                 found.func,
@@ -148,6 +166,17 @@ impl Calls {
             }
             rate.entries += 1;
         }
+        // Trampolines have counted themselves.
+        if !self.is_marked(func)
+            && let Some((k, counts)) = &mut self.every
+            && let Some(count) = counts.get_mut(func)
+        {
+            let left_out = *count % u64::from(*k) != 0;
+            *count += 1;
+            if left_out {
+                return;
+            }
+        }
         let site = EntrySite {
             func,
             branch_target: trap.branch_target,
@@ -167,7 +196,11 @@ impl Calls {
             .join
             .enter(g.stack, site, g.depth, now, || call, &mut self.ended);
         match begun {
-            Entry::Began { .. } | Entry::Again => {}
+            Entry::Began { .. } => {}
+            Entry::Again if self.is_marked(func) => {
+                self.marks.push((g.goid().unwrap_or(0), g.depth));
+            }
+            Entry::Again => {}
         }
     }
 
@@ -219,7 +252,8 @@ impl Calls {
         }
         if !known && let Some(func) = func {
             let disarmed = self.rates.get(func).is_some_and(|r| r.disarmed);
-            if disarmed {
+            // Its entry was seen, and left out.
+            if disarmed || self.every.is_some() || self.is_marked(func) {
                 return;
             }
             self.stats.unseen += 1;
@@ -232,7 +266,7 @@ impl Calls {
             self.reporter.returned(func, &mut call, seen);
             self.reporter.add_stack(func, &mut call, seen, &g);
             call.end = End::Return;
-            self.send(call);
+            self.send(Box::new(call));
         }
     }
 
@@ -241,7 +275,7 @@ impl Calls {
         for mut call in passed {
             call.id = self.join.unseen();
             call.time_ns = self.clock.wall(arrived);
-            self.send(call);
+            self.send(Box::new(call));
         }
     }
 
@@ -286,9 +320,38 @@ impl Calls {
         self.ended = ended;
     }
 
+    /// Calls of these functions leave marks.
+    pub fn mark(&mut self, marked: Vec<bool>) {
+        self.marked = marked;
+    }
+
+    fn is_marked(&self, func: usize) -> bool {
+        self.marked.get(func).copied().unwrap_or(false)
+    }
+
+    /// Calls that were found running, whose marks are to be left: goroutine and
+    /// depth.
+    pub fn take_found(&mut self) -> Vec<(u64, u64)> {
+        std::mem::take(&mut self.found)
+    }
+
+    /// Calls that have ended, whose marks are to be taken away.
+    pub fn take_marks(&mut self) -> Vec<(u64, u64)> {
+        std::mem::take(&mut self.marks)
+    }
+
     /// Sends calls that ended.
     pub fn emit(&mut self, ended: impl IntoIterator<Item = Ended<Begun>>) {
         for one in ended {
+            if self.is_marked(one.call.func) {
+                let goid = one
+                    .call
+                    .data
+                    .as_ref()
+                    .and_then(|call| call.goid)
+                    .unwrap_or(0);
+                self.marks.push((goid, one.call.depth));
+            }
             if let Some(call) = self.told(one) {
                 self.send(call);
             }
@@ -300,15 +363,15 @@ impl Calls {
     pub fn emit_last(&mut self, ended: impl IntoIterator<Item = Ended<Begun>>) {
         for one in ended {
             let Some(call) = self.told(one) else { continue };
-            let record = Record::Call(Box::new(call));
+            let record = Record::Call(call);
             let _ = self.sender.send_within(record, LAST_PATIENCE);
         }
     }
 
     /// The record of a call that ended. What `--slow` has told of and is still
     /// open goes again, to readers that have not wanted it then.
-    fn told(&self, one: Ended<Begun>) -> Option<Call> {
-        let mut call = *one.call.data?;
+    fn told(&self, one: Ended<Begun>) -> Begun {
+        let mut call = one.call.data?;
         call.id = one.call.id;
         call.parent = one.call.parent;
         call.dur_ns = one.call.began_ns.map(|b| one.at_ns.saturating_sub(b));
@@ -319,9 +382,25 @@ impl Calls {
         Some(unfinished(call))
     }
 
-    fn send(&self, call: Call) {
-        // A full queue counts what it drops, and tells the reader.
-        let _ = self.sender.send(Record::Call(Box::new(call)));
+    fn send(&mut self, call: Box<Call>) {
+        match &mut self.gathered {
+            Some(records) => records.push(Record::Call(call)),
+            // A full queue counts what it drops, and tells the reader.
+            None => drop(self.sender.send(Record::Call(call))),
+        }
+    }
+
+    /// From now on records are sent by [`Calls::send_gathered`]: nobody waits
+    /// for a single one.
+    pub fn gather(&mut self) {
+        self.gathered.get_or_insert_default();
+    }
+
+    /// Sends what was gathered.
+    pub fn send_gathered(&mut self) {
+        if let Some(records) = &mut self.gathered {
+            self.sender.send_all(records);
+        }
     }
 
     /// How many records wait for the writer.
@@ -330,7 +409,8 @@ impl Calls {
     }
 
     /// Tells of records that were lost.
-    pub fn gap(&self, lost: u64, why: &'static str) {
+    pub fn gap(&mut self, lost: u64, why: &'static str) {
+        self.send_gathered();
         if lost > 0 {
             let _ = self.sender.send(Record::Gap { lost, why });
         }
@@ -348,7 +428,7 @@ impl Calls {
             call.parent = open.parent;
             call.dur_ns = open.began_ns.map(|b| now.saturating_sub(b));
             call.end = End::Open;
-            slow_calls.push(unfinished(call));
+            slow_calls.push(unfinished(Box::new(call)));
         });
         for call in slow_calls {
             self.send(call);
@@ -357,7 +437,7 @@ impl Calls {
 }
 
 /// What was to be read has not been read, unless the call returned.
-fn unfinished(mut call: Call) -> Call {
+fn unfinished(mut call: Box<Call>) -> Box<Call> {
     if call.end != End::Return && call.payload.as_ref().is_some_and(|p| p.bytes.is_empty()) {
         call.payload = None;
     }

@@ -26,6 +26,7 @@ use crate::process::ProcessError;
 use crate::process::region::{Installation, SiteBytes};
 use crate::process::tracer::{Ending, Event, Hit, Tracer};
 use crate::record::End;
+use crate::script::Simple;
 
 /// Said when something was found.
 pub const CLEANED: &str = "took out what a gotap that was killed had left in the target";
@@ -47,6 +48,10 @@ pub struct Options {
     pub limit: Option<Duration>,
     /// Disarm functions that are entered more often than this a second.
     pub max_rate: Option<u64>,
+    /// Of so many calls of a function one is told.
+    pub every: Option<u32>,
+    /// What must hold of each call that is told; more may have to.
+    pub terms: Vec<Simple>,
     /// How many ids earlier sessions on this target have given to calls.
     pub ids_given: u64,
     /// By function of the plan: its calls are recorded; empty: all are.
@@ -513,7 +518,7 @@ impl Engine {
             self.control.stop(StopReason::Time);
         }
         if let Some(Inside { jumped, drain }) = &mut self.inside {
-            drain.tick(jumped, &self.calls);
+            drain.tick(jumped, &mut self.calls);
         }
         if let Some(slow) = self.options.slow {
             self.calls.report_slow(now, slow);

@@ -17,7 +17,6 @@ use super::adapters::LiveTypes;
 use super::report::{Reporter, Seen};
 use super::snap::CopyRule;
 use super::target::Target;
-use super::values::Named;
 use crate::addr::{Bias, ImageAddr, LiveAddr};
 use crate::arch::numbers::dwarf_register;
 use crate::golang::errors::ErrorReader;
@@ -25,12 +24,12 @@ use crate::image::Image;
 use crate::image::dwarf::{Dwarf, Role, ScopeFrame, ScopePc};
 use crate::image::types::{TypeId, TypeTable};
 use crate::memory::Memory;
-use crate::record::{Call, Passed};
+use crate::record::{Call, Named, Passed};
 use crate::script::scope::package_variable;
 use crate::script::{BinaryOp, CallFact, Checked, EvalError, Fact, Facts, Key, Part, Stopped};
 use crate::value::frame::{Standing, Variables};
 use crate::value::held::Held;
-use crate::value::{Limits, Program, RuntimeTypes};
+use crate::value::{Limits, Program, RuntimeTypes, Value};
 
 /// What is done about a thread that a hook takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -411,10 +410,10 @@ struct Frame<'a> {
 
 impl Frame<'_> {
     /// Parameters and local variables, as far as they are wanted.
-    fn load(&self, wanted: &Takes) -> (Named, Named) {
+    fn load(&self, wanted: &Takes) -> (Named, Vec<(Arc<str>, Value)>) {
         let (mut arguments, mut locals) = (Vec::new(), Vec::new());
         if !wanted.arguments && !wanted.locals {
-            return (arguments, locals);
+            return (arguments.into(), locals);
         }
         let variables = Variables {
             limits: &wanted.limits,
@@ -436,7 +435,7 @@ impl Frame<'_> {
                 into.push((local.name.clone(), variables.load(&found)));
             }
         }
-        (arguments, locals)
+        (arguments.into(), locals)
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod captures;
 mod drain;
+mod gates;
 mod past;
 mod ticks;
 
@@ -19,7 +20,7 @@ use super::calls::{Calls, Prepared};
 use super::control::{Control, StopReason};
 use super::engine::{Options, Outcome, Start, Stats};
 use super::target::Target;
-use crate::arch::jump::{GOffsets, JumpSite};
+use crate::arch::jump::{GOffsets, Gate, JumpSite};
 use crate::arch::unit::Interiors;
 use crate::golang::family::{Flow, family_of};
 use crate::golang::resting::{Resting, Stopped};
@@ -34,6 +35,7 @@ use crate::sys::tsc;
 use captures::{MAX_PAYLOAD, SiteRecord};
 pub use drain::Drain;
 use drain::{BATCH, ENOUGH};
+use gates::Gates;
 
 /// Bytes of the ring.
 const RING: u64 = 64 << 20;
@@ -43,7 +45,9 @@ const RING: u64 = 64 << 20;
 const RING_BESIDE: u64 = 16 << 20;
 
 /// How long the ring is left alone when nothing was in it.
-const PAUSE: Duration = Duration::from_millis(2);
+/// Each look interrupts somebody on a busy machine; what comes meanwhile should
+/// fit a second level cache.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// How often it is looked whether the target is still there.
 const LOOK: Duration = Duration::from_millis(50);
@@ -92,6 +96,8 @@ pub struct JumpsPrepared {
     records: Arc<[SiteRecord]>,
     sites: Vec<JumpSite>,
     groups: Vec<usize>,
+    /// Functions whose calls leave marks.
+    marked: Vec<bool>,
     ring: u64,
     drawn: Drawn,
     resting: Resting,
@@ -128,14 +134,19 @@ impl JumpsPrepared {
                 continue;
             };
             let record = captures::of_site(&calls.reporter, plan, &site.roles, options.payload);
-            match (record, records.get_mut(index)) {
-                (Some(record), Some(place)) => *place = record,
-                _ => {
-                    let why = "it has more arguments than a record holds";
-                    ways.set_trap(ways.group(index), why.to_owned());
-                }
+            if let (Some(record), Some(place)) = (record, records.get_mut(index)) {
+                *place = record;
+            } else {
+                let why = "it has more arguments than a record holds";
+                ways.set_trap(ways.group(index), why.to_owned());
             }
         }
+        let jumping = |own: usize| {
+            let trap = plan.functions.get(own).and_then(|f| f.trap.as_ref().ok());
+            trap.is_some_and(|trap| ways.jumps(trap.entry_site))
+        };
+        let gates = Gates::new(&calls.reporter, plan, options, &jumping);
+        let ends = |own| captures::ends_here(plan, own);
         let (mut sites, mut groups, mut anywhere) = (Vec::new(), Vec::new(), false);
         for (index, unit) in jumps.units().filter(|(index, _)| ways.jumps(*index)) {
             let mut unit = unit.clone();
@@ -146,11 +157,18 @@ impl JumpsPrepared {
                 shape: records
                     .get(index)
                     .map(|r| r.shape.clone())
-                    .unwrap_or_default(),
+                    .unwrap_or_default()
+                    .behind(
+                        plan.sites
+                            .get(index)
+                            .map_or_else(Gate::default, |site| gates.of_site(&site.roles, &ends)),
+                    ),
                 id: index as u32,
             });
             groups.push(ways.group(index));
         }
+        let marked = (0..plan.functions.len()).map(|own| gates.marks(own));
+        let marked = marked.collect();
         if ways.trapped(plan).count() >= plan.armed() {
             let first = ways.trapped(plan).next().and_then(|(own, why)| {
                 let name = plan.functions.get(own)?.name.clone();
@@ -173,6 +191,7 @@ impl JumpsPrepared {
             records: records.into(),
             sites,
             groups,
+            marked,
             anywhere,
         })
     }
@@ -182,7 +201,7 @@ impl JumpsPrepared {
     pub fn put_in(
         self,
         tracer: &mut Tracer,
-        prepared: &Prepared,
+        prepared: &mut Prepared,
         target: &Target,
         ways: &mut Ways,
         start: Start,
@@ -211,6 +230,14 @@ impl JumpsPrepared {
             ways.set_trap(*group, why.to_string());
         }
         let drain = Drain::new(&jumped, calls, self.records, target.bias);
+        // Who traps after all has no generated code that marks.
+        let mut marked = self.marked;
+        for (own, _) in ways.trapped(&prepared.calls.plan) {
+            if let Some(marked) = marked.get_mut(own) {
+                *marked = false;
+            }
+        }
+        prepared.calls.mark(marked);
         Ok(Inside { jumped, drain })
     }
 }
@@ -267,6 +294,10 @@ pub struct JumpEngine {
 impl JumpEngine {
     /// Lets go of a target that the jumps are in. Calls of functions that do not
     /// jump, by `ways`, are not looked for.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a session's parts, each known to the caller alone"
+    )]
     pub fn new(
         tracer: Tracer,
         target: &Target,
@@ -278,6 +309,7 @@ impl JumpEngine {
         control: Control,
     ) -> JumpEngine {
         let Prepared { mut calls, looked } = prepared;
+        calls.gather();
         tracer.let_go_of();
         if start == Start::Attached && !looked {
             let plan = calls.plan.clone();
@@ -345,6 +377,7 @@ impl JumpEngine {
         self.numbers = inside.drain.numbers();
         let now = self.calls.clock.now();
         let open = self.calls.join.drain(end, now);
+        self.calls.send_gathered();
         self.calls.emit_last(open);
         (outcome, left)
     }
@@ -387,7 +420,7 @@ impl JumpEngine {
     fn tick(&mut self, jumped: &Jumped, drain: &mut Drain) {
         let now = self.calls.clock.now();
         self.calls.clock.adjust();
-        drain.tick(jumped, &self.calls);
+        drain.tick(jumped, &mut self.calls);
         if self
             .options
             .limit
@@ -398,5 +431,6 @@ impl JumpEngine {
         if let Some(slow) = self.options.slow {
             self.calls.report_slow(now, slow);
         }
+        self.calls.send_gathered();
     }
 }

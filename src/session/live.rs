@@ -120,7 +120,9 @@ impl Live {
                 sites: engine.armed_sites(),
                 refused,
             }));
-            told.into_iter().for_each(|m| say(Said::Message(m)));
+            for message in told {
+                say(Said::Message(message));
+            }
             let (outcome, left) = engine.run(&mut |message| say(Said::Message(message)));
             own_control.end();
             let ended = Ended {

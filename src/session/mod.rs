@@ -6,7 +6,8 @@
 //! other threads ask it to stop), an engine on a thread of its own ([`live`]) and
 //! changes of its plan while it runs (`replan`), what is asked at a place in the
 //! program ([`hook`]), of calls where they happen ([`mod@watch`]), a target that
-//! stands still ([`stopped`]) and one that is copied ([`snap`]), the clock, and looks at
+//! stands still ([`stopped`]) and one that is copied ([`snap`]),
+//! steps of a goroutine (`stepping`), the clock, and looks at
 //! goroutines without a tracer ([`look`]). Nobody here knows terminals. Allowed
 //! in: repl, cli.
 
@@ -19,6 +20,7 @@ pub mod hook;
 pub mod jump;
 pub mod live;
 pub mod look;
+mod memo;
 mod rates;
 mod replan;
 mod report;

@@ -26,7 +26,7 @@ use crate::probe::decode::Decoder;
 use crate::probe::join::Stack;
 use crate::probe::plan::Plan;
 use crate::process::ProcessMemory;
-use crate::record::{Call, Conn, Direction, End, Endpoint, Payload};
+use crate::record::{Call, Conn, Direction, End, Endpoint, Named, Payload};
 use crate::sys::Regs;
 use crate::value::Value;
 
@@ -68,7 +68,7 @@ pub(super) struct Seen<'a> {
     /// X0 to X15, when they are known already.
     pub floats: Option<[[u8; 16]; 16]>,
     /// The connection of the receiver, when it is known already.
-    pub conn: Option<&'a Conn>,
+    pub conn: Option<&'a Arc<Conn>>,
 }
 
 impl<'a> Seen<'a> {
@@ -90,7 +90,7 @@ pub(super) struct Running {
     pub func: usize,
     pub goid: u64,
     pub depth: u64,
-    pub conn: Option<Conn>,
+    pub conn: Option<Arc<Conn>>,
 }
 
 struct Function {
@@ -197,8 +197,8 @@ impl Reporter {
                 Flow::Both => Direction::Both,
             }),
             asked: None,
-            args: Vec::new(),
-            results: Vec::new(),
+            args: Named::default(),
+            results: Named::default(),
             n: None,
             err: None,
             end: End::Open,
@@ -274,7 +274,7 @@ impl Reporter {
     }
 
     /// The connection that a function is called on.
-    pub fn receiver(&mut self, func: usize, seen: &Seen<'_>) -> Option<Conn> {
+    pub fn receiver(&mut self, func: usize, seen: &Seen<'_>) -> Option<Arc<Conn>> {
         let (register, kind) = self.family(func)?.receiver?;
         let words = [int(seen.regs, register), int(seen.regs, register + 1)];
         let facts = self
@@ -403,8 +403,10 @@ impl Reporter {
         if family.buffer.is_some()
             && let Some(conn) = call.conn.as_mut().filter(|c| c.remote.is_none())
         {
-            let values = call.args.iter().chain(&call.results);
-            conn.remote = values.map(|(_, value)| value).find_map(peer);
+            let values = call.args.iter().chain(&*call.results);
+            if let Some(remote) = values.map(|(_, value)| value).find_map(peer) {
+                Arc::make_mut(conn).remote = Some(remote);
+            }
         }
         if call.err.is_none()
             && let (Some(itab), Some(data)) = (family.err, family.err_data())
@@ -530,10 +532,10 @@ impl Reporter {
             });
             let mut found = facts.map(|f| conn(&f));
             if found.as_ref().is_none_or(|c| c.fd.is_none()) && family.is_some() && fd.is_some() {
-                found = Some(Conn {
+                found = Some(Arc::new(Conn {
                     fd,
                     ..Conn::default()
-                });
+                }));
             }
             running.push(Running {
                 func: call.traced,
@@ -547,7 +549,7 @@ impl Reporter {
 
     /// The connection of a call whose entry was not seen: its receiver, from
     /// where the function's own code has put it.
-    pub fn spilled_conn(&mut self, func: usize, seen: &Seen<'_>) -> Option<Conn> {
+    pub fn spilled_conn(&mut self, func: usize, seen: &Seen<'_>) -> Option<Arc<Conn>> {
         let (regs, memory) = (seen.regs, seen.memory);
         let function = self.functions.get(func)?;
         let (register, kind) = function.family?.receiver?;
@@ -572,14 +574,14 @@ fn peer(value: &Value) -> Option<Endpoint> {
     }
 }
 
-fn conn(facts: &Arc<ConnFacts>) -> Conn {
-    Conn {
+fn conn(facts: &Arc<ConnFacts>) -> Arc<Conn> {
+    Arc::new(Conn {
         fd: facts.fd,
         network: facts.network.clone(),
         local: facts.local.clone(),
         remote: facts.remote.clone(),
         note: facts.note,
-    }
+    })
 }
 
 /// An integer register by its place in Go's sequence.

@@ -2,14 +2,19 @@
 //! trapped, and each thread that comes there is judged (`golang/step`). Others
 //! pass. Where the plan changes on the way, all stand still for a moment.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::SessionError;
 use super::engine::Engine;
+use super::report::Seen;
+use super::stopped::Stood;
 use super::target::Target;
+use super::values::{At, Values};
 use crate::addr::{ImageAddr, LiveAddr};
 use crate::arch::scan::Disassembler;
+use crate::golang::errors::ErrorReader;
 use crate::golang::gs::Goroutine;
 use crate::golang::step::{
     Arrival, Kind, Planner, Program, Reached, Returned, Standing, Step, StepError,
@@ -17,11 +22,12 @@ use crate::golang::step::{
 use crate::image::dwarf::Dwarf;
 use crate::memory::Memory;
 use crate::probe::never::Avoid;
-use crate::probe::plan::step_site;
+use crate::probe::plan::{Wanted, plan, step_site};
 use crate::process::ProcessError;
 use crate::process::region::{Installation, SiteBytes};
 use crate::process::tracer::Hit;
 use crate::sys::Regs;
+use crate::value::Value;
 
 /// What is learnt of a program by stepping it. One for all steps.
 pub struct Stepper {
@@ -81,6 +87,47 @@ impl Stepper {
             insn_len: site.insn_len,
             doubtful: site.doubtful,
         })
+    }
+
+    /// What a function has returned, at a thread that stands where it returned
+    /// to: names and values. Empty where there is none, or none is known.
+    pub fn results(
+        &self,
+        memory: &dyn Memory,
+        stood: &Stood,
+        returned: &Returned,
+    ) -> Vec<(Arc<str>, Value)> {
+        let image = &self.target.image;
+        let (Some(function), Ok(disassembler)) = (
+            image.functions().find(returned.function),
+            Disassembler::new(),
+        ) else {
+            return Vec::new();
+        };
+        let exact = true;
+        let plan = plan(image, &disassembler, &[Wanted { function, exact }], &[]);
+        // As they were at the RET, which found its address there.
+        let mut regs = stood.regs;
+        regs.rsp = regs.rsp.wrapping_sub(8);
+        let mut floats = [[0; 16]; 16];
+        for (register, low) in floats.iter_mut().zip(stood.vectors) {
+            for (to, from) in register.iter_mut().zip(low.to_le_bytes()) {
+                *to = from;
+            }
+        }
+        let seen = Seen {
+            floats: Some(floats),
+            ..Seen::stopped(&regs, 0, memory)
+        };
+        let minor = image.go_version().minor();
+        let errors = RefCell::new(ErrorReader::new(self.target.layouts.clone(), minor));
+        let types = self.target.live_types();
+        let at = At {
+            seen: &seen,
+            types: &types,
+            errors: &errors,
+        };
+        Values::new(&self.target, &plan).results(0, &at).0.to_vec()
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

@@ -426,6 +426,8 @@ impl Engine {
                         break Why::Points(taken.iter().map(|t| t.id).collect());
                     }
                 }
+                // A signal came first: its handler runs, and comes back.
+                Alone::Stands if began.elapsed() < longest => {}
                 Alone::Stands | Alone::Gone => break Why::NotThere,
             }
         };

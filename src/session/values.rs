@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::adapters::{FileMemory, LiveTypes};
+use super::memo::{Memo, Watched, words};
 use super::report::Seen;
 use super::target::Target;
 use crate::addr::{Bias, LiveAddr};
@@ -15,14 +16,12 @@ use crate::image::dwarf::Dwarf;
 use crate::image::signature::Signatures;
 use crate::image::types::{MapKind, TypeTable};
 use crate::image::{Function, Image};
-use crate::probe::decode::{Decoder, Origin, Registers};
+use crate::memory::Memory;
+use crate::probe::decode::{Decoder, Needs, Origin, Registers};
 use crate::probe::plan::Plan;
-use crate::record::ErrorValue;
+use crate::record::{ErrorValue, Named};
 use crate::sys::{Regs, ptrace};
-use crate::value::{Limits, Program, Value};
-
-/// Values of a call's arguments or results, by name.
-pub(super) type Named = Vec<(Arc<str>, Value)>;
+use crate::value::{Limits, Program};
 
 /// Decoders for the functions of a plan.
 pub(super) struct Values {
@@ -38,6 +37,8 @@ pub(super) struct Values {
     follows: Vec<bool>,
     full: Limits,
     none: Limits,
+    known_args: Memo<Named>,
+    known_results: Memo<(Named, Option<ErrorValue>)>,
 }
 
 impl Values {
@@ -101,6 +102,8 @@ impl Values {
             shallow,
             follows,
             full,
+            known_args: Memo::default(),
+            known_results: Memo::default(),
             none: Limits {
                 depth: 0,
                 bytes: 0,
@@ -122,24 +125,55 @@ impl Values {
     /// The arguments at an entry hit.
     pub fn args(&self, func: usize, hit: &At<'_>) -> Named {
         let Some(decoder) = self.decoder(func) else {
-            return Vec::new();
+            return Named::default();
         };
-        self.with_origin(func, decoder, decoder.args_need_floats(), hit, |from| {
-            decoder.args(from)
-        })
+        let key = self.key(func, decoder.args_need(), hit);
+        if let Some(known) = key.and_then(|key| self.known_args.get(&key)) {
+            return known;
+        }
+        let memory = Watched::new(hit.seen.memory);
+        let floats = decoder.args_need_floats();
+        let args: Named = self
+            .with_origin(func, decoder, floats, hit, &memory, |from| {
+                decoder.args(from)
+            })
+            .into();
+        if let Some(key) = key.filter(|_| !memory.was_read()) {
+            self.known_args.put(key, args.clone());
+        }
+        args
     }
 
     /// The results at a RET, and the error among them.
     pub fn results(&self, func: usize, hit: &At<'_>) -> (Named, Option<ErrorValue>) {
         let Some(decoder) = self.decoder(func) else {
-            return (Vec::new(), None);
+            return (Named::default(), None);
         };
-        self.with_origin(func, decoder, decoder.results_need_floats(), hit, |from| {
+        let key = self.key(func, decoder.results_need(), hit);
+        if let Some(known) = key.and_then(|key| self.known_results.get(&key)) {
+            return known;
+        }
+        let memory = Watched::new(hit.seen.memory);
+        let floats = decoder.results_need_floats();
+        let found = self.with_origin(func, decoder, floats, hit, &memory, |from| {
             let error = decoder
                 .error(from)
                 .map(|words| hit.error(words.itab, words.data));
-            (decoder.results(from), error)
-        })
+            (Named::from(decoder.results(from)), error)
+        });
+        let plain = matches!(found.1, None | Some(ErrorValue::Nil));
+        if let Some(key) = key.filter(|_| plain && !memory.was_read()) {
+            self.known_results.put(key, found.clone());
+        }
+        found
+    }
+
+    /// What values may be known by, when all of it is in integer registers and
+    /// nothing is followed.
+    fn key(&self, func: usize, needs: Needs, hit: &At<'_>) -> Option<(usize, [u64; 9])> {
+        let registers = needs.floats == 0 && needs.stack.is_none();
+        let shallow = self.shallow.get(func).copied().unwrap_or(false);
+        (registers && shallow).then(|| (func, words(&int_registers(hit.seen.regs), needs.ints)))
     }
 
     fn with_origin<T>(
@@ -148,6 +182,7 @@ impl Values {
         decoder: &Decoder,
         floats: bool,
         hit: &At<'_>,
+        memory: &dyn Memory,
         read: impl FnOnce(&Origin<'_>) -> T,
     ) -> T {
         let name = |pc: LiveAddr| {
@@ -174,7 +209,7 @@ impl Values {
                 }),
             },
             argp: LiveAddr(hit.seen.regs.rsp.wrapping_add(8)),
-            memory: hit.seen.memory,
+            memory,
             types,
             limits: if shallow { &self.none } else { &self.full },
             runtime: &program,

@@ -68,7 +68,7 @@ impl DlvSink {
             return;
         }
         let mut before = "";
-        for (_, value) in &call.args {
+        for (_, value) in &*call.args {
             self.line.push_str(before);
             before = ", ";
             render_value(&mut self.line, value);

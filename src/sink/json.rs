@@ -34,7 +34,8 @@ use super::clock::UtcClock;
 use super::escape::escape_json;
 use super::values::json_value;
 use super::{Out, Sink};
-use crate::record::{Call, Conn, ErrorValue, Frame, Payload, Record};
+use crate::probe::hash::WordMap;
+use crate::record::{Call, Conn, ErrorValue, Frame, Named, Payload, Record};
 use crate::value::{Value, quoted};
 
 /// Writes JSON lines.
@@ -42,6 +43,32 @@ pub struct JsonSink {
     out: Out,
     clock: UtcClock,
     scratch: String,
+    known: Known,
+}
+
+/// Texts of parts that calls share, by where the parts lie, which are kept for
+/// that.
+#[derive(Default)]
+struct Known {
+    named: WordMap<usize, (Named, Vec<u8>)>,
+    conns: WordMap<usize, (Arc<Conn>, Vec<u8>)>,
+}
+
+/// So many are kept of each.
+const MOST: usize = 1 << 12;
+
+/// Longer ones are not.
+const LONGEST: usize = 1 << 10;
+
+impl Known {
+    fn make_room(&mut self) {
+        if self.named.len() >= MOST {
+            self.named.clear();
+        }
+        if self.conns.len() >= MOST {
+            self.conns.clear();
+        }
+    }
 }
 
 impl JsonSink {
@@ -51,6 +78,7 @@ impl JsonSink {
             out: Out::new(to),
             clock: UtcClock::default(),
             scratch: String::new(),
+            known: Known::default(),
         }
     }
 }
@@ -61,6 +89,7 @@ impl Sink for JsonSink {
         let mut object = Object {
             out: &mut self.out.buffer,
             scratch: &mut self.scratch,
+            known: &mut self.known,
         };
         match record {
             Record::Gap { lost, why } => {
@@ -84,6 +113,7 @@ impl Sink for JsonSink {
 struct Object<'o> {
     out: &'o mut Vec<u8>,
     scratch: &'o mut String,
+    known: &'o mut Known,
 }
 
 impl Object<'_> {
@@ -168,7 +198,24 @@ impl Object<'_> {
         }
     }
 
-    fn conn(&mut self, conn: &Conn) {
+    fn conn(&mut self, conn: &Arc<Conn>) {
+        let place = Arc::as_ptr(conn).addr();
+        if let Some((_, text)) = self.known.conns.get(&place) {
+            self.out.extend_from_slice(text);
+            return;
+        }
+        let start = self.out.len();
+        self.conn_fields(conn);
+        let text = self.out.get(start..).unwrap_or_default();
+        if text.len() <= LONGEST {
+            self.known.make_room();
+            self.known
+                .conns
+                .insert(place, (conn.clone(), text.to_vec()));
+        }
+    }
+
+    fn conn_fields(&mut self, conn: &Conn) {
         self.maybe("fd", conn.fd.as_ref());
         self.maybe("network", conn.network.as_deref());
         for (name, endpoint) in [("local", &conn.local), ("remote", &conn.remote)] {
@@ -181,11 +228,29 @@ impl Object<'_> {
         self.maybe("note", conn.note);
     }
 
-    fn values(&mut self, name: &str, values: &[(Arc<str>, Value)]) {
+    fn values(&mut self, name: &str, values: &Named) {
         if values.is_empty() {
             return;
         }
         self.name(name);
+        let place = values.as_ptr().addr();
+        if let Some((_, text)) = self.known.named.get(&place) {
+            self.out.extend_from_slice(text);
+            return;
+        }
+        let start = self.out.len();
+        self.list(values);
+        let text = self.out.get(start..).unwrap_or_default();
+        // What nobody shares will not come again.
+        if text.len() <= LONGEST && Arc::strong_count(values) > 1 {
+            self.known.make_room();
+            self.known
+                .named
+                .insert(place, (values.clone(), text.to_vec()));
+        }
+    }
+
+    fn list(&mut self, values: &[(Arc<str>, Value)]) {
         let mut before = b'{';
         for (name, value) in values {
             self.out.push(before);

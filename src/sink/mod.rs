@@ -1,7 +1,7 @@
 //! How records are written.
 //!
 //! Who lives here: the [`Sink`] trait and its kinds ([`text`], [`dlv`],
-//! [`json`], [`summary`]), looks at goroutines ([`goroutines`]), the bounded [`queue`] between the tracer and the
+//! [`json`], [`summary`], [`recording`]), looks at goroutines ([`goroutines`]), the bounded [`queue`] between the tracer and the
 //! thread that writes ([`run`]), and how times, sizes and target bytes are
 //! spelt ([`mod@format`], [`escape`], [`clock`]). Nobody here knows a process.
 //! Allowed in: session, repl, cli.
@@ -14,9 +14,10 @@ pub mod goroutines;
 pub mod json;
 mod parts;
 pub mod queue;
+pub mod recording;
 pub mod run;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 pub mod summary;
 #[cfg(test)]
 mod tests;

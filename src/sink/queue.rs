@@ -15,6 +15,8 @@ use crate::record::Record;
 /// How long the reader gathers after a batch: too short for a person to see,
 /// and at most a thousand wake-ups a second.
 const LINGER: Duration = Duration::from_millis(1);
+/// After so long without a record, the reader is told once.
+const QUIET: Duration = Duration::from_millis(120);
 /// So many records end the lingering.
 const ENOUGH: usize = 1024;
 
@@ -118,6 +120,43 @@ impl Sender {
         true
     }
 
+    /// [`Sender::send`] of many at once; `records` is empty afterwards.
+    pub fn send_all(&self, records: &mut Vec<Record>) {
+        if records.is_empty() {
+            return;
+        }
+        let mut state = self.shared.lock();
+        if state.receiver_gone {
+            drop(state);
+            records.clear();
+            return;
+        }
+        let room = self.shared.capacity.saturating_sub(state.records.len());
+        let lost = records.len().saturating_sub(room) as u64;
+        // What is lost is said behind what is there.
+        let rest = records.split_off(records.len().min(room));
+        if state.records.is_empty() {
+            mem::swap(&mut state.records, records);
+        } else {
+            state.records.append(records);
+        }
+        state.lost += lost;
+        self.shared.lost.fetch_add(lost, Ordering::Relaxed);
+        let wake = match state.reader {
+            Reader::Busy => false,
+            Reader::Waiting => true,
+            Reader::Lingering => state.records.len() >= self.shared.enough,
+        };
+        if wake {
+            state.reader = Reader::Busy;
+        }
+        drop(state);
+        if wake {
+            self.shared.wake.notify_one();
+        }
+        drop(rest);
+    }
+
     /// [`Sender::send`] that waits for room as long as the receiver makes some
     /// within `patience`. For when nobody of the target waits any more.
     pub fn send_within(&self, record: Record, patience: Duration) -> bool {
@@ -164,7 +203,8 @@ impl Drop for Sender {
 impl Receiver {
     /// Waits for records and puts all that there are into `batch`, which is
     /// emptied first; where records were lost stands a [`Record::Gap`]. False,
-    /// with an empty batch, when the sender is gone and nothing is left.
+    /// with an empty batch, when the sender is gone and nothing is left. After
+    /// records, an empty batch says once that none has come for a while.
     pub fn receive(&mut self, batch: &mut Vec<Record>) -> bool {
         batch.clear();
         let shared = &*self.shared;
@@ -177,6 +217,18 @@ impl Receiver {
                 return false;
             }
             state.reader = Reader::Waiting;
+            if self.busy {
+                self.busy = false;
+                let (now, waited) = shared
+                    .wake
+                    .wait_timeout(state, QUIET)
+                    .unwrap_or_else(PoisonError::into_inner);
+                state = now;
+                if waited.timed_out() && state.records.is_empty() && state.lost == 0 {
+                    return true;
+                }
+                continue;
+            }
             state = shared
                 .wake
                 .wait(state)

@@ -12,14 +12,14 @@ const TIME: i64 = 1_767_268_862_123_456_789;
 
 /// Memory that a sink writes to and a test reads.
 #[derive(Clone, Default)]
-pub(super) struct Kept(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Kept(Arc<Mutex<Vec<u8>>>);
 
 impl Kept {
-    pub(super) fn writer(&self) -> Box<dyn Write + Send> {
+    pub(crate) fn writer(&self) -> Box<dyn Write + Send> {
         Box::new(self.clone())
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 }
@@ -46,7 +46,7 @@ fn pointer(ty: &str) -> Value {
     }
 }
 
-pub(super) fn bytes(text: &[u8], len: u64) -> Value {
+pub(crate) fn bytes(text: &[u8], len: u64) -> Value {
     Value::Bytes {
         bytes: text.to_vec(),
         len,
@@ -54,7 +54,7 @@ pub(super) fn bytes(text: &[u8], len: u64) -> Value {
 }
 
 /// A call of a function that has nothing to do with sockets.
-pub(super) fn plain(id: u64) -> Call {
+pub(crate) fn plain(id: u64) -> Call {
     Call {
         id,
         parent: None,
@@ -66,8 +66,8 @@ pub(super) fn plain(id: u64) -> Call {
         conn: None,
         direction: None,
         asked: None,
-        args: vec![("a".into(), Value::Int(99)), ("b".into(), Value::Int(9801))],
-        results: vec![("r0".into(), Value::Int(9900))],
+        args: vec![("a".into(), Value::Int(99)), ("b".into(), Value::Int(9801))].into(),
+        results: vec![("r0".into(), Value::Int(9900))].into(),
         n: None,
         err: None,
         end: End::Return,
@@ -81,25 +81,29 @@ pub(super) fn plain(id: u64) -> Call {
 }
 
 /// `net.(*conn).Read` that returned 64 bytes.
-pub(super) fn read(id: u64) -> Call {
+pub(crate) fn read(id: u64) -> Call {
     Call {
         dur_ns: Some(1_204_000),
         goid: Some(34),
         func: "net.(*conn).Read".into(),
-        conn: Some(Conn {
-            fd: Some(7),
-            network: Some("tcp".into()),
-            local: Some(inet("127.0.0.1:8080")),
-            remote: Some(inet("127.0.0.1:53211")),
-            note: None,
-        }),
+        conn: Some(
+            Conn {
+                fd: Some(7),
+                network: Some("tcp".into()),
+                local: Some(inet("127.0.0.1:8080")),
+                remote: Some(inet("127.0.0.1:53211")),
+                note: None,
+            }
+            .into(),
+        ),
         direction: Some(Direction::In),
         asked: Some(4096),
         args: vec![
             ("c".into(), pointer("*net.conn")),
             ("b".into(), bytes(b"", 4096)),
-        ],
-        results: vec![("n".into(), Value::Int(64)), ("err".into(), Value::Nil)],
+        ]
+        .into(),
+        results: vec![("n".into(), Value::Int(64)), ("err".into(), Value::Nil)].into(),
         n: Some(64),
         err: Some(ErrorValue::Nil),
         ..plain(id)
@@ -117,13 +121,13 @@ fn returned(call: Call, n: i64, err: ErrorValue) -> Call {
     };
     Call {
         n: Some(n),
-        results: vec![("n".into(), Value::Int(n)), ("err".into(), error)],
+        results: vec![("n".into(), Value::Int(n)), ("err".into(), error)].into(),
         err: Some(err),
         ..call
     }
 }
 
-pub(super) fn error(text: &str) -> ErrorValue {
+pub(crate) fn error(text: &str) -> ErrorValue {
     ErrorValue::Text {
         text: text.into(),
         structural: false,
@@ -131,7 +135,7 @@ pub(super) fn error(text: &str) -> ErrorValue {
 }
 
 /// One of each kind.
-pub(super) fn all() -> Vec<Record> {
+pub(crate) fn all() -> Vec<Record> {
     let reset = "read tcp 10.0.0.1:80->10.0.0.2:5: connection reset by peer";
     let mut calls = vec![
         plain(1),
@@ -139,13 +143,16 @@ pub(super) fn all() -> Vec<Record> {
         returned(read(3), 0, error("EOF")),
         Call {
             goid: Some(123_456),
-            conn: Some(Conn {
-                fd: Some(12),
-                network: Some("tcp".into()),
-                local: Some(inet("[fe80::1]:80")),
-                remote: Some(inet("[fe80::2]:5")),
-                note: None,
-            }),
+            conn: Some(
+                Conn {
+                    fd: Some(12),
+                    network: Some("tcp".into()),
+                    local: Some(inet("[fe80::1]:80")),
+                    remote: Some(inet("[fe80::2]:5")),
+                    note: None,
+                }
+                .into(),
+            ),
             ..returned(read(4), 0, error(reset))
         },
         Call {
@@ -162,7 +169,8 @@ pub(super) fn all() -> Vec<Record> {
             args: vec![
                 ("c".into(), pointer("*net.TCPConn")),
                 ("r".into(), Value::Text("*os.File".into())),
-            ],
+            ]
+            .into(),
             ..returned(read(6), 1_048_576, ErrorValue::Nil)
         },
         Call {
@@ -173,18 +181,22 @@ pub(super) fn all() -> Vec<Record> {
             args: vec![
                 ("c".into(), pointer("*net.conn")),
                 ("t".into(), Value::Text("2026-01-01 12:00:00 UTC".into())),
-            ],
-            results: vec![("r0".into(), Value::Nil)],
+            ]
+            .into(),
+            results: vec![("r0".into(), Value::Nil)].into(),
             ..read(7)
         },
         Call {
-            conn: Some(Conn {
-                note: Some("closed"),
-                network: Some("unix".into()),
-                local: Some(Endpoint::Unix("@gotap".into())),
-                remote: Some(Endpoint::Unix("".into())),
-                fd: None,
-            }),
+            conn: Some(
+                Conn {
+                    note: Some("closed"),
+                    network: Some("unix".into()),
+                    local: Some(Endpoint::Unix("@gotap".into())),
+                    remote: Some(Endpoint::Unix("".into())),
+                    fd: None,
+                }
+                .into(),
+            ),
             ..read(8)
         },
         Call {
@@ -199,20 +211,20 @@ pub(super) fn all() -> Vec<Record> {
     {
         calls.push(Call {
             end,
-            results: Vec::new(),
+            results: Arc::default(),
             dur_ns: Some(1_500_000_000),
             ..plain(10 + at as u64)
         });
     }
     calls.push(Call {
         goid: None,
-        args: vec![("s".into(), bytes(b"x\x1b[2J\xff", 5))],
+        args: vec![("s".into(), bytes(b"x\x1b[2J\xff", 5))].into(),
         func: "main.a\x1b[31m\u{9b}\u{202e}\x7f".into(),
         err: Some(ErrorValue::Text {
             text: "main.codeError{Code:5}".into(),
             structural: true,
         }),
-        results: vec![("r0".into(), Value::Raw(0x1f)), ("err".into(), Value::Nil)],
+        results: vec![("r0".into(), Value::Raw(0x1f)), ("err".into(), Value::Nil)].into(),
         ..plain(14)
     });
     calls.push(Call {
@@ -244,6 +256,6 @@ pub(super) fn all() -> Vec<Record> {
     records
 }
 
-pub(super) fn record(call: Call) -> Record {
+pub(crate) fn record(call: Call) -> Record {
     Record::Call(Box::new(call))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use jiff::tz::TimeZone;
@@ -430,16 +430,16 @@ fn the_loop_filters_and_counts() {
         record(read(2)),
         // `args.b` is text here: the comparison cannot be made.
         record(Call {
-            args: vec![("b".into(), crate::value::Value::Int(5))],
+            args: vec![("b".into(), crate::value::Value::Int(5))].into(),
             ..read(3)
         }),
         record(Call {
             end: End::Open,
-            args: Vec::new(),
+            args: Arc::default(),
             ..read(4)
         }),
         record(Call {
-            args: vec![("b".into(), crate::value::Value::Int(6))],
+            args: vec![("b".into(), crate::value::Value::Int(6))].into(),
             ..read(5)
         }),
         Record::Gap {

@@ -7,6 +7,7 @@
 //	count      what the program counted itself
 //	spin on    a goroutine calls visit for ever, another one counts
 //	spin off   both end
+//	late       defers three calls
 //	race on    a goroutine calls visit for ever, as fast as it can
 package main
 
@@ -77,6 +78,24 @@ func run(base, times int) int {
 	return sum
 }
 
+// late defers three calls, the last one first in line, and rests.
+func late() {
+	for i := 0; i < 3; i++ {
+		defer tidy(i)
+	}
+	rest()
+}
+
+//go:noinline
+func tidy(i int) {
+	evens.Add(int64(i))
+}
+
+//go:noinline
+func rest() {
+	visits.Add(1)
+}
+
 func main() {
 	heard := make(chan os.Signal, 100)
 	signal.Notify(heard, syscall.SIGUSR1)
@@ -109,6 +128,9 @@ func main() {
 				stopped.Wait()
 			}
 			answer("spin", counts())
+		case "late":
+			late()
+			answer("late", counts())
 		case "race":
 			go func() {
 				req := &Request{ID: 1, Name: "racer"}

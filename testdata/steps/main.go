@@ -310,8 +310,20 @@ func goroutines(n int) int {
 	}
 	close(g.in)
 	wg.Wait()
+	settle()
 	go use(0)
+	settle()
 	return total
+}
+
+// settle waits until the other goroutines have ended: the program does not end
+// before one that is stepped.
+//
+//go:noinline
+func settle() {
+	for runtime.NumGoroutine() > 1 {
+		runtime.Gosched()
+	}
 }
 
 // crowd is one function that many goroutines run at once.
@@ -334,6 +346,7 @@ func crowd(n int) int {
 		runtime.Gosched()
 	}
 	wg.Wait()
+	settle()
 	return len(results)
 }
 

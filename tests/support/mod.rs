@@ -15,7 +15,6 @@ pub mod gotap;
 pub mod oracle;
 pub mod pty;
 pub mod scenario;
-pub mod stepper;
 pub mod target;
 
 pub use fixture::{Fixture, Toolchain, Variant, place};

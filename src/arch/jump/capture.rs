@@ -15,6 +15,8 @@
 //!
 //! What follows is laid out per site by its [`Shape`].
 
+use super::gate::Gate;
+
 /// Words of a record's head.
 pub const HEAD: usize = 8;
 
@@ -88,6 +90,7 @@ impl Capture {
 pub struct Shape {
     parts: Vec<(Capture, usize)>,
     words: usize,
+    gate: Gate,
 }
 
 impl Shape {
@@ -104,7 +107,22 @@ impl Shape {
             words = words.checked_add(capture.words())?;
             parts.push((capture, at));
         }
-        (words.checked_mul(8)? <= MAX_RECORD).then_some(Shape { parts, words })
+        (words.checked_mul(8)? <= MAX_RECORD).then_some(Shape {
+            parts,
+            words,
+            gate: Gate::default(),
+        })
+    }
+
+    /// The same behind a gate.
+    #[must_use]
+    pub fn behind(self, gate: Gate) -> Shape {
+        Shape { gate, ..self }
+    }
+
+    /// What is asked before a record is written.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// Captures, and where in the record each begins, in words.

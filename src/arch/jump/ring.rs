@@ -7,7 +7,9 @@
 //! +64    head: tickets given (the target adds)
 //! +128   tail: records read (gotap writes)
 //! +192   dropped: records for which there was no room (the target adds)
+//! +512   counters of trampolines that let one of many through
 //! +4096  records, a power of two of them; see `capture` for one
+//!        marks of calls that were let in; see `gate`
 //! ```
 //!
 //! A ticket is a record: what was given a ticket and cannot be read is counted
@@ -18,6 +20,12 @@
 //! looks for room before it takes a ticket; between the two others may take
 //! theirs, so [`SPARE`] records are kept free for as many threads.
 //!
+//! Writing to memory that no cache holds is what a record costs most. So a reader
+//! that has read everything moves the head on to the next lap's first record
+//! ([`Reader::fold`]): writers use the same few pages again and again, and the
+//! rest of the ring is there for when the reader is late. The tickets left out
+//! are nobody's.
+//!
 //! A thread may be put aside for long between ticket and commit. The reader waits
 //! for it; when it has waited too long it is told to [`Reader::skip`], and
 //! never believes that place of the ring again: the late writer could still
@@ -27,6 +35,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::capture::{HEAD, LINE};
+use super::gate::{COUNTERS, MARKS, place};
 
 /// What a ring begins with; the last byte counts layouts.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"GOTAPRG\x01");
@@ -44,6 +53,7 @@ const DATA: usize = 3;
 const HEAD_WORD: usize = 8;
 const TAIL_WORD: usize = 16;
 const DROPPED_WORD: usize = 24;
+const COUNTER_WORDS: usize = 64;
 
 /// Where a ring lies in the target, and how large it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,7 +80,7 @@ impl RingLayout {
 
     /// Bytes to map; whole pages.
     pub fn len(&self) -> u64 {
-        (CONTROL + u64::from(self.count) * u64::from(self.record)).next_multiple_of(4096)
+        (CONTROL + self.marks_offset() + MARKS * 8).next_multiple_of(4096)
     }
 
     /// Never: it has a control page at least.
@@ -93,6 +103,41 @@ impl RingLayout {
 
     pub(super) fn data_pointer(&self) -> u64 {
         self.at + DATA as u64 * 8
+    }
+
+    /// From the first record to the first mark.
+    fn marks_offset(&self) -> u64 {
+        u64::from(self.count) * u64::from(self.record)
+    }
+
+    /// Where marks lie.
+    pub(super) fn marks(&self) -> u64 {
+        self.at + CONTROL + self.marks_offset()
+    }
+
+    /// Where a counter lies.
+    pub(super) fn counter(&self, counter: u16) -> u64 {
+        self.at + (COUNTER_WORDS as u64 + u64::from(counter % COUNTERS)) * 8
+    }
+
+    /// Leaves a mark of a call, as its entry would have.
+    pub fn leave_mark(&self, words: &[AtomicU64], goid: u64, depth: u64) {
+        if let Some(mark) = self.mark(words, goid, depth) {
+            mark.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Takes away the mark of a call that has ended.
+    pub fn take_mark(&self, words: &[AtomicU64], goid: u64, depth: u64) {
+        if let Some(mark) = self.mark(words, goid, depth) {
+            let less = |marks: u64| marks.checked_sub(1);
+            let _ = mark.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+        }
+    }
+
+    fn mark<'a>(&self, words: &'a [AtomicU64], goid: u64, depth: u64) -> Option<&'a AtomicU64> {
+        let first = (CONTROL + self.marks_offset()) / 8;
+        words.get(usize::try_from(first + place(goid, depth)).ok()?)
     }
 
     /// With so many records unread there is no room.
@@ -139,6 +184,8 @@ pub struct Reader {
     next: u64,
     received: u64,
     lost: u64,
+    /// Tickets that were left out.
+    folded: u64,
     /// Places that a writer which was given up may still write to.
     doubtful: HashSet<u64>,
     /// Tickets that were passed over, ascending: their records were not whole.
@@ -153,6 +200,7 @@ impl Reader {
             next: 0,
             received: 0,
             lost: 0,
+            folded: 0,
             doubtful: HashSet::new(),
             passed: VecDeque::new(),
         }
@@ -175,6 +223,12 @@ impl Reader {
 
     /// Tickets that the target has taken.
     pub fn written(&self, words: &[AtomicU64]) -> u64 {
+        load(words, HEAD_WORD).wrapping_sub(self.folded)
+    }
+
+    /// The next ticket that the target will take: behind [`Reader::reached`], if
+    /// not the same.
+    pub fn given(&self, words: &[AtomicU64]) -> u64 {
         load(words, HEAD_WORD)
     }
 
@@ -271,6 +325,30 @@ impl Reader {
         });
         self.doubtful.insert(ticket & u64::from(self.layout.mask()));
         self.lost += 1;
+    }
+
+    /// When everything has been read, and `far` records or more lie behind the
+    /// ring's beginning: goes on at the beginning.
+    pub fn fold(&mut self, words: &[AtomicU64], far: u32) {
+        let (Some(head), Some(tail)) = (words.get(HEAD_WORD), words.get(TAIL_WORD)) else {
+            return;
+        };
+        let mask = u64::from(self.layout.mask());
+        let behind = head.load(Ordering::Acquire) != self.next;
+        if behind || self.has_passed() || self.next & mask < u64::from(far) {
+            return;
+        }
+        let folded = (self.next | mask).wrapping_add(1);
+        // The tail first: a writer that finds the head a lap ahead of it would
+        // take the ring for full. One that finds the tail ahead has room.
+        tail.store(folded, Ordering::SeqCst);
+        let moved = head.compare_exchange(self.next, folded, Ordering::SeqCst, Ordering::SeqCst);
+        if moved.is_ok() {
+            self.folded = self.folded.wrapping_add(folded.wrapping_sub(self.next));
+            self.next = folded;
+        } else {
+            tail.store(self.next, Ordering::SeqCst);
+        }
     }
 
     /// Tells the target that what was read may be overwritten.

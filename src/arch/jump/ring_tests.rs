@@ -24,10 +24,10 @@ fn place(layout: &RingLayout, ticket: u64) -> usize {
 
 /// What a trampoline does, in words.
 fn write(layout: &RingLayout, words: &[AtomicU64], value: u64) -> bool {
-    // The tail may have passed the head that was read: that counts as full.
+    // The tail may have passed the head that was read: then there is room.
     let head = words[HEAD_WORD].load(Acquire);
     let unread = head.wrapping_sub(words[TAIL_WORD].load(Acquire));
-    if unread >= layout.limit() as u64 {
+    if unread.cast_signed() >= i64::from(layout.limit()) {
         words[DROPPED_WORD].fetch_add(1, Release);
         return false;
     }
@@ -82,6 +82,9 @@ fn nothing_is_counted_twice_or_forgotten_while_the_reader_stalls() {
                 }
             }
             reader.release(&words);
+            if taken < 60_000 {
+                reader.fold(&words, 100);
+            }
             if over && taken == 0 {
                 break;
             }
@@ -118,6 +121,52 @@ fn an_unfinished_record_is_waited_for_and_can_be_given_up() {
         };
         assert_eq!(reader.next(&words, &mut out), due, "{i}");
     }
+}
+
+/// A reader that keeps up: nothing is lost, and few places are used.
+#[test]
+fn folding_loses_nothing() {
+    let layout = layout(4 * SPARE as u32);
+    let words = memory(&layout);
+    let (mut reader, mut out) = (Reader::new(layout), [0; 8]);
+    for round in 0..5_000_u64 {
+        for i in 0..round % 300 {
+            assert!(write(&layout, &words, round << 32 | i));
+        }
+        for i in 0..round % 300 {
+            assert_eq!(reader.next(&words, &mut out), Next::Record);
+            assert_eq!(out[2], round << 32 | i);
+        }
+        assert_eq!(reader.next(&words, &mut out), Next::Nothing);
+        reader.release(&words);
+        reader.fold(&words, 100);
+        // Nothing is left out twice, nothing is taken for full.
+        reader.fold(&words, 100);
+        assert_eq!(reader.written(&words), reader.received());
+    }
+    assert_eq!((reader.lost(), reader.dropped(&words)), (0, 0));
+    let touched = (CONTROL / 8) as usize + 8 * 500;
+    assert!(words[touched..].iter().all(|w| w.load(Acquire) == 0));
+}
+
+/// What is unread keeps the reader from folding.
+#[test]
+fn with_something_unread_nothing_is_folded() {
+    let layout = layout(4 * SPARE as u32);
+    let words = memory(&layout);
+    let (mut reader, mut out) = (Reader::new(layout), [0; 8]);
+    for i in 0..200 {
+        assert!(write(&layout, &words, i));
+    }
+    for _ in 0..150 {
+        assert_eq!(reader.next(&words, &mut out), Next::Record);
+    }
+    reader.release(&words);
+    reader.fold(&words, 100);
+    assert_eq!(reader.written(&words), 200);
+    assert_eq!(words[TAIL_WORD].load(Acquire), 150);
+    assert_eq!(reader.next(&words, &mut out), Next::Record);
+    assert_eq!(out[2], 150);
 }
 
 #[test]

@@ -23,13 +23,14 @@ use iced_x86::code_asm::{
     r13d, r14, rax, rbx, rcx, rdi, rdx, rsi, rsp, xmm0, xmm1, xmm2, xmm3, xmm4, xmm5, xmm6, xmm7,
     xmm8, xmm9, xmm10, xmm11, xmm12, xmm13, xmm14, xmm15, xmmword_ptr,
 };
-use iced_x86::code_asm::{AsmRegisterXmm, byte_ptr};
+use iced_x86::code_asm::{AsmRegisterXmm, CodeLabel, byte_ptr};
 use iced_x86::{
     BlockEncoderOptions, Code, Decoder, DecoderOptions, FlowControl, IcedError, Instruction,
     MemoryOperand, Register,
 };
 
 use super::capture::{Capture, G, Shape};
+use super::gate::{BY_DEPTH, BY_GOID, MARKS, Mark, SHIFT, Test};
 use super::ring::RingLayout;
 use crate::arch::unit::{JUMP, Unit, UnitKind};
 
@@ -197,12 +198,19 @@ impl Writer<'_> {
         }
         let mut full = self.a.create_label();
         let mut out = self.a.create_label();
+        for test in &shape.gate().tests {
+            self.test(test, g, out)?;
+        }
+        if shape.gate().mark != Mark::None {
+            self.mark(shape.gate().mark, g, to_return, out)?;
+        }
         // Room? Each thread is here at most once, and there is room to spare for
         // all threads that are between this look and their ticket.
         self.rip(Code::Mov_r64_rm64, Some(Register::R12), self.ring.head())?;
         self.rip(Code::Sub_r64_rm64, Some(Register::R12), self.ring.tail())?;
         self.a.cmp(r12, self.ring.limit())?;
-        self.a.jae(full)?;
+        // Signed: between the two looks others may have written and the reader read.
+        self.a.jge(full)?;
         self.time()?;
         // The ticket, and the record's place.
         self.a.mov(r12d, 1)?;
@@ -250,6 +258,100 @@ impl Writer<'_> {
         a.set_label(&mut full)?;
         self.rip(Code::Inc_rm64, None, self.ring.dropped())?;
         self.a.jmp(out)?;
+        Ok(())
+    }
+
+    /// Jumps to `no` when a test does not hold.
+    fn test(&mut self, test: &Test, g: GOffsets, no: CodeLabel) -> Result<(), Wrong> {
+        match test {
+            Test::Every { k, counter } => {
+                let k = i32::try_from(*k).map_err(|_| Wrong::Capture)?;
+                let at = self.ring.counter(*counter).cast_signed();
+                self.rip(Code::Dec_rm64, None, at.cast_unsigned())?;
+                self.a.jns(no)?;
+                let memory = MemoryOperand::with_base_displ(Register::RIP, at);
+                let mut add = Instruction::with2(Code::Add_rm64_imm32, memory, k)?;
+                add.set_has_lock_prefix(true);
+                self.a.add_instruction(add)?;
+            }
+            Test::Int {
+                register,
+                equal,
+                value,
+            } => {
+                let register = int(*register)?;
+                if let Ok(short) = i32::try_from(*value) {
+                    self.a.cmp(register, short)?;
+                } else {
+                    self.a.mov(r12, *value)?;
+                    self.a.cmp(register, r12)?;
+                }
+                self.unless(*equal, no)?;
+            }
+            Test::Reached {
+                from,
+                hops,
+                field,
+                equal,
+                value,
+            } => {
+                let a = &mut self.a;
+                a.mov(r12, int(*from)?)?;
+                for hop in hops {
+                    a.cmp(r12, FIRST_PAGE)?;
+                    a.jb(no)?;
+                    a.mov(r12, qword_ptr(r12 + *hop))?;
+                }
+                a.cmp(r12, FIRST_PAGE)?;
+                a.jb(no)?;
+                a.mov(r13, *value)?;
+                a.cmp(qword_ptr(r12 + *field), r13)?;
+                self.unless(*equal, no)?;
+            }
+            Test::Goid { equal, value } => {
+                self.a.mov(r12, *value)?;
+                self.a.cmp(qword_ptr(r14 + g.goid), r12)?;
+                self.unless(*equal, no)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn unless(&mut self, equal: bool, no: CodeLabel) -> Result<(), Wrong> {
+        if equal {
+            self.a.jne(no)?;
+        } else {
+            self.a.je(no)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves the call's mark, or jumps to `no` when there is none.
+    fn mark(
+        &mut self,
+        mark: Mark,
+        g: GOffsets,
+        to_return: i32,
+        no: CodeLabel,
+    ) -> Result<(), Wrong> {
+        let marks = self.ring.marks().cast_signed();
+        let a = &mut self.a;
+        a.mov(r12, qword_ptr(r14 + g.goid))?;
+        a.imul_3(r12, r12, BY_GOID)?;
+        a.mov(r13, qword_ptr(r14 + g.stack_hi))?;
+        a.sub(r13, rsp)?;
+        a.sub(r13, to_return)?;
+        a.imul_3(r13, r13, BY_DEPTH)?;
+        a.add(r12, r13)?;
+        a.shr(r12, SHIFT)?;
+        a.and(r12d, (MARKS - 1) as i32)?;
+        a.mov(r13, marks)?;
+        if mark == Mark::Leave {
+            a.lock().inc(qword_ptr(r13 + r12 * 8))?;
+        } else {
+            a.cmp(qword_ptr(r13 + r12 * 8), 0)?;
+            a.je(no)?;
+        }
         Ok(())
     }
 

@@ -73,6 +73,9 @@ pub struct TraceArgs {
     /// Stop after this time (30s, 10m)
     #[arg(long = "for", value_name = "DURATION", value_parser = duration, help_heading = "How long")]
     pub time: Option<Duration>,
+    /// Of every N calls of a function trace one
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000_000), help_heading = "Which calls")]
+    pub every_nth: Option<u32>,
     /// Disarm functions called more often than this a second, and say so
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "How long")]
     pub max_rate: Option<u64>,
@@ -104,6 +107,9 @@ pub struct TraceArgs {
     /// Write records to this file instead of stdout
     #[arg(long, value_name = "FILE", help_heading = "What is shown")]
     pub out: Option<PathBuf>,
+    /// Record calls in this file, for gotap show; print none, but with --out
+    #[arg(long, value_name = "FILE", help_heading = "What is shown")]
+    pub record: Option<PathBuf>,
 }
 
 /// Ready sets of functions.

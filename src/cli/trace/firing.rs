@@ -211,13 +211,16 @@ impl Firing {
         start: Start,
         control: &Control,
     ) -> Result<AnyEngine, SessionError> {
-        let Ready { prepared, jumps } = ready;
+        let Ready {
+            mut prepared,
+            jumps,
+        } = ready;
         let (options, control) = (options.clone(), control.clone());
         if let Some((jumps, mut ways)) = jumps {
             if tracer.clean_leftover(target.text())? {
                 self.notes.push(CLEANED.to_owned());
             }
-            match jumps.put_in(&mut tracer, &prepared, target, &mut ways, start) {
+            match jumps.put_in(&mut tracer, &mut prepared, target, &mut ways, start) {
                 Ok(inside) => {
                     self.tell_left_out(&ways);
                     let alone = self.only || ways.counts().1 == 0;

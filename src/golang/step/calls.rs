@@ -118,15 +118,26 @@ pub(super) fn target_now(program: &Program<'_>, regs: &Regs) -> Option<ImageAddr
     Some(program.bias.image(LiveAddr(to)))
 }
 
-/// Where a thread may be after its next instruction, and whether that is a
-/// call; `None` where it cannot be told.
-pub fn successors(program: &Program<'_>, regs: &Regs) -> Option<(Vec<ImageAddr>, bool)> {
+/// Where the call returns to that is a thread's next instruction; `None` where
+/// that is none.
+pub fn call_returns_to(program: &Program<'_>, regs: &Regs) -> Option<ImageAddr> {
+    let insn = instruction_at(program, regs.rip)?;
+    let call = matches!(
+        insn.flow_control(),
+        FlowControl::Call | FlowControl::IndirectCall
+    );
+    call.then(|| program.bias.image(LiveAddr(insn.next_ip())))
+}
+
+/// Where a thread may be after its next instruction; `None` where that cannot
+/// be told.
+pub fn successors(program: &Program<'_>, regs: &Regs) -> Option<Vec<ImageAddr>> {
     let insn = instruction_at(program, regs.rip)?;
     let next = insn.next_ip();
     let live = match insn.flow_control() {
         FlowControl::Next => vec![next],
         FlowControl::Call | FlowControl::IndirectCall => {
-            return Some((vec![target_now(program, regs)?], true));
+            return Some(vec![target_now(program, regs)?]);
         }
         FlowControl::UnconditionalBranch => vec![insn.near_branch_target()],
         FlowControl::ConditionalBranch => vec![next, insn.near_branch_target()],
@@ -137,7 +148,7 @@ pub fn successors(program: &Program<'_>, regs: &Regs) -> Option<(Vec<ImageAddr>,
         }
     };
     let image = live.into_iter().map(|at| program.bias.image(LiveAddr(at)));
-    Some((image.collect(), false))
+    Some(image.collect())
 }
 
 fn instruction_at(program: &Program<'_>, rip: u64) -> Option<Instruction> {

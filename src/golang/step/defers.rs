@@ -91,7 +91,7 @@ pub(super) fn first_at(
 }
 
 /// The function that is deferred, behind the compiler's wrapper.
-pub(super) fn function_of<'a>(program: &Program<'a>, d: &Deferred) -> Option<Function<'a>> {
+pub fn function_of<'a>(program: &Program<'a>, d: &Deferred) -> Option<Function<'a>> {
     let functions = program.image.functions();
     let function = functions.find(program.bias.image(d.code))?;
     if !function.is_wrapper() {

@@ -27,8 +27,8 @@ use crate::image::dwarf::{Dwarf, StepMap};
 use crate::image::{Function, Image};
 use crate::memory::{Memory, MemoryError};
 
-pub use calls::successors;
-pub use defers::{Deferred, deferred};
+pub use calls::{call_returns_to, successors};
+pub use defers::{Deferred, deferred, function_of};
 pub use judge::{Arrival, Reached, Returned};
 
 /// Functions whose lines are remembered.
@@ -43,6 +43,8 @@ pub enum Kind {
     Into,
     /// To where the function returns to.
     Out,
+    /// Behind the call that is the next instruction, and returns there.
+    Over(ImageAddr),
 }
 
 /// Why a step cannot be planned.

@@ -43,6 +43,7 @@ impl Planner {
             Kind::Next => drawing.draw_lines(false, false)?,
             Kind::Into => drawing.draw_lines(true, false)?,
             Kind::Out => drawing.draw_out()?,
+            Kind::Over(next) => drawing.draw_over(next)?,
         }
         Ok(drawing.step)
     }
@@ -204,6 +205,15 @@ impl<'a> Drawing<'_, 'a> {
             None if !any => return Err(StepError::Outermost(function.name().into_owned())),
             None => {}
         }
+        Ok(())
+    }
+
+    /// Over a call: Delve steps into it, and out.
+    fn draw_over(&mut self, next: ImageAddr) -> Result<(), StepError> {
+        let (top, _) = self.top()?;
+        let first = defers::first_at(self.program, &self.at.g, &self.frames, 0);
+        self.draw_deferred(first, top.pc, false);
+        self.trap(next, When::Frame(top.depth), Then::Stop);
         Ok(())
     }
 

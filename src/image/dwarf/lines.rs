@@ -1,9 +1,8 @@
-//! Line tables: which instructions begin a statement of which line, where a
-//! function's prologue ends, and where a step from one line may land.
+//! Line tables: which instructions begin a statement of which line, and where a
+//! function's prologue ends.
 //!
-//! The rules for breakpoints and steps are Delve's, so that people land where
-//! they are used to (pkg/proc/breakpoints.go: FindFileLocation,
-//! FirstPCAfterPrologue; pkg/proc/target_exec.go: next; 1.27).
+//! The rules for breakpoints are Delve's, so that people land where they are
+//! used to (pkg/proc/breakpoints.go: FindFileLocation, FirstPCAfterPrologue; 1.27).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 //!
 //! Who lives here: the list of compilation units ([`units`]), signatures of
 //! functions ([`signature`]), variables in scope at a pc ([`scope`]) and where
-//! they are ([`locate`]), line tables ([`lines`]), package variables and constants ([`package`]), types by
+//! they are ([`locate`]), line tables ([`lines`]), what is inlined ([`bodies`]), package variables and constants ([`package`]), types by
 //! DIE offset ([`types`]), Go's spelling of names ([`names`]). Allowed in: image, golang, value, probe, session, and tests
 //! that want an oracle. Nobody here knows processes; every address is the file's.
 //!

@@ -74,6 +74,7 @@ impl Estimate {
     /// The same, once the target's huge pages are known: each has one entry. For
     /// an estimate that is too long: the kernel walks all of the target's tables
     /// to tell (/proc/PID/smaps_rollup), while the target runs.
+    #[must_use]
     pub fn refined(self, pid: i32) -> Estimate {
         let path = format!("/proc/{pid}/smaps_rollup");
         let text = std::fs::read_to_string(path).unwrap_or_default();

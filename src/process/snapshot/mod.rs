@@ -317,7 +317,12 @@ impl Tracer {
         }
     }
 
-    fn standing_thread(&self, tid: i32, regs: Regs) -> StillThread {
+    fn standing_thread(&self, tid: i32, mut regs: Regs) -> StillThread {
+        if let Some(home) = self.home_of(regs.rip) {
+            // In a slot: shown where the program is.
+            regs.rip = home.rip;
+            regs.rsp = regs.rsp.wrapping_add_signed(home.rsp_adjust);
+        }
         StillThread {
             tid,
             own_tid: procfs::own_thread_id(tid).unwrap_or(tid),

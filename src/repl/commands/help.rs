@@ -65,6 +65,7 @@ fn header(verb: Verb) -> Option<&'static str> {
         Verb::Break => include_str!("breaks.rs"),
         Verb::Halt => include_str!("halt.rs"),
         Verb::Display => include_str!("display.rs"),
+        Verb::Deferred => include_str!("deferred.rs"),
         Verb::Regs => include_str!("regs.rs"),
         Verb::Set => include_str!("set.rs"),
         Verb::Thread => include_str!("thread.rs"),

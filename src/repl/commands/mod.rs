@@ -12,6 +12,7 @@ pub mod condition;
 pub mod config;
 pub mod conns;
 pub mod cont;
+pub mod deferred;
 pub mod disassemble;
 pub mod display;
 pub mod dump;
@@ -75,6 +76,7 @@ pub fn run(shell: &mut Shell, verb: Verb, call: Call<'_>) -> Result<(), ExprErro
         Verb::StepInstruction => step_instruction::run(shell, call),
         Verb::NextInstruction => next_instruction::run(shell, call),
         Verb::Display => display::run(shell, call),
+        Verb::Deferred => deferred::run(shell, call),
         Verb::Regs => regs::run(shell, call),
         Verb::Set => set::run(shell, call),
         Verb::Thread => thread::run(shell, call),

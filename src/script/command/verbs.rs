@@ -122,7 +122,7 @@ impl VerbInfo {
     }
 }
 
-use Standing::{LeftOut, NeedsStop};
+use Standing::LeftOut;
 
 /// Every command, in the order of `help`. Names and aliases are Delve's
 /// (pkg/terminal/command.go of Delve 1.27) where it has the command.
@@ -162,7 +162,7 @@ pub const VERBS: &[VerbInfo] = &[
     row(Verb::Frame, "frame", &[], "N [COMMAND]", "choose a frame"),
     row(Verb::Up, "up", &[], "[N]", "choose a frame further out"),
     row(Verb::Down, "down", &[], "[N]", "choose a frame further in"),
-    row(Verb::Deferred, "deferred", &[], "N [COMMAND]", "look at a deferred call").but(NeedsStop),
+    row(Verb::Deferred, "deferred", &[], "[N]", "list what a goroutine has deferred"),
     row(Verb::Funcs, "funcs", &[], "[REGEX]", "list functions"),
     row(Verb::Types, "types", &[], "[REGEX]", "list types"),
     row(Verb::Packages, "packages", &[], "[REGEX]", "list packages"),

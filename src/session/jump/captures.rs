@@ -147,7 +147,7 @@ pub fn of_site(
 
 /// The functions whose calls a RET may end: its own, and those that end in a
 /// jump to it.
-fn ends_here(plan: &Plan, own: Option<usize>) -> Vec<usize> {
+pub(super) fn ends_here(plan: &Plan, own: Option<usize>) -> Vec<usize> {
     let mut functions: Vec<usize> = own.into_iter().collect();
     let trap = |f: usize| plan.functions.get(f).and_then(|f| f.trap.as_ref().ok());
     match own.and_then(trap) {
@@ -181,7 +181,11 @@ fn near(offset: u64) -> Option<i32> {
 }
 
 /// The way from a receiver to its descriptor.
-fn connection(l: &Layouts, register: u8, kind: Receiver) -> Option<(Capture, ConnFields)> {
+pub(super) fn connection(
+    l: &Layouts,
+    register: u8,
+    kind: Receiver,
+) -> Option<(Capture, ConnFields)> {
     let sysfd = l.net_fd.pfd.checked_add(l.poll_fd.sysfd)?;
     let addresses = [l.net_fd.laddr, l.net_fd.raddr];
     let (hops, with_addresses, descriptor) = match kind {

@@ -1,6 +1,6 @@
 //! Taking records out of the ring, and showing them to [`Calls`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use super::past::Past;
 use super::ticks::Ticks;
 use crate::addr::Bias;
 use crate::arch::jump::{Next, Reader};
+use crate::probe::hash::WordMap;
 use crate::probe::plan::{Plan, Role, Site};
 use crate::process::{Jumped, ProcessMemory};
 use crate::record::Conn;
@@ -21,6 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Records that are taken before anything else is looked at.
 pub(super) const BATCH: usize = 4096;
+
+/// With so many records behind its beginning, a ring that was read empty goes on
+/// at its beginning.
+const FOLD: u32 = 1024;
 
 /// With so many calls waiting for the writer, records stay in the ring as long
 /// as it has room: it is the larger buffer.
@@ -38,8 +43,8 @@ pub struct Drain {
     words: Vec<u64>,
     ticks: Ticks,
     no_regs: Regs,
-    /// Connections by the words written down of them, since the batch began.
-    conns: HashMap<Vec<u64>, Option<Conn>>,
+    /// Connections by the words written down of them, since the last tick.
+    conns: WordMap<Vec<u64>, Option<Arc<Conn>>>,
     unfinished: Option<Instant>,
     told_lost: u64,
 }
@@ -62,7 +67,7 @@ impl Drain {
             records,
             ticks: Ticks::new(&calls.clock),
             no_regs: crate::sys::no_registers(),
-            conns: HashMap::new(),
+            conns: WordMap::default(),
             unfinished: None,
             told_lost: 0,
         }
@@ -102,10 +107,12 @@ impl Drain {
         if self.reader.has_passed() {
             return self.take_past(jumped, calls);
         }
-        let (ring, _) = jumped.ring();
+        let (ring, layout) = jumped.ring();
+        for (goid, depth) in calls.take_found() {
+            layout.leave_mark(ring, goid, depth);
+        }
         let mut words = std::mem::take(&mut self.words);
         let mut taken = 0;
-        self.conns.clear();
         while taken < BATCH {
             match self.reader.next(ring, &mut words) {
                 Next::Record => {
@@ -113,9 +120,8 @@ impl Drain {
                     self.on_record(&words, jumped.memory(), calls);
                 }
                 Next::Lost => {}
-                Next::Nothing => break,
                 Next::Unfinished if self.is_given_up() => self.reader.skip(),
-                Next::Unfinished => break,
+                Next::Nothing | Next::Unfinished => break,
             }
             taken += 1;
             // Others may write again soon, not only after the whole batch.
@@ -124,15 +130,28 @@ impl Drain {
             }
         }
         self.reader.release(ring);
+        if taken < BATCH {
+            self.reader.fold(ring, FOLD);
+        }
         self.words = words;
+        self.after(jumped, calls);
         taken
+    }
+
+    /// Calls that have ended leave no mark, and go to the writer together.
+    fn after(&self, jumped: &Jumped, calls: &mut Calls) {
+        let (ring, layout) = jumped.ring();
+        for (goid, depth) in calls.take_marks() {
+            layout.take_mark(ring, goid, depth);
+        }
+        calls.send_gathered();
     }
 
     /// Takes all that was written by now by goroutines other than those that are
     /// writing at this moment: before a trap's hit is attended to, since what its
     /// goroutine has written comes before. What is written meanwhile stays.
     pub(in crate::session) fn catch_up(&mut self, jumped: &Jumped, calls: &mut Calls) {
-        let until = self.reader.written(jumped.ring().0);
+        let until = self.reader.given(jumped.ring().0);
         while self.reader.reached() < until {
             if self.take(jumped, calls) == 0 {
                 self.take_past(jumped, calls);
@@ -151,7 +170,6 @@ impl Drain {
         let mut words = std::mem::take(&mut self.words);
         let mut found: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
         let mut taken = 0;
-        self.conns.clear();
         while found.len() < BATCH {
             match self.reader.next(ring, &mut words) {
                 Next::Record => {
@@ -185,6 +203,7 @@ impl Drain {
         }
         self.reader.release(ring);
         self.words = words;
+        self.after(jumped, calls);
         taken
     }
 
@@ -231,8 +250,8 @@ impl Drain {
         calls.emit_ended();
     }
 
-    /// The connection of a call that begins. Records of one batch that have the
-    /// same words share it.
+    /// The connection of a call that begins. Records between two ticks that have
+    /// the same words share it.
     fn connection(
         &mut self,
         site: &Site,
@@ -240,7 +259,7 @@ impl Drain {
         words: &[u64],
         past: &mut Past<'_>,
         calls: &mut Calls,
-    ) -> Option<Conn> {
+    ) -> Option<Arc<Conn>> {
         let (at, fields) = record.conn.as_ref()?;
         let key = words.get(*at..*at + 1 + fields.fields.len())?;
         if let Some(known) = self.conns.get(key) {
@@ -256,20 +275,21 @@ impl Drain {
         if past.conn_changed
             && let Some(conn) = &mut conn
         {
-            conn.note = Some("closed since");
+            Arc::make_mut(conn).note = Some("closed since");
         }
         self.conns.insert(key.to_vec(), conn.clone());
         conn
     }
 
     /// From time to time: clocks, and what was lost.
-    pub(in crate::session) fn tick(&mut self, jumped: &Jumped, calls: &Calls) {
+    pub(in crate::session) fn tick(&mut self, jumped: &Jumped, calls: &mut Calls) {
         self.ticks.adjust(&calls.clock);
+        self.conns.clear();
         self.tell_lost(jumped, calls);
     }
 
     /// Tells of records that were lost since the last time.
-    pub(in crate::session) fn tell_lost(&mut self, jumped: &Jumped, calls: &Calls) {
+    pub(in crate::session) fn tell_lost(&mut self, jumped: &Jumped, calls: &mut Calls) {
         let lost = self.reader.dropped(jumped.ring().0) + self.reader.lost();
         calls.gap(lost.saturating_sub(self.told_lost), "ring full");
         self.told_lost = lost;

@@ -1,6 +1,8 @@
 //! A record as if its thread still stood at the site: registers, and memory as
 //! it was then where that was written down.
 
+use std::cell::OnceCell;
+
 use super::captures::SiteRecord;
 use crate::addr::LiveAddr;
 use crate::arch::jump::Capture;
@@ -28,6 +30,14 @@ enum What<'a> {
 }
 
 impl Known<'_> {
+    fn word(at: u64, word: u64) -> Self {
+        Known {
+            at,
+            len: 8,
+            what: What::Word(word),
+        }
+    }
+
     fn byte(&self, at: usize) -> u8 {
         let word = match self.what {
             What::Word(word) => word,
@@ -45,11 +55,16 @@ pub struct Past<'a> {
     pub g: Option<GInfo>,
     /// The thread, if it was written down.
     pub tid: i32,
-    /// Float registers.
-    pub floats: [[u8; 16]; 16],
+    /// Float registers, where some were written down.
+    floats: Option<[[u8; 16]; 16]>,
     /// The connection is another by now, or gone.
     pub conn_changed: bool,
-    known: Vec<Known<'a>>,
+    record: &'a [u64],
+    site: &'a SiteRecord,
+    /// What stood where, of the record; few are asked for it.
+    known: OnceCell<Vec<Known<'a>>>,
+    /// What is known besides.
+    more: Vec<Known<'a>>,
     /// The stack above the call: it has changed since.
     gone: std::ops::Range<u64>,
     beyond: &'a ProcessMemory,
@@ -60,7 +75,7 @@ impl<'a> Past<'a> {
     /// live address.
     pub fn new(
         record: &'a [u64],
-        site: &SiteRecord,
+        site: &'a SiteRecord,
         at: u64,
         no_regs: Regs,
         beyond: &'a ProcessMemory,
@@ -82,14 +97,17 @@ impl<'a> Past<'a> {
                 hi,
             }),
             tid: 0,
-            floats: [[0; 16]; 16],
+            floats: None,
             conn_changed: false,
-            known: Vec::with_capacity(16),
+            record,
+            site,
+            known: OnceCell::new(),
+            more: Vec::new(),
             gone: if sound { sp..hi } else { 0..0 },
             beyond,
         };
         for (capture, from) in site.shape.parts() {
-            past.take(capture, record.get(from..).unwrap_or_default());
+            past.take(capture, from);
         }
         if let Some(at) = site.tid {
             past.tid = i32::try_from(word(at + 1)).unwrap_or(0);
@@ -104,75 +122,88 @@ impl<'a> Past<'a> {
             tid: self.tid,
             memory: self,
             g: self.g,
-            floats: Some(self.floats),
+            floats: self.floats,
             conn: None,
         }
     }
 
-    fn take(&mut self, capture: &Capture, words: &'a [u64]) {
-        let word = |i: usize| words.get(i).copied().unwrap_or(0);
+    /// A register that was written down.
+    fn take(&mut self, capture: &Capture, from: usize) {
+        let word = |i: usize| self.record.get(from + i).copied().unwrap_or(0);
         match capture {
             Capture::Int(i) => {
+                let word = word(0);
                 if let Some(register) = int(&mut self.regs, *i) {
-                    *register = word(0);
+                    *register = word;
                 }
             }
             Capture::Float(i) => {
-                if let Some(register) = self.floats.get_mut(usize::from(*i)) {
-                    let both = u128::from(word(0)) | u128::from(word(1)) << 64;
+                let both = u128::from(word(0)) | u128::from(word(1)) << 64;
+                let floats = self.floats.get_or_insert([[0; 16]; 16]);
+                if let Some(register) = floats.get_mut(usize::from(*i)) {
                     *register = both.to_le_bytes();
                 }
             }
-            Capture::Stack { offset, words: n } => {
-                let at = self
-                    .regs
-                    .rsp
-                    .wrapping_add(8)
-                    .wrapping_add(u64::from(*offset));
-                let words = words.get(..*n as usize).unwrap_or_default();
-                self.known.push(Known {
-                    at,
-                    len: words.len() * 8,
-                    what: What::Words(words),
-                });
-            }
-            Capture::Chain { from, hops, fields } => {
-                let pointer = word(0);
-                if pointer == 0 {
-                    return;
-                }
-                if let [hop] = hops.as_slice()
-                    && let Some(from) = int(&mut self.regs, *from)
-                {
-                    let at = from.wrapping_add_signed(i64::from(*hop));
-                    self.know(at, pointer);
-                }
-                for (field, i) in fields.iter().zip(1..) {
-                    let at = pointer.wrapping_add_signed(i64::from(*field));
-                    self.know(at, word(i));
-                }
-            }
-            Capture::Bytes { ptr, len, max } => {
-                let at = int(&mut self.regs, *ptr).map_or(0, |r| *r);
-                let len = int(&mut self.regs, *len).map_or(0, |r| *r);
-                let len = usize::try_from(len)
-                    .unwrap_or(usize::MAX)
-                    .min(*max as usize);
-                self.known.push(Known {
-                    at,
-                    len,
-                    what: What::Words(words),
-                });
-            }
+            Capture::Stack { .. } | Capture::Chain { .. } | Capture::Bytes { .. } => {}
         }
     }
 
+    /// Places and what stood there; later ones are the truer.
+    fn known(&self) -> impl DoubleEndedIterator<Item = &Known<'a>> {
+        let known = self.known.get_or_init(|| self.recorded());
+        known.iter().chain(&self.more)
+    }
+
+    fn recorded(&self) -> Vec<Known<'a>> {
+        let mut regs = self.regs;
+        let mut all = Vec::with_capacity(16);
+        for (capture, from) in self.site.shape.parts() {
+            let words = self.record.get(from..).unwrap_or_default();
+            let word = |i: usize| words.get(i).copied().unwrap_or(0);
+            match capture {
+                Capture::Int(_) | Capture::Float(_) => {}
+                Capture::Stack { offset, words: n } => {
+                    let argp = regs.rsp.wrapping_add(8);
+                    let words = words.get(..*n as usize).unwrap_or_default();
+                    all.push(Known {
+                        at: argp.wrapping_add(u64::from(*offset)),
+                        len: words.len() * 8,
+                        what: What::Words(words),
+                    });
+                }
+                Capture::Chain { from, hops, fields } => {
+                    let pointer = word(0);
+                    if pointer == 0 {
+                        continue;
+                    }
+                    if let [hop] = hops.as_slice()
+                        && let Some(from) = int(&mut regs, *from)
+                    {
+                        let at = from.wrapping_add_signed(i64::from(*hop));
+                        all.push(Known::word(at, pointer));
+                    }
+                    for (field, i) in fields.iter().zip(1..) {
+                        let at = pointer.wrapping_add_signed(i64::from(*field));
+                        all.push(Known::word(at, word(i)));
+                    }
+                }
+                Capture::Bytes { ptr, len, max } => {
+                    let at = int(&mut regs, *ptr).map_or(0, |r| *r);
+                    let len = int(&mut regs, *len).map_or(0, |r| *r);
+                    let len = usize::try_from(len).unwrap_or(usize::MAX);
+                    all.push(Known {
+                        at,
+                        len: len.min(*max as usize),
+                        what: What::Words(words),
+                    });
+                }
+            }
+        }
+        all
+    }
+
     fn know(&mut self, at: u64, word: u64) {
-        self.known.push(Known {
-            at,
-            len: 8,
-            what: What::Word(word),
-        });
+        self.more.push(Known::word(at, word));
     }
 
     /// The addresses of a connection are read now: only if it is the same one
@@ -223,7 +254,7 @@ impl Past<'_> {
     /// All of it lies in one place that is known: true, and nothing else is asked.
     /// Later places are the truer ones.
     fn recall(&self, at: LiveAddr, into: &mut [u8]) -> bool {
-        for known in self.known.iter().rev() {
+        for known in self.known().rev() {
             let Some(offset) = at.0.checked_sub(known.at) else {
                 continue;
             };
@@ -244,7 +275,7 @@ impl Past<'_> {
 
     /// Puts what is known over what was read now.
     fn correct(&self, at: LiveAddr, into: &mut [u8]) {
-        for known in &self.known {
+        for known in self.known() {
             let apart = known.at.abs_diff(at.0);
             if apart > (known.len + into.len()) as u64 {
                 continue;
