@@ -48,7 +48,6 @@ impl Stopped {
                 func: None,
                 scope: None,
                 test: Test::default(),
-                copies: None,
                 takes: ::gotap::session::hook::Takes::default(),
             }],
             ..Options::default()
