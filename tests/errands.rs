@@ -42,7 +42,6 @@ impl Stopped {
         let options = Options {
             hooks: vec![Hook {
                 copies: None,
-                takes: ::gotap::session::hook::Takes::default(),
                 id: 1,
                 answer: Answer::Stop,
                 place: 0,
