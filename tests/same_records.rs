@@ -10,8 +10,9 @@ use support::scenario::{READ, WRITE};
 use support::{Fixture, Gotap, LATER, Outcome, SOON, Target, poll};
 
 /// What differs between two runs of one program.
-const OF_ITS_RUN: [&str; 8] = [
-    "id", "parent", "time", "dur_ns", "goid", "tid", "local", "remote",
+/// The mark of what jumps read late is the one thing that they have besides.
+const OF_ITS_RUN: [&str; 9] = [
+    "id", "parent", "time", "dur_ns", "goid", "tid", "local", "remote", "late",
 ];
 
 /// Addresses and ports are of one run, too.
