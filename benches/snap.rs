@@ -158,7 +158,7 @@ fn site(fixture: &Fixture) -> (SiteBytes, (LiveAddr, LiveAddr)) {
         insn_len: 1,
         doubtful: false,
     };
-    let text = image.module().text.clone();
+    let text = image.module().text;
     (site, (LiveAddr(text.start.0), LiveAddr(text.end.0)))
 }
 

@@ -18,7 +18,7 @@ const OF_ITS_RUN: [&str; 9] = [
 /// Addresses and ports are of one run, too.
 fn masked(value: &mut Value) {
     match value {
-        Value::String(text) if text.starts_with("0x") => *text = "0x…".to_owned(),
+        Value::String(text) if text.starts_with("0x") => "0x…".clone_into(text),
         Value::String(text) if text.contains("127.0.0.1:") => {
             let port = |c: char| c.is_ascii_digit();
             let parts: Vec<String> = text

@@ -25,6 +25,7 @@ mod rates;
 mod replan;
 mod report;
 mod running;
+mod seen;
 pub mod snap;
 mod spill;
 mod stepping;

@@ -84,8 +84,8 @@ pub fn wait_orderly() -> Result<Signal, Errno> {
 }
 
 /// SIGINT, SIGTERM, SIGHUP and SIGQUIT no longer end the program: the first of
-/// them is told through the channel, and a second one exits with code 0, for
-/// whoever does not want to wait. Call before any other thread is started.
+/// them is told through the channel, and a second one ends it as ever, for whoever
+/// does not want to wait. Call before any other thread is started.
 pub fn end_requests() -> Result<Receiver<Signal>, Errno> {
     let ends = [
         Signal::SIGINT,
@@ -100,8 +100,10 @@ pub fn end_requests() -> Result<Receiver<Signal>, Errno> {
         if let Ok(signal) = set.wait() {
             let _ = tell.send(signal);
         }
-        if set.wait().is_ok() {
-            std::process::exit(0);
+        let _ = set.thread_unblock();
+        // Whoever has them not blocked is given them.
+        loop {
+            std::thread::park();
         }
     });
     Ok(told)

@@ -135,7 +135,7 @@ impl<'a> Decoder<'a> {
         Ok(Call {
             // Of sessions alone, which record nothing.
             taken: Vec::new(),
-            locals: Default::default(),
+            locals: Vec::new(),
             passed: None,
             id,
             parent,

@@ -2,7 +2,7 @@
 //! that they are of.
 //!
 //! Who lives here: the bytes of a record ([`wire`], [`encode`], [`decode`]), and
-//! the file that holds them in blocks ([`file`]). Bytes of a file are as hostile
+//! the file that holds them in blocks ([`mod@file`]). Bytes of a file are as hostile
 //! as a target's: lengths are bounded, nothing panics, memory is bounded by a
 //! block. Nobody here knows a process. Allowed in: sink, session, cli.
 //!
