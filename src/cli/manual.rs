@@ -39,7 +39,8 @@ pub(super) const TRACE: &str = r#"Examples:
       site by site: the bytes that a jump can replace, or why it has to trap
 
 Firing (--fire):
-  trap: an int3 a site; the thread that hits waits until gotap has looked at it.
+  trap (the default): an int3 a site; the thread that hits waits until gotap has
+  looked at it.
   jump: a site jumps into generated code in the program itself, which writes a
   record into memory that gotap reads; no thread waits, and nobody traces the
   program meanwhile. Functions of which some site cannot jump are left out and

@@ -333,7 +333,14 @@ fn without_signatures_any_argument_may_be_named() {
 
 #[test]
 fn the_words_of_end_are_those_of_the_record() {
-    let all = [End::Return, End::Panic, End::Exit, End::Unwound, End::Open];
+    let all = [
+        End::Return,
+        End::Panic,
+        End::Exit,
+        End::Unwound,
+        End::Open,
+        End::Passed,
+    ];
     let row = CallFact::by_name("end").unwrap();
     assert_eq!(row.words, all.map(End::as_str));
 }

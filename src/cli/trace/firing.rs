@@ -44,11 +44,11 @@ fn obstacle(args: &TraceArgs, target: &Target) -> Result<Option<Obstacle>, Proce
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Fire {
     /// By jumps where that is safe and tells as much, else by traps
-    #[default]
     Auto,
     /// By jumps into generated code; what cannot jump is left out
     Jump,
     /// By traps (int3)
+    #[default]
     Trap,
 }
 
