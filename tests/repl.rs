@@ -77,6 +77,8 @@ fn completion_of_commands_functions_and_goroutines() {
     // All goroutines are offered.
     terminal.send("stack \t");
     terminal.wait_for("\n1 ");
+    // The line is drawn again below them.
+    terminal.wait_for("\n(gotap) stack ");
     // Ctrl-C drops what was typed ahead, too.
     terminal.send("\x03");
     terminal.wait_for("\n(gotap) ");

@@ -115,17 +115,18 @@ fn edit_lines(
         let _ = editor.load_history(path);
     }
     let writer: Writer = match editor.create_external_printer() {
-        Ok(mut printer) => Box::new(move |bytes| {
-            let text = String::from_utf8_lossy(bytes).into_owned();
-            printer
-                .print(text)
-                .map_err(|error| std::io::Error::other(error.to_string()))
-        }),
+        Ok(mut printer) => {
+            let mut gone = false;
+            Box::new(move |bytes| {
+                // What the editor is given in its last moment waits until the
+                // editor is dropped, and comes back as an error.
+                let text = || String::from_utf8_lossy(bytes).into_owned();
+                gone = gone || printer.print(text()).is_err();
+                if gone { directly(bytes) } else { Ok(()) }
+            })
+        }
         // A terminal that cannot move its cursor.
-        Err(_) => Box::new(|bytes| {
-            std::io::stdout().write_all(bytes)?;
-            std::io::stdout().flush()
-        }),
+        Err(_) => Box::new(directly),
     };
     let _ = write.send(writer);
     while asked.recv().is_ok() {
@@ -152,6 +153,11 @@ fn edit_lines(
         }
     }
     Ok(())
+}
+
+fn directly(bytes: &[u8]) -> std::io::Result<()> {
+    std::io::stdout().write_all(bytes)?;
+    std::io::stdout().flush()
 }
 
 /// After each line, so that nothing is lost whatever ends gotap.

@@ -228,6 +228,8 @@ fn prompt(subject: &Subject, source: Source, script: Option<&(String, String)>) 
             Woke::Over => break,
         }
     }
+    // The editor ends, unless a line is being typed.
+    drop(lines);
     let editing = shell.asked;
     if let Some(terminal) = &shell.terminal {
         terminal.leave(editing);
