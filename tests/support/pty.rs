@@ -155,6 +155,10 @@ impl AtTerminal {
             status.is_some()
         });
         assert!(ended, "it did not end:\n{}", self.text());
+        // What it wrote last may still be on its way to us.
+        let reader = self.reader.take();
+        let read = poll(SOON, || reader.as_ref().is_none_or(|r| r.is_finished()));
+        assert!(read, "somebody holds the terminal:\n{}", self.text());
         (status.expect("polled"), self.text())
     }
 }
