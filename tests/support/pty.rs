@@ -157,7 +157,11 @@ impl AtTerminal {
         assert!(ended, "it did not end:\n{}", self.text());
         // What it wrote last may still be on its way to us.
         let reader = self.reader.take();
-        let read = poll(SOON, || reader.as_ref().is_none_or(|r| r.is_finished()));
+        let read = poll(SOON, || {
+            reader
+                .as_ref()
+                .is_none_or(std::thread::JoinHandle::is_finished)
+        });
         assert!(read, "somebody holds the terminal:\n{}", self.text());
         (status.expect("polled"), self.text())
     }
