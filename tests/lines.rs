@@ -5,13 +5,13 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 
 use gotap::addr::ImageAddr;
 use gotap::image::Image;
 use gotap::image::dwarf::{Dwarf, LinePlaces};
-use support::{Fixture, Variant};
+use support::{Fixture, Variant, delve};
 
 const BUILDS: [&[Variant]; 2] = [&[Variant::NoOpt], &[]];
 
@@ -41,29 +41,6 @@ impl Program {
     }
 }
 
-/// What `dlv exec` says to a script.
-fn delve(program: &Path, script: &str) -> String {
-    let dir = tempfile::tempdir().expect("a folder");
-    let init = dir.path().join("init");
-    std::fs::write(&init, script).expect("write the script");
-    let out = Command::new("dlv")
-        .arg("exec")
-        .arg(program)
-        .arg("--init")
-        .arg(&init)
-        .args([
-            "--allow-non-terminal-interactive=true",
-            "--check-go-version=false",
-        ])
-        .env("NO_COLOR", "1")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|e| {
-            panic!("cannot run dlv: {e}; go install github.com/go-delve/delve/cmd/dlv@v1.27.2")
-        });
-    String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr)
-}
-
 fn addresses(text: &str) -> BTreeSet<u64> {
     let pattern = regex::Regex::new("0x([0-9a-f]+)").expect("a pattern");
     let found = pattern.captures_iter(text);
@@ -82,7 +59,7 @@ fn breakpoints_at_lines_go_where_delve_puts_them() {
         for line in 1..=program.lines {
             writeln!(script, "break l{line} main.go:{line}\nclearall").expect("a string");
         }
-        let said = delve(&program.fixture.path, &(script + "exit\n"));
+        let said = delve::exec(&program.fixture.path, &(script + "exit\n"));
         let mut theirs: BTreeMap<u32, BTreeSet<u64>> = BTreeMap::new();
         for found in set.captures_iter(&said) {
             theirs.insert(found[1].parse().expect("a line"), addresses(&found[2]));
@@ -119,7 +96,7 @@ fn breakpoints_on_functions_go_where_delve_puts_them() {
     for variants in BUILDS {
         let program = Program::open(variants);
         let script = format!("break {}\nexit\n", names.join("\nbreak "));
-        let said = delve(&program.fixture.path, &script);
+        let said = delve::exec(&program.fixture.path, &script);
         for name in names {
             let found = program.image.functions().by_names(&[name]);
             let function = found[0].first().expect("a function");

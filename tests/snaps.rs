@@ -321,6 +321,14 @@ fn a_consistent_copy_has_all_stacks() {
         .filter(|o| o["goroutines"].is_array())
         .collect();
     assert_eq!(lists.len(), 10, "{objects:#?}");
+    for list in lists {
+        let all = list["goroutines"].as_array().expect("a list");
+        assert!(!all.is_empty(), "{list:#}");
+        for one in all {
+            assert_ne!(one["stack_state"], "running", "{one:#}");
+            assert_ne!(one["stack_state"], "unread", "{one:#}");
+        }
+    }
     assert!(clients.end() > 0);
     drop(idle);
     server.must_be_alone("after looking");

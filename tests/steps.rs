@@ -15,7 +15,7 @@ use gotap::addr::ImageAddr;
 use gotap::image::Image;
 use gotap::image::dwarf::{Dwarf, LinePlaces};
 use serde_json::Value;
-use support::{Fixture, SOON, Target, Variant, poll};
+use support::{Fixture, SOON, Target, Variant, delve, poll};
 
 const BUILDS: [&[Variant]; 2] = [&[Variant::NoOpt], &[]];
 
@@ -35,29 +35,6 @@ const STARTS: [&str; 13] = [
     "crowd",
     "pass",
 ];
-
-/// What `dlv exec` says to a script.
-fn delve(program: &Path, script: &str) -> String {
-    let dir = tempfile::tempdir().expect("a folder");
-    let init = dir.path().join("init");
-    std::fs::write(&init, script).expect("write the script");
-    let out = Command::new("dlv")
-        .arg("exec")
-        .arg(program)
-        .arg("--init")
-        .arg(&init)
-        .args([
-            "--allow-non-terminal-interactive=true",
-            "--check-go-version=false",
-        ])
-        .env("NO_COLOR", "1")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|e| {
-            panic!("cannot run dlv: {e}; go install github.com/go-delve/delve/cmd/dlv@v1.27.2")
-        });
-    String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr)
-}
 
 /// A command, the same for both.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,7 +62,7 @@ fn their_stops(program: &Path, function: &str, walk: &[Kind]) -> (Vec<Option<Str
     for kind in walk {
         writeln!(script, "{}", word(*kind)).expect("a string");
     }
-    let said = delve(program, &(script + "exit\n"));
+    let said = delve::exec(program, &(script + "exit\n"));
     let stop = regex::Regex::new(r"(?m)^> .*\(PC: (0x[0-9a-f]+)\)$|Process \d+ has exited");
     let stop = stop.expect("a pattern");
     let stops = stop.captures_iter(&said);

@@ -190,7 +190,10 @@ pub fn run(args: &GoroutinesArgs, out: &mut dyn Write) -> anyhow::Result<()> {
             bail!("-o pprof writes a compressed file: send it to one, `-o pprof > g.pb.gz`");
         }
     }
-    be_patient();
+    // A program that is stopped for the look waits for every turn that gotap gives away.
+    if !args.consistent {
+        be_patient();
+    }
     let ends = match args.every {
         Some(_) => Some(end_requests().context("cannot set up signal handling")?),
         None => None,
@@ -428,7 +431,9 @@ fn differences(
 
 /// Runs `gotap stack`.
 pub fn stack(args: &StackArgs, out: &mut dyn Write) -> anyhow::Result<()> {
-    be_patient();
+    if !args.consistent {
+        be_patient();
+    }
     let symbols = args.symbols.as_deref();
     let mut view = match (&args.subject.core, args.subject.pid()) {
         (Some(core), _) => Viewed::core(core, args.subject.binary.as_deref(), symbols)?,

@@ -9,7 +9,6 @@ use super::compile::{self, Compiled};
 use super::config::Config;
 use super::names::PointNames;
 use crate::script::check::nearest;
-use crate::script::command::verbs::needs_stop;
 use crate::script::command::{
     Command, Script, Standing, Statement, Strength, Test, Verb, Word, parse_script,
 };
@@ -260,7 +259,6 @@ impl Checker<'_> {
 pub fn usable(verb: Verb, at: &Statement) -> Result<(), ExprError> {
     match verb.info().standing {
         Standing::Works => Ok(()),
-        Standing::NeedsStop => Err(ExprError::new(at.span, needs_stop(verb))),
         Standing::LeftOut(why) => Err(ExprError::new(at.span, why)),
     }
 }

@@ -12,7 +12,6 @@ use crate::arch::scan::Disassembler;
 use crate::golang::family::family_of;
 use crate::image::{Function, Image};
 use crate::probe::plan::{Event, PlaceWanted, Plan, Wanted, plan, plan_with};
-use crate::script::command::verbs::needs_stop;
 use crate::script::command::{Command, Location, Point, Standing, Statement, Strength, Verb, Word};
 use crate::script::{Checked, Expr, ExprError, Names, check, check_condition};
 use crate::session::{Target, value_names};
@@ -268,7 +267,6 @@ pub(super) fn action(
         Command::Plain(Verb::Continue, ..) => Ok(None),
         other => match other.verb().info().standing {
             Standing::LeftOut(why) => fail(why.to_owned()),
-            Standing::NeedsStop => fail(needs_stop(other.verb())),
             Standing::Works => fail(format!(
                 "`{}` cannot stand in the block of a trace: print, args and stack can",
                 other.verb().name()

@@ -464,10 +464,7 @@ impl Stopped for Frame<'_> {
     }
 
     fn described(&self, descriptor: LiveAddr) -> Option<TypeId> {
-        let at = self.variables.bias.image(descriptor);
-        let types = self.variables.image.module().types;
-        let offset = at.0.checked_sub(types.start.0)?;
-        self.variables.dwarf.type_of_descriptor(offset)
+        self.variables.described(descriptor)
     }
 
     fn memory(&self) -> &dyn Memory {

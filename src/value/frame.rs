@@ -101,6 +101,13 @@ pub struct Standing<'a> {
 const RSP: u16 = 7;
 
 impl Variables<'_> {
+    /// The type that a descriptor of the runtime describes.
+    pub fn described(&self, descriptor: LiveAddr) -> Option<TypeId> {
+        let at = self.bias.image(descriptor);
+        let offset = at.0.checked_sub(self.image.module().types.start.0)?;
+        self.dwarf.type_of_descriptor(offset)
+    }
+
     /// The variables of a frame of a parked goroutine, whose registers are not
     /// known but for the stack pointer: what runs now has overwritten them.
     /// Innermost inlined body first.
@@ -294,10 +301,7 @@ impl Variables<'_> {
             let dictionary = LiveAddr(dictionary.filter(|d| *d != 0)?);
             let index = self.dwarf.dictionary_index(ty)?;
             let at = dictionary.offset(index.checked_mul(8)?);
-            let descriptor = self.bias.image(self.memory.read_addr(at).ok()?);
-            let types = self.image.module().types;
-            let offset = descriptor.0.checked_sub(types.start.0)?;
-            let real = self.dwarf.type_of_descriptor(offset)?;
+            let real = self.described(self.memory.read_addr(at).ok()?)?;
             // A dictionary of another function would name types of other sizes.
             (self.dwarf.get(real).size == self.dwarf.get(ty).size).then_some(real)
         };

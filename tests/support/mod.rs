@@ -1,14 +1,15 @@
 //! What the tests of live programs share.
 //!
 //! [`fixture`] builds the Go programs of `testdata/`, [`target`] runs one and
-//! talks to it, [`clients`] ask one for its copies, [`dump`] makes core files of it, [`gotap`] runs the command
-//! under test, [`pty`] at a terminal, [`oracle`] asks the kernel and the files what is true,
-//! [`scenario`] plays what several tests check. Every test file that traces
+//! talks to it, [`clients`] ask one for its copies, [`dump`] makes core files of it,
+//! [`gotap`] runs the command under test, [`pty`] at a terminal, [`oracle`] asks the
+//! kernel and the files what is true, [`delve`] what Delve says, [`scenario`] plays what several tests check. Every test file that traces
 //! says `mod support;`; nobody else comes in.
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(unused_imports, reason = "the same")]
 
 pub mod clients;
+pub mod delve;
 pub mod dump;
 pub mod fixture;
 pub mod gotap;

@@ -8,7 +8,6 @@ use std::fmt::Write as _;
 
 use crate::repl::shell::{Call, Shell};
 use crate::script::ExprError;
-use crate::script::command::verbs::needs_stop;
 use crate::script::command::{Standing, VERBS, Verb};
 
 /// Prints it.
@@ -54,7 +53,6 @@ pub fn manual(verb: Verb) -> String {
     let row = verb.info();
     match row.standing {
         Standing::LeftOut(why) => format!("{why}\n"),
-        Standing::NeedsStop => format!("{}\n", needs_stop(verb)),
         Standing::Works => format!("{} {}\n\n{}\n", row.name, row.usage, row.about),
     }
 }

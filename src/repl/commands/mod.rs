@@ -58,7 +58,6 @@ use std::fmt::Write as _;
 
 use super::shell::{Call, Shell};
 use crate::script::ExprError;
-use crate::script::command::verbs::needs_stop;
 use crate::script::command::{Standing, Verb};
 
 /// Runs a command that is known to be usable.
@@ -109,7 +108,7 @@ pub fn run(shell: &mut Shell, verb: Verb, call: Call<'_>) -> Result<(), ExprErro
         Verb::Help => help::run(shell, call),
         other => Err(call.fail(match other.info().standing {
             Standing::LeftOut(why) => why.to_owned(),
-            Standing::Works | Standing::NeedsStop => needs_stop(other),
+            Standing::Works => format!("`{0}` is not used so: help {0}", other.name()),
         })),
     }
 }

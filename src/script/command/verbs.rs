@@ -76,8 +76,6 @@ pub enum Verb {
 pub enum Standing {
     /// Nothing: it always works.
     Works,
-    /// A target that stands still, or a copy of it; this gotap makes neither.
-    NeedsStop,
     /// Delve has it, gotap leaves it out; why, and what to do instead.
     LeftOut(&'static str),
 }
@@ -216,12 +214,3 @@ impl Verb {
 }
 
 static TRACE: VerbInfo = row(Verb::Trace, "trace", &[], "", "");
-
-/// The one sentence about a command that cannot be done here.
-pub fn needs_stop(verb: Verb) -> String {
-    format!(
-        "`{}` needs a target that stands still, and this gotap never stops one; \
-         trace records calls while it runs",
-        verb.name()
-    )
-}

@@ -178,20 +178,6 @@ impl Source {
         })
     }
 
-    /// The same program at a moment at which all of it stood still, with what its
-    /// threads' registers were: a target that is stopped (its own memory), or a
-    /// frozen copy of it (the copy's). Where it still is a process, `pid` tells.
-    pub fn at_rest(
-        target: Arc<Target>,
-        memory: Box<dyn Memory>,
-        pid: Option<i32>,
-        threads: Vec<Registers>,
-    ) -> Result<Source, SessionError> {
-        let mut source = Source::around(target, memory, pid)?;
-        source.stand_still(threads);
-        Ok(source)
-    }
-
     /// A frozen copy of the program of process `pid`, made at a moment by
     /// CLOCK_MONOTONIC and by the calendar: its own memory, and the registers of
     /// threads of which they were taken.
