@@ -30,7 +30,7 @@ pub enum Action {
     Stack(usize),
     /// `args`
     Args,
-    /// `locals`, of a line.
+    /// `locals`: of a line, or as the call returns.
     Locals,
 }
 
@@ -227,7 +227,7 @@ pub fn actions(block: &[Statement], names: &PointNames) -> Result<Vec<Action>, V
     let mut done = Vec::new();
     let mut errors = Vec::new();
     for statement in block {
-        match action(statement, names, false) {
+        match action(statement, names) {
             Ok(action) => done.extend(action),
             Err(error) => errors.push(error),
         }
@@ -243,7 +243,6 @@ pub fn actions(block: &[Statement], names: &PointNames) -> Result<Vec<Action>, V
 pub(super) fn action(
     statement: &Statement,
     names: &dyn Names,
-    at_line: bool,
 ) -> Result<Option<Action>, ExprError> {
     let fail = |message: String| Err(ExprError::new(statement.span, message));
     match &statement.command {
@@ -258,7 +257,7 @@ pub(super) fn action(
             None => Ok(Some(Action::Args)),
             Some(word) => Err(ExprError::new(word.span, "nothing follows `args`")),
         },
-        Command::Plain(Verb::Locals, words, None) if at_line => match words.first() {
+        Command::Plain(Verb::Locals, words, None) => match words.first() {
             None => Ok(Some(Action::Locals)),
             Some(word) => Err(ExprError::new(word.span, "nothing follows `locals`")),
         },
@@ -268,7 +267,7 @@ pub(super) fn action(
         other => match other.verb().info().standing {
             Standing::LeftOut(why) => fail(why.to_owned()),
             Standing::Works => fail(format!(
-                "`{}` cannot stand in the block of a trace: print, args and stack can",
+                "`{}` cannot stand in the block of a trace: print, args, locals and stack can",
                 other.verb().name()
             )),
         },
