@@ -21,6 +21,7 @@ use super::tracing::Tracing;
 use super::waiting::tell_end;
 pub use super::waiting::{Event, Woke};
 use super::watcher::Figures;
+use crate::golang::step::Deferred;
 use crate::script::command::{Command, Statement, Strength, Verb, Word, parse_script};
 use crate::script::{ExprError, Span};
 use crate::session::Stepper;
@@ -87,6 +88,8 @@ pub struct Shell {
     pub goroutine: Option<u64>,
     /// Its frame that was chosen; 0 is the innermost.
     pub frame: usize,
+    /// A deferred call of that frame that a command is about.
+    pub(super) deferred: Option<Deferred>,
     /// The variables of that frame, for completion.
     pub in_scope: Arc<Mutex<Vec<String>>>,
     /// The thread that was chosen, of a target that stands still.
@@ -151,6 +154,7 @@ impl Shell {
             config: Config::default(),
             goroutine: None,
             frame: 0,
+            deferred: None,
             in_scope: Arc::default(),
             thread: None,
             standing: None,

@@ -148,6 +148,7 @@ impl CallScope {
             },
             pc: ScopePc::exact(self.bias.image(LiveAddr(seen.regs.rip))),
             depth: 0,
+            cfa: LiveAddr(0),
             known: true,
             variables,
         }
