@@ -254,16 +254,20 @@ pub(super) fn action(
             Ok(Some(Action::Print(parts)))
         }
         Command::Plain(Verb::Args, words, None) => match words.first() {
+            // Delve's -v is how gotap prints always.
+            Some(word) if word.text == "-v" => Ok(Some(Action::Args)),
             None => Ok(Some(Action::Args)),
             Some(word) => Err(ExprError::new(word.span, "nothing follows `args`")),
         },
         Command::Plain(Verb::Locals, words, None) => match words.first() {
+            Some(word) if word.text == "-v" => Ok(Some(Action::Locals)),
             None => Ok(Some(Action::Locals)),
             Some(word) => Err(ExprError::new(word.span, "nothing follows `locals`")),
         },
         Command::Plain(Verb::Stack, words, None) => Ok(Some(Action::Stack(depth(words)?))),
-        // It goes on by itself.
+        // It goes on by itself, and each record names its goroutine.
         Command::Plain(Verb::Continue, ..) => Ok(None),
+        Command::Plain(Verb::Goroutine, words, None) if words.is_empty() => Ok(None),
         other => match other.verb().info().standing {
             Standing::LeftOut(why) => fail(why.to_owned()),
             Standing::Works => fail(format!(

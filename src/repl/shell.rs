@@ -12,7 +12,7 @@ use super::commands;
 use super::commands::display::Displays;
 use super::config::Config;
 use super::copies::Copies;
-use super::delve::returns_of_traces;
+use super::delve::{returns_of_traces, without_place};
 use super::output::{Form, Output};
 use super::points::Points;
 use super::stops::Standing;
@@ -246,7 +246,9 @@ impl Shell {
         let halves = if name.is_empty() {
             Vec::new()
         } else {
-            returns_of_traces(&target, &self.config, &parsed.script)
+            let mut left = returns_of_traces(&target, &self.config, &parsed.script);
+            left.extend(without_place(&parsed.script));
+            left
         };
         for (at, statement) in parsed.script.statements.iter().enumerate() {
             if self.poll() || self.over {

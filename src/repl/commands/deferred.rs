@@ -59,7 +59,10 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
     let all = deferred(&program, &stands.at.g);
     let own: Vec<Deferred> = all
         .iter()
-        .filter(|d| frame_of(&frames, d) == Some(shell.frame))
+        .filter(|d| {
+            let end = frame_of(&frames, d).and_then(|at| frames.get(at));
+            end.is_some() && end == frames.get(shell.frame)
+        })
         .copied()
         .collect();
     if let (Some(n), Some(then)) = (only, call.then) {
@@ -113,8 +116,7 @@ fn frames(shell: &Shell, call: &Call<'_>) -> Result<Vec<LiveAddr>, ExprError> {
     Ok(ends)
 }
 
-/// The frame that deferred it: of a function's bodies the innermost one counts,
-/// unless another was chosen among them.
+/// The frame that deferred it; of a function's bodies the innermost one.
 fn frame_of(ends: &[LiveAddr], one: &Deferred) -> Option<usize> {
     ends.iter().position(|end| one.sp < *end)
 }
