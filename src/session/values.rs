@@ -10,7 +10,7 @@ use super::report::Seen;
 use super::target::Target;
 use crate::addr::{Bias, LiveAddr};
 use crate::arch::abi::Abi;
-use crate::golang::errors::ErrorReader;
+use crate::golang::errors::{ErrorReader, ErrorText};
 use crate::golang::family::family_of;
 use crate::image::dwarf::Dwarf;
 use crate::image::signature::Signatures;
@@ -238,21 +238,34 @@ pub(super) struct At<'a> {
 impl At<'_> {
     /// The error in two words.
     pub fn error(&self, itab: u64, data: u64) -> ErrorValue {
+        let afresh = self.seen.in_time(|| {
+            let errors = self.errors.borrow();
+            errors.text_afresh(self.seen.memory, self.types, itab, data)
+        });
+        if let Some(Ok(text)) = afresh {
+            return told(text);
+        }
         let read = self
             .errors
             .borrow_mut()
             .text(self.seen.memory, self.types, itab, data, &mut []);
         match read {
-            Ok(None) => ErrorValue::Nil,
-            Ok(Some(e)) => ErrorValue::Text {
-                text: e.text,
-                structural: e.structural,
-            },
+            Ok(text) => told(text),
             Err(_) => ErrorValue::Text {
                 text: Arc::from("unreadable"),
                 structural: true,
             },
         }
+    }
+}
+
+fn told(text: Option<ErrorText>) -> ErrorValue {
+    match text {
+        None => ErrorValue::Nil,
+        Some(e) => ErrorValue::Text {
+            text: e.text,
+            structural: e.structural,
+        },
     }
 }
 
