@@ -21,7 +21,7 @@ use crate::probe::decode::{Decoder, Needs, Origin, Registers};
 use crate::probe::plan::Plan;
 use crate::record::{ErrorValue, Named};
 use crate::sys::{Regs, ptrace};
-use crate::value::{Limits, Program};
+use crate::value::{self, Dynamic, ErrorWords, Limits, Program, RuntimeTypes};
 
 /// Decoders for the functions of a plan.
 pub(super) struct Values {
@@ -212,8 +212,37 @@ impl Values {
             memory,
             types,
             limits: if shallow { &self.none } else { &self.full },
-            runtime: &program,
+            runtime: &Runtime { program, hit },
         })
+    }
+}
+
+/// What the loader asks of the program, at a site.
+struct Runtime<'a> {
+    program: Program<'a>,
+    hit: &'a At<'a>,
+}
+
+impl RuntimeTypes for Runtime<'_> {
+    fn dynamic(&self, rtype: LiveAddr) -> Option<Dynamic<'_>> {
+        self.program.dynamic(rtype)
+    }
+
+    fn function(&self, pc: LiveAddr) -> Option<Arc<str>> {
+        self.program.function(pc)
+    }
+
+    fn error_text(&self, words: ErrorWords, memory: &dyn Memory) -> Option<value::ErrorText> {
+        let afresh = self.hit.afresh(memory, words.itab.0, words.data);
+        let Some(text) = afresh else {
+            return self.program.error_text(words, memory);
+        };
+        let ErrorText { text, structural } = text?;
+        Some(value::ErrorText { text, structural })
+    }
+
+    fn map_kind(&self) -> MapKind {
+        self.program.map_kind()
     }
 }
 
@@ -236,13 +265,19 @@ pub(super) struct At<'a> {
 }
 
 impl At<'_> {
+    /// The error in two words by what was written down of it alone, where that is
+    /// enough.
+    fn afresh(&self, memory: &dyn Memory, itab: u64, data: u64) -> Option<Option<ErrorText>> {
+        let read = || {
+            let errors = self.errors.try_borrow().ok()?;
+            errors.text_afresh(memory, self.types, itab, data).ok()
+        };
+        self.seen.in_time(read)?
+    }
+
     /// The error in two words.
     pub fn error(&self, itab: u64, data: u64) -> ErrorValue {
-        let afresh = self.seen.in_time(|| {
-            let errors = self.errors.borrow();
-            errors.text_afresh(self.seen.memory, self.types, itab, data)
-        });
-        if let Some(Ok(text)) = afresh {
+        if let Some(text) = self.afresh(self.seen.memory, itab, data) {
             return told(text);
         }
         let read = self
