@@ -124,7 +124,7 @@ impl JumpsPrepared {
         let mut records = vec![SiteRecord::default(); plan.sites.len()];
         for (own, function) in plan.functions.iter().enumerate() {
             if exact
-                && calls.reporter.follows(own)
+                && calls.reporter.has_to_wait(own)
                 && let Ok(trap) = &function.trap
             {
                 let why = "what its values point to has to be read at once";

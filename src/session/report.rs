@@ -457,10 +457,12 @@ impl Reporter {
         self.functions.get(func)?.spill
     }
 
-    /// A function's values are shown with what they point to, which has to be
-    /// read while its thread waits.
-    pub fn follows(&self, func: usize) -> bool {
-        self.values.follows(func)
+    /// A function's values are shown with what they point to, or it returns errors
+    /// of any type, which has to be read while its thread waits. Of what methods of
+    /// connections return, trampolines copy enough.
+    pub fn has_to_wait(&self, func: usize) -> bool {
+        let errors = self.decoder(func).is_some_and(Decoder::gives_error);
+        self.values.follows(func) || errors && self.family(func).is_none()
     }
 
     /// How a function's values are read.
