@@ -23,9 +23,16 @@ use crate::value::frame::{FrameValues, FrameVariables, NamedValue, Variables};
 pub const NO_DEBUG: &str = "the program has no debug information: its variables are not known; \
                             --symbols FILE takes it from the program before it was stripped";
 
+/// A program without debug information has no variables to tell of.
+pub fn must_be_known(shell: &Shell, call: &Call<'_>) -> Result<(), ExprError> {
+    let dwarf = shell.source.target.debug_info().map_err(|e| call.fail(e))?;
+    dwarf.map(drop).ok_or_else(|| call.fail(NO_DEBUG))
+}
+
 /// The frames of the chosen goroutine, innermost first, and whether there are
 /// all.
 pub fn all(shell: &Shell, call: &Call<'_>) -> Result<(Vec<FrameValues>, StackState), ExprError> {
+    must_be_known(shell, call)?;
     let mut frames = Vec::new();
     let state = visit(shell, call, &mut |variables, found| {
         frames = found.iter().map(|f| variables.load_frame(f)).collect();
@@ -45,10 +52,8 @@ fn visit(
              a trace",
         ));
     };
-    let dwarf = shell.source.target.debug_info().map_err(|e| call.fail(e))?;
-    let Some(dwarf) = dwarf else {
-        return Err(call.fail(NO_DEBUG));
-    };
+    let dwarf = shell.source.target.debug_info_or_absent();
+    let dwarf = dwarf.map_err(|e| call.fail(e))?;
     let limits = shell.config.limits();
     let state = shell
         .source
@@ -135,10 +140,8 @@ pub fn in_frame(
         })?;
         return done;
     }
-    let dwarf = shell.source.target.debug_info().map_err(|e| call.fail(e))?;
-    let Some(dwarf) = dwarf else {
-        return Err(call.fail(NO_DEBUG));
-    };
+    let dwarf = shell.source.target.debug_info_or_absent();
+    let dwarf = dwarf.map_err(|e| call.fail(e))?;
     let limits = shell.config.limits();
     shell
         .source
@@ -283,6 +286,9 @@ impl Names for Here<'_> {
     }
 
     fn refused(&self, name: &str) -> Option<String> {
+        if self.frame.variables.dwarf.is_absent() && self.name(name).is_none() {
+            return Some(NO_DEBUG.to_owned());
+        }
         let fact = self.goroutine.is_none() && GoroutineNames.name(name).is_some();
         fact.then(|| "no goroutine is chosen: goroutine ID chooses one".to_owned())
     }

@@ -6,7 +6,7 @@
 //! began, and its results. At the prompt, prints the parameters and results of
 //! the chosen frame of the chosen goroutine, which must be parked.
 
-use crate::repl::frames::{current, show};
+use crate::repl::frames::{current, must_be_known, show};
 use crate::repl::shell::{Call, Shell};
 use crate::script::ExprError;
 use crate::script::command::Verb;
@@ -14,6 +14,7 @@ use crate::script::command::Verb;
 /// Prints them.
 pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
     let pattern = super::pattern(&call)?;
+    must_be_known(shell, &call)?;
     let frame = current(shell, &call)?;
     let values: Vec<_> = frame
         .values
