@@ -2,7 +2,7 @@
 //! is stopped for it: a goroutine that runs has none to show, unless the target
 //! stands still.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use serde_json::{Map, Value as Json};
 
@@ -16,7 +16,8 @@ use crate::script::{
 use crate::session::look::{Wanted, look};
 use crate::survey::facts::{Asked, GoroutineNames};
 use crate::survey::{StackState, Survey};
-use crate::value::escaped;
+use crate::record::Named;
+use crate::value::{Value, escaped};
 use crate::value::frame::{FrameValues, FrameVariables, NamedValue, Variables};
 
 /// What is said of a program without debug information.
@@ -190,6 +191,32 @@ pub fn evaluate(shell: &Shell, call: &Call<'_>, exprs: &[Expr]) -> Result<Vec<Sh
         Ok(())
     })?;
     Ok(shown)
+}
+
+/// The arguments of the chosen goroutine, of a program without debug information,
+/// where it stands at a function's beginning.
+pub fn entered(shell: &Shell, call: &Call<'_>) -> Result<Option<Named>, ExprError> {
+    let dwarf = shell.source.target.debug_info().map_err(|e| call.fail(e))?;
+    match shell.goroutine {
+        Some(goid) if dwarf.is_none() && shell.frame == 0 => {
+            shell.source.args_at_entry(goid).map_err(|e| call.fail(e))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Prints names and values, a line each.
+pub fn show_values(shell: &Shell, verb: Verb, values: &[(Arc<str>, Value)]) {
+    let values = values.iter().map(|(name, value)| NamedValue {
+        name: name.clone(),
+        role: "param",
+        ty: "".into(),
+        line: 0,
+        shadowed: false,
+        value: value.clone(),
+    });
+    let values: Vec<NamedValue> = values.collect();
+    show(shell, verb, &values.iter().collect::<Vec<_>>());
 }
 
 /// Prints variables of a frame, a line each.
