@@ -8,6 +8,7 @@ use serde_json::{Map, Value as Json};
 
 use super::output::Form;
 use super::shell::{Call, Mode, Shell};
+use crate::record::Named;
 use crate::script::command::Verb;
 use crate::script::scope::{DwarfScope, StoppedFrame};
 use crate::script::{
@@ -16,9 +17,8 @@ use crate::script::{
 use crate::session::look::{Wanted, look};
 use crate::survey::facts::{Asked, GoroutineNames};
 use crate::survey::{StackState, Survey};
-use crate::record::Named;
-use crate::value::{Value, escaped};
 use crate::value::frame::{FrameValues, FrameVariables, NamedValue, Variables};
+use crate::value::{Value, escaped};
 
 /// What is said of a program without debug information.
 pub const NO_DEBUG: &str = "the program has no debug information: its variables are not known; \

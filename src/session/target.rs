@@ -84,9 +84,11 @@ impl Target {
     /// The same, with one that knows nothing where it has none: frames have a
     /// place and no variables then.
     pub fn debug_info_or_absent(&self) -> Result<Arc<Dwarf>, SessionError> {
-        Ok(self
-            .debug_info()?
-            .unwrap_or_else(|| self.absent.get_or_init(|| Arc::new(Dwarf::absent())).clone()))
+        Ok(self.debug_info()?.unwrap_or_else(|| {
+            self.absent
+                .get_or_init(|| Arc::new(Dwarf::absent()))
+                .clone()
+        }))
     }
 
     /// Its types by live address.

@@ -120,5 +120,7 @@ fn around(function: &Function<'_>, innermost: i32) -> Vec<(i32, Arc<str>, isize)
     }
     let depths = (1..=isize::try_from(chain.len()).unwrap_or(0)).rev();
     let with_depths = chain.into_iter().zip(depths);
-    with_depths.map(|((i, name), depth)| (i, name, depth)).collect()
+    with_depths
+        .map(|((i, name), depth)| (i, name, depth))
+        .collect()
 }

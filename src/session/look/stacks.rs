@@ -401,7 +401,9 @@ impl<'a> Reader<'a> {
         let args = frame.return_slot.offset(8);
         let spilled = own.and_then(|own| {
             let regs = own.regs.as_ref()?;
-            let found = self.source.spilled_at_entry(&function, regs, own.vectors.as_ref());
+            let found = self
+                .source
+                .spilled_at_entry(&function, regs, own.vectors.as_ref());
             Some(found)
         });
         let spilled = spilled.unwrap_or_default();
