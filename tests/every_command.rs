@@ -11,6 +11,7 @@ use std::process::Command;
 
 use ::gotap::repl::config::SETTINGS;
 use ::gotap::script::command::{Standing, VERBS, parse_script};
+use regex::Regex;
 use support::piped::{Piped, note};
 use support::{Fixture, LATER, SOON, Target, Toolchain, Variant, gotap, oracle};
 
@@ -47,29 +48,27 @@ fn line_of(text: &str) -> usize {
     1 + code.lines().position(|l| l.contains(text)).expect(text)
 }
 
-fn go_tool(args: &[&str], path: &Path) -> String {
-    let out = Command::new("go").arg("tool").args(args).arg(path).output();
+fn go_tool(go: &Toolchain, args: &[&str], path: &Path) -> String {
+    let out = go.go().arg("tool").args(args).arg(path).output();
     let out = out.expect("go is needed: https://go.dev/dl/");
     String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
 /// The program's own functions, by the symbol table of the one that has one.
-fn functions(path: &Path) -> String {
-    let symbols = go_tool(&["nm"], path);
+fn functions(go: &Toolchain, path: &Path) -> BTreeSet<String> {
+    let symbols = go_tool(go, &["nm"], path);
     let own = symbols.lines().filter_map(|l| {
         let words: Vec<&str> = l.split_whitespace().collect();
         let name = words.last().filter(|n| n.starts_with("main."))?;
-        let made = name.contains("deferwrap") || name.contains("gowrap");
-        (words.get(1)? == &"T" && !made).then(|| format!("{name}\n"))
+        (words.get(1)? == &"T").then(|| (*name).to_owned())
     });
-    let own: BTreeSet<String> = own.collect();
-    own.into_iter().collect()
+    own.collect()
 }
 
 /// Address and bytes of each instruction of a function, as `go tool objdump`
 /// has them, up to its last RET.
-fn instructions(path: &Path, function: &str) -> Vec<(String, String)> {
-    let text = go_tool(&["objdump", "-s", &format!("^{function}$")], path);
+fn instructions(go: &Toolchain, path: &Path, function: &str) -> Vec<(String, String)> {
+    let text = go_tool(go, &["objdump", "-s", &format!("^{function}$")], path);
     let lines = text.lines().filter_map(|l| {
         let words: Vec<&str> = l.split_whitespace().collect();
         let [_, at, bytes, ..] = words.as_slice() else {
@@ -82,9 +81,22 @@ fn instructions(path: &Path, function: &str) -> Vec<(String, String)> {
 }
 
 /// What only looks, whether the program runs, stands, or has been dumped.
-fn reading(s: &mut Piped, knows: Knows, twin: &Path) {
-    let whole = s.ask("funcs ^main\\.");
-    assert_eq!(whole, functions(twin), "{}", s.label);
+fn reading(s: &mut Piped, knows: Knows, go: &Toolchain, twin: &Path) {
+    // All but what the compiler made for `go` and `defer`.
+    let listed = s.ask("funcs ^main\\.");
+    let listed: BTreeSet<String> = listed.lines().map(str::to_owned).collect();
+    let known = functions(go, twin);
+    assert!(listed.is_subset(&known), "{}: {listed:?}", s.label);
+    let made = Regex::new(r"\.(deferwrap\d+|gowrap\d+|func\d+(\.\d+)?)$").expect("a pattern");
+    let lost: Vec<&String> = known
+        .difference(&listed)
+        .filter(|n| !made.is_match(n))
+        .collect();
+    assert!(
+        lost.is_empty() && listed.len() > 12,
+        "{}: {lost:?}",
+        s.label
+    );
     s.has("types ^\\*os\\.File$", &["*os.File\n"]);
     s.has("types ^nothing$", &["(none)\n"]);
     s.has("packages ^main$", &["main\n"]);
@@ -102,14 +114,18 @@ fn reading(s: &mut Piped, knows: Knows, twin: &Path) {
         &["=>", "total = req.ID"],
     );
     let shown = s.ask("disassemble main.rest");
-    for (at, bytes) in instructions(twin, "main.rest") {
+    for (at, mut bytes) in instructions(go, twin, "main.rest") {
+        if knows == Knows::Stripped {
+            // Data lies elsewhere where it is not told of.
+            bytes.truncate(4);
+        }
         let line = shown.lines().find(|l| l.contains(&at));
         assert!(
-            line.is_some_and(|l| l.contains(&bytes)),
+            line.is_some_and(|l| l.contains(&format!("  {bytes}"))),
             "{at} {bytes}:\n{shown}"
         );
     }
-    let (at, bytes) = instructions(twin, "main.visit").remove(0);
+    let (at, bytes) = instructions(go, twin, "main.visit").remove(0);
     let first = format!("{at}:   0x{}", &bytes[..2]);
     s.has(&format!("examinemem {at}"), &[&first]);
     s.has(&format!("x -fmt oct -count 2 -size 1 {at}"), &[&at]);
@@ -246,6 +262,8 @@ fn running(s: &mut Piped, target: &Target, path: &Path, folder: &Path) {
 
 /// At a breakpoint.
 fn stopped(s: &mut Piped, knows: Knows, target: &mut Target) {
+    // What it is told while it stands it does when it goes on.
+    s.has("halt", &["> halted: ", "(target stopped)"]);
     let number = match knows {
         Knows::Stripped => "a1",
         _ => "n",
@@ -510,7 +528,7 @@ fn walk(knows: Knows, toolchain: &Toolchain) -> BTreeSet<&'static str> {
     };
     let core = folder.path().join("core");
     let mut s = Piped::start(&[&["attach", &pid], symbols].concat(), &label);
-    reading(&mut s, knows, &twin.path);
+    reading(&mut s, knows, toolchain, &twin.path);
     running(&mut s, &target, &program.path, folder.path());
     stopped(&mut s, knows, &mut target);
     copied(&mut s, knows, &mut target);
@@ -531,7 +549,7 @@ fn walk(knows: Knows, toolchain: &Toolchain) -> BTreeSet<&'static str> {
         // The set value; the rest is as it was.
         s.has("print main.factor", &["main.factor = 5\n"]);
     }
-    reading(&mut s, knows, &twin.path);
+    reading(&mut s, knows, toolchain, &twin.path);
     s.has("threads", &[&format!("Thread {pid}")]);
     s.has("regs", &["Rip = 0x"]);
     s.has(&format!("thread {pid}"), &[""]);
@@ -556,12 +574,19 @@ fn walk(knows: Knows, toolchain: &Toolchain) -> BTreeSet<&'static str> {
 
 #[test]
 fn every_command_on_every_program() {
-    for toolchain in Toolchain::under_test() {
-        for knows in [Knows::All, Knows::Stripped, Knows::Twin] {
-            let mut ran = walk(knows, &toolchain);
+    let all = [Knows::All, Knows::Stripped, Knows::Twin];
+    let toolchains = Toolchain::under_test();
+    for (index, toolchain) in toolchains.iter().enumerate() {
+        // Of several releases each is met, and each kind, not every pair.
+        let kinds = match toolchains.len() {
+            1 => &all[..],
+            _ => &all[index % all.len()..][..1],
+        };
+        for knows in kinds {
+            let mut ran = walk(*knows, toolchain);
             ran.insert("exit"); // the session's last, on the core
-            let all = VERBS.iter().filter(|row| row.standing == Standing::Works);
-            let missing: Vec<&str> = all.map(|r| r.name).filter(|n| !ran.contains(n)).collect();
+            let works = VERBS.iter().filter(|row| row.standing == Standing::Works);
+            let missing: Vec<&str> = works.map(|r| r.name).filter(|n| !ran.contains(n)).collect();
             assert!(missing.is_empty(), "no row runs {missing:?}");
         }
     }

@@ -19,7 +19,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long an answer is waited for before the next prompt.
 const ORDERLY: Duration = Duration::from_millis(200);
 /// The same before something is said beside it.
-const BESIDE: Duration = Duration::from_millis(20);
+const BESIDE: Duration = Duration::from_millis(100);
 
 /// What writes, in the end.
 pub type Writer = Box<dyn FnMut(&[u8]) -> io::Result<()> + Send>;

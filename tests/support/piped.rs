@@ -16,7 +16,6 @@ pub struct Piped {
     child: Child,
     to: Option<PipeWriter>,
     lines: Receiver<String>,
-    asked: usize,
     /// The goroutine of the last stop.
     goid: String,
     /// Verbs that were run.
@@ -47,37 +46,35 @@ impl Piped {
             child,
             to: Some(to),
             lines,
-            asked: 0,
             goid: String::new(),
             ran: BTreeSet::new(),
             label: label.to_owned(),
         }
     }
 
-    /// Runs a command: what it answered. An unknown command behind it marks the
-    /// end of the answer.
+    /// Runs a command: what it answered. Another behind it, whose answer is known,
+    /// marks the end: errors are written at once, answers one after another.
     pub fn ask(&mut self, line: &str) -> String {
+        const MARK: &str = "Lists the packages that the program's functions belong to.";
         let line = line.replace("{goid}", &self.goid);
         note(&parse_script(&line).script.statements, &mut self.ran);
-        self.asked += 1;
-        let mark = format!("unknown command `mark{}`", self.asked);
         let to = self.to.as_mut().expect("it is open");
-        writeln!(to, "{line}\nmark{}", self.asked).expect("typed");
+        writeln!(to, "{line}\nhelp packages").expect("typed");
+        let mut left = if line == "help packages" { 2 } else { 1 };
         let mut answer = String::new();
         let end = Instant::now() + SOON;
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            let Ok(got) = self.lines.recv_timeout(left) else {
+        while left > 0 {
+            let patience = end.saturating_duration_since(Instant::now());
+            let Ok(got) = self.lines.recv_timeout(patience) else {
                 panic!("{}: {line}: no answer; so far:\n{answer}", self.label);
             };
-            if got.contains(&mark) {
-                // The line and its carets.
-                let _ = (self.lines.recv_timeout(SOON), self.lines.recv_timeout(SOON));
-                break;
-            }
+            left -= usize::from(got == MARK);
             answer.push_str(&got);
             answer.push('\n');
         }
+        // The manual of the mark has two lines before it.
+        let manual = answer.rfind("packages [REGEX]").unwrap_or(answer.len());
+        answer.truncate(manual);
         if let Some(found) = Regex::new(r"> goroutine (\d+) ")
             .expect("a pattern")
             .captures(&answer)
