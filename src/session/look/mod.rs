@@ -7,6 +7,7 @@
 //! (`locals`). Nothing is written, and nothing is stopped but for a [`Stoppable`]
 //! (`still`). Allowed in: cli.
 
+mod arrived;
 mod crowd;
 mod entries;
 mod locals;
