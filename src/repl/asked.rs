@@ -187,6 +187,10 @@ impl Names for Scoped<'_> {
         self.names.names(space)
     }
 
+    fn refused(&self, name: &str) -> Option<String> {
+        self.names.refused(name)
+    }
+
     fn unknown_program(&self) -> bool {
         self.names.unknown_program()
     }

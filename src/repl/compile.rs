@@ -164,7 +164,7 @@ fn place(target: &Target, location: &Location) -> Result<Compiled, ExprError> {
         entries: traps().count(),
         returns: traps().map(|t| t.returns + t.foreign_returns).sum(),
         refused,
-        names: PointNames::new(arguments, results, family),
+        names: PointNames::new(arguments, results, family).of_program(target),
         ..Compiled::default()
     })
 }

@@ -222,6 +222,7 @@ pub fn attach(
             match shell.wait() {
                 Woke::Line(line) => {
                     number += 1;
+                    shell.out.typed(&line);
                     shell.run_text(&format!("stdin, command {number}"), &line);
                     break;
                 }

@@ -12,7 +12,7 @@
 //!     goroutine 34 frame 2 locals
 //! ```
 
-use crate::repl::frames::{current, show};
+use crate::repl::frames::{current, must_be_known, show};
 use crate::repl::shell::{Call, Shell};
 use crate::script::ExprError;
 use crate::script::command::Verb;
@@ -20,6 +20,7 @@ use crate::script::command::Verb;
 /// Prints them.
 pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
     let pattern = super::pattern(&call)?;
+    must_be_known(shell, &call)?;
     let frame = current(shell, &call)?;
     let values: Vec<_> = frame
         .values
