@@ -253,7 +253,8 @@ fn a_program_that_was_started_is_asked_about() {
     let program = copied(&Fixture::build("breaks", &[]), folder.path());
     let path = program.to_str().expect("UTF-8");
     for (answer, said) in [("y", "was killed"), ("n", "runs on")] {
-        let mut terminal = AtTerminal::start(&["attach", "--", path, "stay"], folder.path(), "xterm");
+        let mut terminal =
+            AtTerminal::start(&["attach", "--", path, "stay"], folder.path(), "xterm");
         terminal.wait_for("> started: goroutine 1 at runtime.gcenable");
         terminal.line("break main.visit");
         terminal.wait_for("Breakpoint 1 set");
