@@ -407,10 +407,12 @@ impl<'a> Reader<'a> {
             Some(found)
         });
         let spilled = spilled.unwrap_or_default();
-        args::render(&target.image, &function, at, args, &|a| {
+        let known = |a: LiveAddr| {
             let kept = spilled.iter().find(|(to, _)| args.offset(*to) == a);
-            kept.map(|(_, w)| *w).or_else(|| word(parked, a))
-        })
+            kept.map(|(_, word)| *word)
+        };
+        let image = &target.image;
+        args::render(image, &function, at, args, &known, &|a| word(parked, a))
     }
 
     /// The lock that it waits for, and where on the stack that is said.
