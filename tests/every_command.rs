@@ -125,6 +125,7 @@ fn reading(s: &mut Piped, knows: Knows, go: &Toolchain, twin: &Path) {
             "{at} {bytes}:\n{shown}"
         );
     }
+    assert!(!shown.contains("int3"), "{shown}");
     let (at, bytes) = instructions(go, twin, "main.visit").remove(0);
     let first = format!("{at}:   0x{}", &bytes[..2]);
     s.has(&format!("examinemem {at}"), &[&first]);
