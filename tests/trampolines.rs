@@ -3,6 +3,8 @@
 
 #[path = "trampolines/child.rs"]
 mod child;
+#[path = "trampolines/held.rs"]
+mod held;
 mod support;
 
 use std::sync::atomic::AtomicU64;
@@ -258,9 +260,10 @@ fn holds(gate: &Gate, at: &State, goid: u64, counter: &mut i64, mark: &mut u64) 
 fn heap(random: &mut Random) -> Vec<u8> {
     let mut heap = Vec::with_capacity(USED);
     for _ in 0..USED / 8 {
-        let word = match random.below(4) {
+        let word = match random.below(5) {
             0 => random.below(0x1000),
             1 => 0,
+            2 if random.one_in(2) => [4, 16][random.below(2) as usize],
             _ => HEAP + 8 * random.below((USED as u64 - 0x200) / 8),
         };
         heap.extend(word.to_le_bytes());
@@ -370,6 +373,7 @@ fn expected(capture: &Capture, at: &State, sp: u64, lowest: u64) -> Vec<Option<u
             );
             words
         }
+        Capture::Copied { .. } | Capture::Interface { .. } => held::expected(capture, at),
         Capture::Frames { max } => {
             let word = |address: u64| {
                 let from = (address - STACK) as usize;
@@ -455,7 +459,6 @@ fn a_trampoline_changes_nothing_that_go_counts_on() {
             (records, dropped) = (0, 0);
         }
         let unit = &units[(round % units.len() as u64) as usize];
-        let shape = Shape::new(captures(&mut random)).expect("it fits");
         let site = random.next() as u32;
         let from = {
             let mut from = state(&mut random, &start);
@@ -466,6 +469,13 @@ fn a_trampoline_changes_nothing_that_go_counts_on() {
             }
             from
         };
+        let mut wanted = captures(&mut random);
+        wanted.extend(held::captures(&mut random, &from));
+        let mut shape = Shape::new(wanted.clone()).expect("it fits");
+        while shape.bytes() > 512 {
+            wanted.pop();
+            shape = Shape::new(wanted.clone()).expect("it fits");
+        }
         let (goid, hi) = write_g(&child, &mut random, from.regs.rsp);
         let gate = gate(&mut random, &from, goid);
         let shape = shape.behind(gate.clone());

@@ -107,7 +107,7 @@ pub fn line_actions(
     let mut errors = Vec::new();
     with_names(program, names, places, &mut |names| {
         for statement in block {
-            match action(statement, names, true) {
+            match action(statement, names) {
                 Ok(Some(Action::Print(exprs))) => {
                     let parts = &mut asked.questions.at_entry;
                     let exprs = exprs.into_iter();

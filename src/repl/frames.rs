@@ -41,8 +41,8 @@ pub fn all(shell: &Shell, call: &Call<'_>) -> Result<(Vec<FrameValues>, StackSta
     Ok((frames, state))
 }
 
-/// Shows the frames of the chosen goroutine while they are at hand.
-fn visit(
+/// Shows the frames of the chosen goroutine, innermost first, while they are at hand.
+pub(super) fn visit(
     shell: &Shell,
     call: &Call<'_>,
     see: &mut dyn FnMut(&Variables<'_>, &[FrameVariables]),
@@ -69,13 +69,25 @@ fn visit_chosen(
     call: &Call<'_>,
     see: &mut dyn FnMut(&Variables<'_>, &FrameVariables),
 ) -> Result<(), ExprError> {
-    let mut frames = 0;
+    let (mut frames, mut unknown) = (0, false);
     let state = visit(shell, call, &mut |variables, found| {
         frames = found.len();
-        if let Some(frame) = found.get(shell.frame) {
-            see(variables, frame);
+        let frame = found.get(shell.frame);
+        match shell.deferred {
+            None => frame.into_iter().for_each(|frame| see(variables, frame)),
+            Some(call) => {
+                let code = variables.bias.image(call.code);
+                if let Some(frame) = variables.of_closure(code, call.closure) {
+                    see(variables, &frame);
+                } else {
+                    unknown = true;
+                }
+            }
         }
     })?;
+    if unknown {
+        return Err(call.fail("the debug information does not know the deferred function"));
+    }
     if frames == 0 {
         return Err(call.fail(match state {
             StackState::Running => "the goroutine runs: it has no frames that hold still",

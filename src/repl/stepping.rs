@@ -141,7 +141,7 @@ impl Shell {
         let stopped = loop {
             match self.wait() {
                 Woke::Stopped => break true,
-                Woke::TargetGone | Woke::Over => break false,
+                Woke::TargetGone | Woke::Nothing | Woke::Over => break false,
                 Woke::Cancelled => {
                     if let Some(live) = self.tracing.live() {
                         live.halt();

@@ -5,7 +5,8 @@
 //! Prints the local variables of the chosen frame of the chosen goroutine
 //! (`goroutine ID`, `frame N`), from the debug information. The goroutine is not
 //! stopped: it must be parked, and what its variables point to may change while
-//! it is read.
+//! it is read. In the block of a trace: those of the function, as its call
+//! returns.
 //!
 //! ```text
 //!     goroutine 34 frame 2 locals
