@@ -85,6 +85,10 @@ fn must_be_same(of: impl Fn(&str) -> Outcome, ways: [&str; 2]) {
 }
 
 fn echo(fire: &str) -> Outcome {
+    echo_with(fire, &[])
+}
+
+fn echo_with(fire: &str, more: &[&str]) -> Outcome {
     let echo = Fixture::build("echo", &[]);
     let (mut server, addr) = Target::echo_server(&echo, &[]);
     let args = ["-conns", "8", "-calls", "200", "-late"];
@@ -97,7 +101,9 @@ fn echo(fire: &str) -> Outcome {
         "net.(*netFD).Write",
         "internal/poll.(*FD).Read",
     ];
-    let gotap = Gotap::trace_json(server.pid(), &patterns, &["--fire", fire]);
+    let mut args = vec!["--fire", fire];
+    args.extend(more);
+    let gotap = Gotap::trace_json(server.pid(), &patterns, &args);
     load.tell("go");
     load.answer("done", LATER);
     assert!(poll(SOON, || server.ask("counts")["open"] == 0));
@@ -107,6 +113,22 @@ fn echo(fire: &str) -> Outcome {
 #[test]
 fn of_a_server() {
     must_be_same(echo, ["trap", "jump"]);
+}
+
+/// What was read and what was written, byte by byte.
+#[test]
+fn of_a_servers_payloads() {
+    for most in ["64", "3"] {
+        let with = |fire: &str| {
+            let outcome = echo_with(fire, &[&format!("--payload={most}")]);
+            let reads = outcome.calls();
+            let mut reads = reads.iter().filter(|call| call["func"] == READ);
+            let shown = |call: &Value| call["payload"].as_str().is_some_and(|p| !p.is_empty());
+            assert!(reads.any(shown), "{fire}");
+            outcome
+        };
+        must_be_same(with, ["trap", "jump"]);
+    }
 }
 
 fn ends(fire: &str) -> Outcome {

@@ -31,6 +31,8 @@ pub struct OpenCall<T> {
     pub id: u64,
     /// The traced call it happened in.
     pub parent: Option<u64>,
+    /// Whose it is.
+    pub stack: Stack,
     /// Which function: an index of the caller's.
     pub func: usize,
     /// `stack.hi - sp` at its first instruction.
@@ -60,6 +62,8 @@ pub struct Ended<T> {
     pub end: End,
     /// When.
     pub at_ns: u64,
+    /// Nothing is to be told of it: it was gone before anybody looked.
+    pub silent: bool,
 }
 
 /// What an entry hit turned out to be.
@@ -91,6 +95,15 @@ pub struct Join<T> {
     stacks: WordMap<Stack, Vec<OpenCall<T>>>,
     last_id: u64,
     open: usize,
+}
+
+impl Stack {
+    /// The number that generated code knows it by.
+    pub fn number(self) -> u64 {
+        match self {
+            Stack::Goroutine(id) | Stack::System(id) => id,
+        }
+    }
 }
 
 impl<T> Default for Join<T> {
@@ -154,7 +167,7 @@ impl<T> Join<T> {
             }
             if let Some(call) = calls.pop() {
                 self.open -= 1;
-                ended.extend(gone(call, now_ns));
+                ended.push(gone(call, now_ns));
             }
         }
         self.last_id += 1;
@@ -163,6 +176,7 @@ impl<T> Join<T> {
         calls.push(OpenCall {
             id,
             parent: calls.last().map(|c| c.id),
+            stack,
             func: site.func,
             depth,
             began_ns: Some(now_ns),
@@ -197,9 +211,10 @@ impl<T> Join<T> {
                     call,
                     end: End::Return,
                     at_ns: now_ns,
+                    silent: false,
                 });
             } else {
-                ended.extend(gone(call, now_ns));
+                ended.push(gone(call, now_ns));
             }
         }
         if calls.is_empty() && self.stacks.len() > 4096 {
@@ -209,8 +224,8 @@ impl<T> Join<T> {
     }
 
     /// A call found running at attach: inside `func`, entered before we looked.
-    /// Ignored if a call is open at that depth already. `doubtful`: it may have
-    /// returned before the traps were there.
+    /// Ignored, and no, if a call is open at that depth already. `doubtful`: it may
+    /// have returned before the traps were there.
     pub fn found_running(
         &mut self,
         stack: Stack,
@@ -218,11 +233,11 @@ impl<T> Join<T> {
         depth: u64,
         (now_ns, doubtful): (u64, bool),
         data: T,
-    ) {
+    ) -> bool {
         let calls = self.stacks.entry(stack).or_default();
         let at = calls.partition_point(|c| c.depth < depth);
         if calls.get(at).is_some_and(|c| c.depth == depth) {
-            return;
+            return false;
         }
         self.last_id += 1;
         self.open += 1;
@@ -232,6 +247,7 @@ impl<T> Join<T> {
             OpenCall {
                 id: self.last_id,
                 parent,
+                stack,
                 func,
                 depth,
                 began_ns: None,
@@ -243,6 +259,7 @@ impl<T> Join<T> {
                 unwound_ns: None,
             },
         );
+        true
     }
 
     /// A call whose RET was seen without its entry: it gets an id of its own.
@@ -276,7 +293,7 @@ impl<T> Join<T> {
             Some(depth) => {
                 while let Some(call) = calls.pop_if(|c| c.depth > depth) {
                     self.open -= 1;
-                    ended.extend(gone(call, now_ns));
+                    ended.push(gone(call, now_ns));
                 }
             }
             None => {
@@ -291,7 +308,7 @@ impl<T> Join<T> {
     pub fn stack_gone(&mut self, stack: Stack, now_ns: u64, ended: &mut Vec<Ended<T>>) {
         let calls = self.stacks.remove(&stack).unwrap_or_default();
         self.open -= calls.len();
-        ended.extend(calls.into_iter().rev().filter_map(|c| gone(c, now_ns)));
+        ended.extend(calls.into_iter().rev().map(|c| gone(c, now_ns)));
     }
 
     /// Ends all calls the same way: the process ended, or tracing stops.
@@ -305,6 +322,7 @@ impl<T> Join<T> {
                 call,
                 end,
                 at_ns: now_ns,
+                silent: false,
             })
             .collect();
         all.sort_by_key(|e| e.call.id);
@@ -322,6 +340,7 @@ impl<T> Join<T> {
                 call,
                 end: End::Open,
                 at_ns: now_ns,
+                silent: false,
             })
             .collect();
         self.open -= taken.len();
@@ -344,10 +363,16 @@ impl<T> Join<T> {
 }
 
 /// A call that is gone without a RET.
-fn gone<T>(call: OpenCall<T>, now_ns: u64) -> Option<Ended<T>> {
+fn gone<T>(call: OpenCall<T>, now_ns: u64) -> Ended<T> {
     let end = call.unwinding.unwrap_or(End::Unwound);
     let at_ns = call.unwound_ns.unwrap_or(now_ns);
-    (!call.doubtful).then_some(Ended { call, end, at_ns })
+    let silent = call.doubtful;
+    Ended {
+        call,
+        end,
+        at_ns,
+        silent,
+    }
 }
 
 #[cfg(test)]

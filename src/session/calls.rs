@@ -91,11 +91,13 @@ pub(super) struct Calls {
     ended: Vec<Ended<Begun>>,
     sender: Arc<Sender>,
     /// Functions whose calls leave marks where they are let in
-    /// ([`crate::arch::jump::gate`]), and goroutine and depth of those whose
-    /// marks are to be taken away.
+    /// ([`crate::arch::jump::handed`]); goroutine and depth of those that were found
+    /// running, and of those whose marks are to be taken away.
     marked: Vec<bool>,
     found: Vec<(u64, u64)>,
     marks: Vec<(u64, u64)>,
+    /// The RET that is looked at has taken its call's mark itself.
+    pub mark_taken: bool,
     /// Calls of each function, for one of so many.
     every: Option<(u32, Vec<u64>)>,
     /// Records that go together, by [`Calls::send_gathered`].
@@ -116,6 +118,7 @@ impl Calls {
             marked: Vec::new(),
             found: Vec::new(),
             marks: Vec::new(),
+            mark_taken: false,
             every: options.every.map(|k| (k, vec![0; plan.functions.len()])),
             plan,
             gathered: None,
@@ -141,16 +144,16 @@ impl Calls {
             call.since_attach = true;
             call.conn = found.conn;
             let stack = Stack::Goroutine(found.goid);
-            if self.is_marked(found.func) {
-                self.found.push((found.goid, found.depth));
-            }
-            self.join.found_running(
+            let new = self.join.found_running(
                 stack,
                 found.func,
                 found.depth,
                 (now, doubtful),
                 Some(Box::new(call)),
             );
+            if new && self.is_marked(found.func) {
+                self.found.push((found.goid, found.depth));
+            }
         }
     }
 
@@ -197,7 +200,7 @@ impl Calls {
             .join
             .enter(g.stack, site, g.depth, now, || call, &mut self.ended);
         if matches!(begun, Entry::Again) && self.is_marked(func) {
-            self.marks.push((g.goid().unwrap_or(0), g.depth));
+            self.marks.push((g.stack.number(), g.depth));
         }
     }
 
@@ -343,13 +346,10 @@ impl Calls {
     pub fn emit(&mut self, ended: impl IntoIterator<Item = Ended<Begun>>) {
         for one in ended {
             if self.is_marked(one.call.func) {
-                let goid = one
-                    .call
-                    .data
-                    .as_ref()
-                    .and_then(|call| call.goid)
-                    .unwrap_or(0);
-                self.marks.push((goid, one.call.depth));
+                let returned = one.end == End::Return;
+                if !(returned && std::mem::take(&mut self.mark_taken)) {
+                    self.marks.push((one.call.stack.number(), one.call.depth));
+                }
             }
             if let Some(call) = self.told(one) {
                 self.send(call);
@@ -370,7 +370,7 @@ impl Calls {
     /// The record of a call that ended. What `--slow` has told of and is still
     /// open goes again, to readers that have not wanted it then.
     fn told(&self, one: Ended<Begun>) -> Begun {
-        let mut call = one.call.data?;
+        let mut call = one.call.data.filter(|_| !one.silent)?;
         call.id = one.call.id;
         call.parent = one.call.parent;
         call.dur_ns = one.call.began_ns.map(|b| one.at_ns.saturating_sub(b));

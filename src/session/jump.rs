@@ -22,10 +22,8 @@ use super::engine::{Options, Outcome, Start, Stats};
 use super::target::Target;
 use crate::arch::jump::{GOffsets, Gate, JumpSite};
 use crate::arch::unit::Interiors;
-use crate::golang::family::{Flow, family_of};
 use crate::golang::resting::{Resting, Stopped};
 use crate::probe::jump::{JumpPlan, Ways};
-use crate::probe::plan::Plan;
 use crate::process::jump::{Drawn, draw as draw_pages};
 use crate::process::quiet::Whereabouts;
 use crate::process::tracer::Ending;
@@ -70,11 +68,7 @@ pub enum NoJumps {
 }
 
 /// True reasons why the machine or the options forbid jumps.
-pub fn unfit(plan: &Plan, options: &Options, minor: Option<u32>) -> Option<NoJumps> {
-    let reads = |f: &crate::probe::plan::FunctionPlan| {
-        let family = family_of(&f.name, minor);
-        family.is_some_and(|f| f.buffer.is_some() && f.flow != Flow::Out)
-    };
+pub fn unfit(options: &Options) -> Option<NoJumps> {
     let deepest = options.stacks.iter().copied().max().unwrap_or(0);
     if options.stack.max(deepest) > MAX_FRAMES {
         return Some(NoJumps::Needs("--stack of more than 31 frames"));
@@ -84,9 +78,6 @@ pub fn unfit(plan: &Plan, options: &Options, minor: Option<u32>) -> Option<NoJum
     }
     if options.payload > MAX_PAYLOAD {
         return Some(NoJumps::Needs("--payload of more than 1024 bytes"));
-    }
-    if options.payload > 0 && plan.functions.iter().any(reads) {
-        return Some(NoJumps::Needs("--payload of what is read"));
     }
     tsc::unfit().map(NoJumps::Machine)
 }

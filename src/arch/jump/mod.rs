@@ -2,13 +2,14 @@
 //! the ring that records go to, and the injected pages that hold it all.
 //!
 //! `capture`: what is recorded and where in a record it lies; `gate`: whether
-//! anything is; `trampoline`: the
+//! anything is; `handed`: what an entry hands to its RET; `trampoline`: the
 //! code; `ring`: shared memory, and reading it; `pages`: the injected code with
 //! its owner's name, built and read back. Pure: no process, no symbols. Anybody
 //! below may come in.
 
 pub mod capture;
 pub mod gate;
+pub mod handed;
 pub mod pages;
 pub mod ring;
 pub mod trampoline;
