@@ -42,9 +42,11 @@ fn of_its_end(call: &Value) -> bool {
 fn records(outcome: &Outcome) -> BTreeMap<String, u64> {
     let mut found = BTreeMap::new();
     for mut call in outcome.calls() {
-        // Of a pipe, what it is told to do: in pieces, and how many is chance. What
-        // is under way at the end is chance, too.
-        if call["fd"] == 0 || call["end"] == "open" || of_its_end(&call) {
+        // Of a pipe, what it is told to do: in pieces, and how many is chance; so is
+        // which of them is under way in the beginning. What is so at the end is
+        // chance, too.
+        let unseen = call["since_attach"] == true && call["fd"].is_null();
+        if call["fd"] == 0 || unseen || call["end"] == "open" || of_its_end(&call) {
             continue;
         }
         let fields = call.as_object_mut().expect("an object");
