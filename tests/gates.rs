@@ -21,6 +21,8 @@ struct Run {
     ring: u64,
     reads: u64,
     lost: u64,
+    /// Of the last line: seen, open, filtered.
+    counts: [u64; 3],
 }
 
 /// An echo server of the same work each time: descriptors come out the same.
@@ -70,6 +72,10 @@ fn run(fire: &str, more: &[&str]) -> Run {
         ring: ring.unwrap_or(0),
         reads,
         lost: outcome.tally().lost,
+        counts: {
+            let tally = outcome.tally();
+            [tally.seen, tally.open, tally.filtered]
+        },
     }
 }
 
@@ -79,6 +85,12 @@ fn same(condition: &str) -> (Run, u64) {
     let jumped = run("jump", &["--where", condition]);
     assert_eq!(trapped.told, jumped.told, "{condition}");
     assert_eq!((trapped.lost, jumped.lost), (0, 0));
+    // What is left out at entries is not counted, and that is said.
+    if condition.contains("fd ") || condition.contains("goid ") {
+        assert_eq!(trapped.counts[1], jumped.counts[1]);
+    } else {
+        assert_eq!(trapped.counts, jumped.counts, "{condition}");
+    }
     // Reads and writes, of each two hits.
     let all = 4 * jumped.reads;
     (jumped, all)

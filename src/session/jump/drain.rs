@@ -344,6 +344,7 @@ impl Drain {
             self.conns.clear();
         }
         self.tids.fresh = false;
+        calls.bound();
         self.tell_lost(jumped, calls);
     }
 
