@@ -24,6 +24,7 @@ use gotap::image::Image;
 use gotap::process::region::SiteBytes;
 use gotap::process::snapshot::{estimate, memory_of};
 use gotap::process::{Event, Tracer};
+use gotap::sys::signals;
 use support::live::{Fixture, Target};
 use support::meter::median_and_max;
 use support::table::print;
@@ -102,6 +103,7 @@ fn measure(fixture: &Fixture, mb: u64) -> Vec<String> {
     let index = tracer.site_index(site.at).expect("installed");
     let mut pauses = Vec::new();
     let mut own = 0;
+    let ticking = ticker();
     clients.longest();
     for _ in 0..ROUNDS {
         tracer.arm(index).expect("arm");
@@ -117,12 +119,14 @@ fn measure(fixture: &Fixture, mb: u64) -> Vec<String> {
         let until = Instant::now() + BETWEEN;
         own = own.max(memory_of(copy.pid).unwrap_or(0));
         drop(copy);
-        // Threads that hit before it was disarmed are let go.
+        // Threads that hit before it was disarmed are let go at once.
         while Instant::now() < until {
-            tracer.collect_ended();
-            std::thread::sleep(Duration::from_millis(1));
+            if let Event::Hit(hit) = tracer.next_event() {
+                tracer.pass(&hit);
+            }
         }
     }
+    ticking.store(false, Ordering::Relaxed);
     tracer.leave().expect("leave");
     drop(tracer);
     let with = clients.longest();
@@ -141,6 +145,22 @@ fn measure(fixture: &Fixture, mb: u64) -> Vec<String> {
         ms(without.as_secs_f64()),
         format!("{} MB", own >> 20),
     ]
+}
+
+/// Wakes this thread out of [`Tracer::next_event`] every few milliseconds until
+/// told otherwise.
+fn ticker() -> Arc<AtomicBool> {
+    signals::prepare().expect("signals");
+    let tid = nix::unistd::gettid().as_raw();
+    let ticking = Arc::new(AtomicBool::new(true));
+    let go_on = ticking.clone();
+    std::thread::spawn(move || {
+        while go_on.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(5));
+            signals::nudge(tid);
+        }
+    });
+    ticking
 }
 
 /// The site behind `main.handle`'s stack check, and the program's code.
@@ -183,7 +203,9 @@ impl Clients {
                     while !stop.load(Ordering::Relaxed) {
                         let began = Instant::now();
                         answer.clear();
-                        writeln!(conn, "{}", client + 1).expect("ask");
+                        // In one piece: a second one would wait for the first's ACK.
+                        let question = format!("{}\n", client + 1);
+                        conn.write_all(question.as_bytes()).expect("ask");
                         answers.read_line(&mut answer).expect("an answer");
                         let ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
                         longest.fetch_max(ns, Ordering::Relaxed);

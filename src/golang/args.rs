@@ -13,7 +13,8 @@ const MAX_DEPTH: usize = 8;
 
 /// The arguments of `function` at `pc` (as lines are looked up), whose area
 /// begins at `args`; `word` reads the stack. A `?` marks what may be stale, as
-/// the runtime marks it.
+/// the runtime marks it, which never looks at a frame before its entry has
+/// written its arguments down: there all that came in registers is marked, too.
 pub fn render(
     image: &Image,
     function: &Function<'_>,
@@ -39,24 +40,37 @@ struct Liveness<'a> {
     info: Option<ImageAddr>,
     index: i32,
     start: u8,
+    /// The code before the first that the table speaks of.
+    entry: bool,
 }
 
 impl<'a> Liveness<'a> {
     fn of(image: &'a Image, function: &Function<'_>, pc: ImageAddr) -> Liveness<'a> {
         let info = function.funcdata(FUNCDATA_ARG_LIVE_INFO);
         let first = info.and_then(|at| image.bytes(at, 1)?.first().copied());
+        let index = function.pcdata_at(PCDATA_ARG_LIVE_INDEX, pc);
+        let begin = function
+            .pcdata(PCDATA_ARG_LIVE_INDEX)
+            .and_then(|mut table| table.next());
+        let entry = begin.is_some_and(|run| {
+            run.value == -1 && u64::from(run.end) > pc.0.wrapping_sub(function.entry().0)
+        });
         Liveness {
             image,
             info,
-            index: function.pcdata_at(PCDATA_ARG_LIVE_INDEX, pc),
+            index,
+            entry,
             start: first.unwrap_or(0xff),
         }
     }
 
     fn is_live(&self, offset: u8, slot: u8) -> bool {
-        let (Some(info), Ok(index)) = (self.info, u64::try_from(self.index)) else {
+        let (Some(info), index) = (self.info, u64::try_from(self.index).unwrap_or(0)) else {
             return true;
         };
+        if self.entry && offset >= self.start {
+            return false;
+        }
         if index == 0 || offset < self.start {
             return true;
         }
