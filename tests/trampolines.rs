@@ -387,6 +387,9 @@ fn a_trampoline_changes_nothing_that_go_counts_on() {
         let mut handed = Handed::prepare(&child, &mut random, &ring, (goid, hi, depth));
         let mut counter = random.below(4) as i64 - 1;
         child.write(COUNTER_AT, &counter.to_le_bytes());
+        // In a forked child nothing is recorded, nothing asked.
+        let forked = random.one_in(20);
+        child.write(ring.own(), &[u8::from(!forked)]);
         let jumped = child.run(&from);
         let passed =
             unit.kind != UnitKind::Check || plain.regs.rip == SITE + unit.code.len() as u64 + 1;
@@ -397,7 +400,7 @@ fn a_trampoline_changes_nothing_that_go_counts_on() {
             UnitKind::Return => &plain,
             UnitKind::Entry | UnitKind::Check => &from,
         };
-        let let_in = passed && {
+        let let_in = passed && !forked && {
             let holds = holds(&gate, at, goid, &mut counter);
             handed.asked(gate.mark, holds, !full)
         };
@@ -492,7 +495,7 @@ fn a_trampoline_changes_nothing_that_go_counts_on() {
         }
     }
     assert!(
-        total.0 > 2000 && total.1 > 50 && grown > 100 && left_out > 1000 && filled > 150,
+        total.0 > 2000 && total.1 > 50 && grown > 100 && left_out > 1000 && filled > 100,
         "{total:?} {grown} {left_out} {filled}"
     );
 }

@@ -13,6 +13,10 @@
 //!        `handed`
 //! ```
 //!
+//! Before it lies a page of the target's own, not shared, whose first word is not 0,
+//! and which the kernel gives to a forked child as zeros (madvise(2),
+//! MADV_WIPEONFORK): the child, which has jumps and ring as well, writes nothing.
+//!
 //! A ticket is a record: what was given a ticket and cannot be read is counted
 //! as lost, so received + lost + dropped is what the target did, exactly.
 //!
@@ -85,6 +89,11 @@ impl RingLayout {
     /// Bytes to map; whole pages.
     pub fn len(&self) -> u64 {
         (CONTROL + self.marks_offset() + (MARKS + BUFFERS) * PLACE).next_multiple_of(4096)
+    }
+
+    /// The page before the ring.
+    pub fn own(&self) -> u64 {
+        self.at.saturating_sub(CONTROL)
     }
 
     /// Never: it has a control page at least.

@@ -201,6 +201,11 @@ impl Writer<'_> {
         let mut refused = self.a.create_label();
         let (tests, mark) = (&shape.gate().tests, shape.gate().mark);
         let leaves = mark == Mark::Leave;
+        // A child that was forked?
+        let own = MemoryOperand::with_base_displ(Register::RIP, self.ring.own().cast_signed());
+        let own = Instruction::with2(Code::Cmp_rm32_imm8, own, 0)?;
+        self.a.add_instruction(own)?;
+        self.a.je(out)?;
         for test in tests {
             self.test(test, g, if leaves { refused } else { out })?;
         }
