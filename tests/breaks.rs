@@ -540,3 +540,54 @@ fn a_condition_that_goes_wrong_lets_it_run() {
     let errors = outcome.errors();
     assert_eq!(errors.matches("its condition: ").count(), 1, "{errors}");
 }
+
+/// What `dump` writes at a breakpoint is the program as it was built, with the
+/// registers of that moment.
+#[test]
+fn a_core_at_a_breakpoint() {
+    let folder = folder();
+    let core = folder.path().join("core.breaks");
+    let name = core.to_str().expect("UTF-8");
+    let mut target = start(&[]);
+    target.ask("spin on");
+    let outcome = piped(
+        &target,
+        &format!("break main.visit\ncontinue\nregs -a\ndump {name}\nclearall\nexit\n"),
+    );
+    outcome.must_succeed();
+    let said = outcome.errors();
+    let set = said.split_once("set at 0x").expect("an address").1;
+    let at = format!("0x{}", set.split(' ').next().expect("an address"));
+    let program = breaks(&[]).path;
+    let shown = |text: &str| {
+        let out = std::process::Command::new("gdb")
+            .args(["-batch", "-nx", "-ex", text])
+            .args([program.as_os_str(), core.as_os_str()])
+            .output()
+            .expect("gdb is needed: apt-get install gdb");
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    };
+    let byte = shown(&format!("output/x *(unsigned char*){at}"));
+    assert!(!byte.ends_with("0xcc"), "{at}: {byte}");
+    let rip = shown("output/x $rip");
+    assert!(rip.ends_with(&at), "{at}: {rip}");
+    // mxcsr of a program that changed nothing.
+    let control = shown("output/x $mxcsr");
+    assert!(control.ends_with("0x1f80"), "{control}");
+    assert!(target.answers());
+    let registers = |text: &str| -> Vec<String> {
+        let named = |line: &&str| line.contains(" = 0x");
+        text.lines().filter(named).map(str::to_owned).collect()
+    };
+    let path = script(folder.path(), "regs -a\n");
+    let program = program.to_str().expect("UTF-8");
+    let mut command = gotap::command(&["attach", "--core", name, program]);
+    command.stdin(fs::File::open(path).expect("commands"));
+    let looked = gotap::run_command(command);
+    let (then, now) = (registers(&outcome.text()), registers(&looked.text()));
+    assert_eq!(then, now, "{}", looked.errors());
+    assert!(
+        then.iter().any(|line| line.contains("Xmm15 = ")),
+        "{then:?}"
+    );
+}

@@ -7,6 +7,8 @@ mod child;
 mod gates;
 #[path = "trampolines/handed.rs"]
 mod handed;
+#[path = "trampolines/held.rs"]
+mod held;
 mod support;
 
 use std::sync::atomic::AtomicU64;
@@ -153,9 +155,10 @@ fn captures(random: &mut Random) -> Vec<Capture> {
 fn heap(random: &mut Random) -> Vec<u8> {
     let mut heap = Vec::with_capacity(USED);
     for _ in 0..USED / 8 {
-        let word = match random.below(4) {
+        let word = match random.below(5) {
             0 => random.below(0x1000),
             1 => 0,
+            2 if random.one_in(2) => [4, 16][random.below(2) as usize],
             _ => HEAP + 8 * random.below((USED as u64 - 0x200) / 8),
         };
         heap.extend(word.to_le_bytes());
@@ -268,6 +271,7 @@ fn expected(capture: &Capture, at: &State, sp: u64, lowest: u64) -> Vec<Option<u
             );
             words
         }
+        Capture::Copied { .. } | Capture::Interface { .. } => held::expected(capture, at),
         Capture::Frames { max } => {
             let word = |address: u64| {
                 let from = (address - STACK) as usize;
@@ -366,9 +370,18 @@ fn a_trampoline_changes_nothing_that_go_counts_on() {
             }
             from
         };
+        // A count that is less than none leads nowhere.
+        if from.regs.rax != u64::MAX {
+            wanted.extend(held::captures(&mut random, &from));
+        }
+        let mut shape = Shape::new(wanted.clone()).expect("it fits");
+        while shape.bytes() > RECORD {
+            wanted.pop();
+            shape = Shape::new(wanted.clone()).expect("it fits");
+        }
         let (goid, hi) = write_g(&child, &mut random, from.regs.rsp);
         let gate = gate(&mut random, &from, goid);
-        let shape = Shape::new(wanted).expect("it fits").behind(gate.clone());
+        let shape = shape.behind(gate.clone());
         let made = generate(PAGES, unit, site, &shape, &ring, OFFSETS).expect("it can be written");
         // As it was.
         child.write(SITE, &[0xcc; 64]);

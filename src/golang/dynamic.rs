@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use crate::addr::{Bias, LiveAddr};
+use crate::addr::{Bias, ImageAddr, LiveAddr};
 use crate::image::Image;
 use crate::image::rtti::{RttiTypes, TypeSection};
 use crate::image::types::{Type, TypeId, TypeKind, TypeTable};
@@ -35,6 +35,13 @@ pub trait StructFields {
 
     /// Bytes of a `strukt`.
     fn size_of(&self, strukt: &str) -> Option<u64>;
+}
+
+/// Fields, and where types are described in the running program.
+pub trait TypePlaces: StructFields {
+    /// The descriptor of the type that Go prints as `name`; `None` when the program
+    /// has no such type.
+    fn descriptor(&self, name: &str) -> Option<LiveAddr>;
 }
 
 /// Where a program's type descriptors are, in the file's addresses.
@@ -70,6 +77,23 @@ impl<M: Memory, T: Deref<Target = RttiTypes<M>>> DynamicTypes for LiveTypes<T> {
             _ => id,
         };
         self.table.package_path(named).map(Arc::from)
+    }
+}
+
+impl<M: Memory, T: Deref<Target = RttiTypes<M>>> StructFields for LiveTypes<T> {
+    fn offset_of(&self, strukt: &str, path: &str) -> Option<u64> {
+        self.table.offset_of(strukt, path)
+    }
+
+    fn size_of(&self, strukt: &str) -> Option<u64> {
+        self.table.size_of(strukt)
+    }
+}
+
+impl<M: Memory, T: Deref<Target = RttiTypes<M>>> TypePlaces for LiveTypes<T> {
+    fn descriptor(&self, name: &str) -> Option<LiveAddr> {
+        let at = self.table.address(self.table.find_type(name)?)?;
+        Some(self.bias.live(ImageAddr(at.0)))
     }
 }
 

@@ -10,6 +10,7 @@
 pub mod args;
 pub mod blocked;
 pub mod census;
+pub mod copied;
 pub mod dynamic;
 pub mod endpoint;
 pub mod errors;

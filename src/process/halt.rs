@@ -192,7 +192,11 @@ impl Tracer {
                     ..
                 } => {
                     // Else it was not a site's.
-                    if let Some(Event::Hit(hit) | Event::Blocked(hit)) = self.on_stop(tid, stop) {
+                    let event = self.on_stop(tid, stop);
+                    if let Some(Event::Blocked(hit)) = &event {
+                        self.undo_default(hit);
+                    }
+                    if let Some(Event::Hit(hit) | Event::Blocked(hit)) = event {
                         break Some(hit);
                     }
                 }

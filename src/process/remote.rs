@@ -344,6 +344,7 @@ impl Tracer {
         }
         tracing::debug!(pid = self.pid, "no thread of Go's runtime sleeps");
         let mut any: Vec<i32> = self.threads.iter().copied().collect();
+        any.retain(|tid| self.attended != Some(*tid));
         any.sort_unstable();
         for tid in any {
             if self.try_borrow(tid, deadline, false)? {

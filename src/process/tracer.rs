@@ -92,6 +92,9 @@ pub struct Tracer {
     pub(super) children: Children,
     /// A thread that makes system calls for us.
     pub(super) borrowed: Option<Borrowed>,
+    /// The thread whose hit is being attended to: it stays where it is until the
+    /// hit is passed, and is not borrowed.
+    pub(super) attended: Option<i32>,
     pub(super) installed: Option<Installed>,
     /// Regions that a later one took the place of: threads may be in them.
     pub(super) retired: Vec<Installed>,
@@ -139,6 +142,7 @@ impl Tracer {
             threads: HashSet::new(),
             children: Children::default(),
             borrowed: None,
+            attended: None,
             installed: None,
             retired: Vec::new(),
             copies: Copies::default(),
@@ -273,11 +277,23 @@ impl Tracer {
                 }
                 Wait::Stopped { tid, stop } => {
                     if let Some(event) = self.on_stop(tid, stop) {
+                        if let Event::Blocked(hit) = &event {
+                            self.undo_default(hit);
+                        }
                         return event;
                     }
                 }
             }
         }
+    }
+
+    /// What the kernel did because a thread hit with SIGTRAP blocked.
+    pub(super) fn undo_default(&mut self, hit: &Hit) {
+        self.attended = Some(hit.tid);
+        if let Err(error) = self.handle_again(hit.site) {
+            tracing::warn!(pid = self.pid, %error, "SIGTRAP's action stays the default");
+        }
+        self.attended = None;
     }
 
     pub(super) fn on_exit(&mut self, tid: i32, ending: Ending) -> Option<Event> {
@@ -406,9 +422,6 @@ impl Tracer {
         self.watch.saw(tid);
         self.hits = self.hits.wrapping_add(1);
         if self.ran_blocked(tid, at) {
-            if let Err(error) = self.handle_again(index) {
-                tracing::warn!(pid = self.pid, %error, "SIGTRAP's action stays the default");
-            }
             return Some(Event::Blocked(Box::new(hit)));
         }
         Some(Event::Hit(Box::new(hit)))

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::addr::LiveAddr;
+use crate::addr::{Bias, LiveAddr};
 use crate::golang::dynamic;
 use crate::image::Image;
 use crate::image::rtti::RttiTypes;
@@ -18,6 +18,32 @@ pub struct FileMemory(pub Arc<Image>);
 impl Memory for FileMemory {
     fn read(&self, at: LiveAddr, into: &mut [u8]) -> Result<(), MemoryError> {
         self.0.memory().read(at, into)
+    }
+}
+
+/// What of the file can never be another in the process: bytes of segments that
+/// are not writable. Reading them needs no process.
+#[derive(Debug, Clone)]
+pub struct Constants {
+    /// The file.
+    pub image: Arc<Image>,
+    /// Where it was loaded.
+    pub bias: Bias,
+}
+
+impl Constants {
+    /// Fills `into`; false when not all of it is constant.
+    pub fn read(&self, at: LiveAddr, into: &mut [u8]) -> bool {
+        let at = self.bias.image(at);
+        let segments = self.image.segments();
+        let found = segments
+            .iter()
+            .any(|segment| segment.contains(at) && !segment.writable)
+            .then(|| self.image.bytes(at, into.len()));
+        found.flatten().is_some_and(|bytes| {
+            into.copy_from_slice(bytes);
+            true
+        })
     }
 }
 

@@ -22,6 +22,7 @@ use super::engine::{Options, Outcome, Start, Stats};
 use super::target::Target;
 use crate::arch::jump::{GOffsets, JumpSite};
 use crate::arch::unit::Interiors;
+use crate::golang::copied::Copied;
 use crate::golang::resting::{Resting, Stopped};
 use crate::probe::jump::{JumpPlan, Ways};
 use crate::probe::plan::Role;
@@ -116,20 +117,21 @@ impl JumpsPrepared {
         let mut records = vec![SiteRecord::default(); plan.sites.len()];
         for (own, function) in plan.functions.iter().enumerate() {
             if exact
-                && calls.reporter.follows(own)
+                && calls.reporter.has_to_wait(own)
                 && let Ok(trap) = &function.trap
             {
                 let why = "what its values point to has to be read at once";
                 ways.set_trap(ways.group(trap.entry_site), why.to_owned());
             }
         }
+        let copied = Copied::of(&target.live_types(), &target.layouts);
         for (index, _) in jumps.units() {
             let Some(site) = plan.sites.get(index).filter(|_| ways.jumps(index)) else {
                 continue;
             };
             let frames = |func| calls.reporter.frames(func);
             let wanted = (options.payload, &frames as &dyn Fn(usize) -> usize);
-            let record = captures::of_site(&calls.reporter, plan, &site.roles, wanted);
+            let record = captures::of_site(&calls.reporter, (plan, &copied), &site.roles, wanted);
             if let (Some(record), Some(place)) = (record, records.get_mut(index)) {
                 *place = record;
             } else {
@@ -229,7 +231,7 @@ impl JumpsPrepared {
         for (group, why) in &jumped.left_out {
             ways.set_trap(*group, why.to_string());
         }
-        let drain = Drain::new(&jumped, calls, self.records, target.bias);
+        let drain = Drain::new(&jumped, calls, self.records, target);
         // Who traps after all has no generated code that marks.
         let (mut marked, mut gated) = (self.marked, self.gated);
         for (own, _) in ways.trapped(&prepared.calls.plan) {

@@ -27,7 +27,7 @@ use crate::probe::decode::Decoder;
 use crate::probe::join::Stack;
 use crate::probe::plan::Plan;
 use crate::process::ProcessMemory;
-use crate::record::{Call, Conn, Direction, End, Endpoint, Named, Payload};
+use crate::record::{Call, Conn, Direction, End, Endpoint, LOCALS_UNASKED, Named, Payload};
 use crate::sys::Regs;
 use crate::value::Value;
 
@@ -156,6 +156,7 @@ impl Reporter {
             stack: Vec::new(),
             payload: None,
             locals: Vec::new(),
+            no_locals: Some(LOCALS_UNASKED),
             passed: None,
             taken: Vec::new(),
         }
@@ -231,6 +232,21 @@ impl Reporter {
             .conns
             .facts(seen.memory, &self.types, kind, words, &mut []);
         Some(conn(&facts.ok()?))
+    }
+
+    /// The same by what was written down alone, where that is enough.
+    pub fn receiver_in_time(&self, func: usize, seen: &Seen<'_>) -> Option<Arc<Conn>> {
+        let (register, kind) = self.family(func)?.receiver?;
+        self.facts_in_time(seen, kind, register)
+    }
+
+    fn facts_in_time(&self, seen: &Seen<'_>, kind: Receiver, register: u8) -> Option<Arc<Conn>> {
+        let words = [int(seen.regs, register), int(seen.regs, register + 1)];
+        let read = || {
+            self.conns
+                .facts_afresh(seen.memory, &self.types, kind, words)
+        };
+        Some(conn(&seen.in_time(read)?.ok()?))
     }
 
     /// What is asked of the calls of a function.
@@ -368,12 +384,13 @@ impl Reporter {
         }
         if let Some(gives) = family.gives {
             let words = [int(regs, gives.register), int(regs, gives.register + 1)];
-            if words[0] != 0
-                && let Ok(facts) = self
-                    .conns
-                    .facts(memory, &self.types, gives.kind, words, &mut [])
-            {
-                call.conn = Some(conn(&facts));
+            let in_time = self.facts_in_time(seen, gives.kind, gives.register);
+            if words[0] != 0 {
+                call.conn = in_time.or_else(|| {
+                    let (conns, kind) = (&mut self.conns, gives.kind);
+                    let facts = conns.facts(memory, &self.types, kind, words, &mut []);
+                    facts.ok().map(|facts| conn(&facts))
+                });
             }
         }
         if let Some(payload) = &mut call.payload
@@ -447,10 +464,12 @@ impl Reporter {
         self.functions.get(func)?.spill
     }
 
-    /// A function's values are shown with what they point to, which has to be
-    /// read while its thread waits.
-    pub fn follows(&self, func: usize) -> bool {
-        self.values.follows(func)
+    /// A function's values are shown with what they point to, or it returns errors
+    /// of any type, which has to be read while its thread waits. Of what methods of
+    /// connections return, trampolines copy enough.
+    pub fn has_to_wait(&self, func: usize) -> bool {
+        let errors = self.decoder(func).is_some_and(Decoder::gives_error);
+        self.values.follows(func) || errors && self.family(func).is_none()
     }
 
     /// How a function's values are read.

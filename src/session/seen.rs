@@ -61,6 +61,17 @@ impl<'a> Seen<'a> {
         self.late.is_some_and(Cell::get)
     }
 
+    /// What is worked out by `read` of what a thread has left that has gone on, if
+    /// nothing of memory as it is now was needed. `None` as well of a thread that
+    /// waits.
+    pub fn in_time<T>(&self, read: impl FnOnce() -> T) -> Option<T> {
+        let late = self.late?;
+        let before = late.replace(false);
+        let found = read();
+        let needed = late.replace(before);
+        (!needed).then_some(found)
+    }
+
     /// By a thread that waits.
     pub fn stopped(regs: &'a Regs, tid: i32, memory: &'a dyn Memory) -> Seen<'a> {
         Seen {

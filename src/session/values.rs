@@ -10,7 +10,7 @@ use super::report::Seen;
 use super::target::Target;
 use crate::addr::{Bias, LiveAddr};
 use crate::arch::abi::Abi;
-use crate::golang::errors::ErrorReader;
+use crate::golang::errors::{ErrorReader, ErrorText};
 use crate::golang::family::family_of;
 use crate::image::dwarf::Dwarf;
 use crate::image::signature::Signatures;
@@ -21,7 +21,7 @@ use crate::probe::decode::{Decoder, Needs, Origin, Registers};
 use crate::probe::plan::Plan;
 use crate::record::{ErrorValue, Named};
 use crate::sys::{Regs, ptrace};
-use crate::value::{Limits, Program};
+use crate::value::{self, Dynamic, ErrorWords, Limits, Program, RuntimeTypes};
 
 /// Decoders for the functions of a plan.
 pub(super) struct Values {
@@ -212,8 +212,37 @@ impl Values {
             memory,
             types,
             limits: if shallow { &self.none } else { &self.full },
-            runtime: &program,
+            runtime: &Runtime { program, hit },
         })
+    }
+}
+
+/// What the loader asks of the program, at a site.
+struct Runtime<'a> {
+    program: Program<'a>,
+    hit: &'a At<'a>,
+}
+
+impl RuntimeTypes for Runtime<'_> {
+    fn dynamic(&self, rtype: LiveAddr) -> Option<Dynamic<'_>> {
+        self.program.dynamic(rtype)
+    }
+
+    fn function(&self, pc: LiveAddr) -> Option<Arc<str>> {
+        self.program.function(pc)
+    }
+
+    fn error_text(&self, words: ErrorWords, memory: &dyn Memory) -> Option<value::ErrorText> {
+        let afresh = self.hit.afresh(memory, words.itab.0, words.data);
+        let Some(text) = afresh else {
+            return self.program.error_text(words, memory);
+        };
+        let ErrorText { text, structural } = text?;
+        Some(value::ErrorText { text, structural })
+    }
+
+    fn map_kind(&self) -> MapKind {
+        self.program.map_kind()
     }
 }
 
@@ -236,23 +265,42 @@ pub(super) struct At<'a> {
 }
 
 impl At<'_> {
+    /// The error in two words by what was written down of it alone, where that is
+    /// enough.
+    fn afresh(&self, memory: &dyn Memory, itab: u64, data: u64) -> Option<Option<ErrorText>> {
+        let read = || {
+            let errors = self.errors.try_borrow().ok()?;
+            errors.text_afresh(memory, self.types, itab, data).ok()
+        };
+        self.seen.in_time(read)?
+    }
+
     /// The error in two words.
     pub fn error(&self, itab: u64, data: u64) -> ErrorValue {
+        if let Some(text) = self.afresh(self.seen.memory, itab, data) {
+            return told(text);
+        }
         let read = self
             .errors
             .borrow_mut()
             .text(self.seen.memory, self.types, itab, data, &mut []);
         match read {
-            Ok(None) => ErrorValue::Nil,
-            Ok(Some(e)) => ErrorValue::Text {
-                text: e.text,
-                structural: e.structural,
-            },
+            Ok(text) => told(text),
             Err(_) => ErrorValue::Text {
                 text: Arc::from("unreadable"),
                 structural: true,
             },
         }
+    }
+}
+
+fn told(text: Option<ErrorText>) -> ErrorValue {
+    match text {
+        None => ErrorValue::Nil,
+        Some(e) => ErrorValue::Text {
+            text: e.text,
+            structural: e.structural,
+        },
     }
 }
 

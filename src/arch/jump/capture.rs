@@ -15,7 +15,10 @@
 //!
 //! What follows is laid out per site by its [`Shape`].
 
+use std::sync::Arc;
+
 use super::gate::Gate;
+use super::held::{self, Kinds, Part};
 
 /// Words of a record's head.
 pub const HEAD: usize = 8;
@@ -58,6 +61,26 @@ pub enum Capture {
         hops: Vec<i32>,
         /// Offsets of the words to be written down.
         fields: Vec<i32>,
+    },
+    /// From a pointer in a register over pointers to fields: the last pointer, 0
+    /// where one on the way is nil, and parts of what it leads to.
+    Copied {
+        /// The register.
+        from: Int,
+        /// Offsets of the pointers on the way.
+        hops: Vec<i32>,
+        /// What is copied.
+        parts: Vec<Part>,
+    },
+    /// An interface with methods in two registers: its itab, and unless that is
+    /// nil its data word, its type word, and parts of what it holds.
+    Interface {
+        /// The first register.
+        itab: Int,
+        /// The second.
+        data: Int,
+        /// What is copied.
+        of: Arc<Kinds>,
     },
     /// Return addresses by the chain of frame pointers that begins in RBP, as it
     /// is before a function has made its frame and after it has left it
@@ -103,6 +126,8 @@ impl Capture {
             Capture::Float(_) => 2,
             Capture::Stack { words, .. } => *words as usize,
             Capture::Chain { fields, .. } => fields.len().saturating_add(1),
+            Capture::Copied { parts, .. } => held::words(parts).saturating_add(1),
+            Capture::Interface { of, .. } => of.words(),
             Capture::Frames { max } => 2 * *max as usize,
             Capture::Bytes { max, .. } => (*max as usize).div_ceil(8),
             Capture::Buffer { .. } => 0,

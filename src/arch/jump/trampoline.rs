@@ -29,14 +29,13 @@ use iced_x86::{
     MemoryOperand, Register,
 };
 
+mod held;
+
 use super::capture::{Capture, G, Shape};
 use super::gate::{Mark, Test};
+use super::held::FIRST_PAGE;
 use super::ring::RingLayout;
 use crate::arch::unit::{JUMP, Unit, UnitKind};
-
-/// Pointers below this are nil, or nil plus the offset of a field: Go keeps the
-/// first page unmapped (runtime/signal_unix.go, sigpanic: `gp.sigcode1 < 0x1000`).
-const FIRST_PAGE: i32 = 0x1000;
 
 /// Where the fields of `runtime.g` lie that a record's head has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -93,6 +92,8 @@ pub fn generate(
     let mut writer = Writer {
         a: CodeAssembler::new(64).map_err(|e| failed(unit, &e))?,
         ring,
+        later: Vec::new(),
+        types: Vec::new(),
     };
     match writer.all(unit, &instructions, site, shape, g) {
         Ok(()) => {}
@@ -160,6 +161,10 @@ fn displaced(unit: &Unit) -> Result<Vec<Instruction>, CannotGenerate> {
 pub(super) struct Writer<'a> {
     pub(super) a: CodeAssembler,
     pub(super) ring: &'a RingLayout,
+    /// Rarely run.
+    later: Vec<held::Later>,
+    /// Types that do not fit an instruction, and where they lie.
+    types: Vec<(u64, CodeLabel)>,
 }
 
 /// What can go wrong while writing.
@@ -281,7 +286,8 @@ impl Writer<'_> {
             self.a.set_label(&mut refused)?;
             self.forget_mark(g, to_return, out)?;
         }
-        Ok(())
+        self.put_off()?;
+        self.constants()
     }
 
     /// Jumps to `no` when a test does not hold.
@@ -414,6 +420,13 @@ impl Writer<'_> {
                 }
             }
             Capture::Chain { from, hops, fields } => self.chain(*from, hops, fields, at)?,
+            Capture::Copied { from, hops, parts } => {
+                let way = held::Way::over(int(*from)?, hops);
+                self.copied(&way, parts, at)?;
+            }
+            Capture::Interface { itab, data, of } => {
+                self.interface((int(*itab)?, int(*data)?), of, at)?;
+            }
             Capture::Frames { max } => self.frames(*max, at, to_return, g)?,
             Capture::Bytes { ptr, len, max } => self.bytes(int(*ptr)?, int(*len)?, *max, at)?,
             Capture::Buffer { .. } => {} // before the ticket

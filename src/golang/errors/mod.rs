@@ -101,4 +101,24 @@ impl ErrorReader {
         })
         .map(Some)
     }
+
+    /// The same of a memory that is asked for what it has and nothing more: what was
+    /// learnt before of these words is not looked at.
+    pub fn text_afresh(
+        &self,
+        memory: &dyn Memory,
+        types: &dyn DynamicTypes,
+        itab: u64,
+        data: u64,
+    ) -> Result<Option<ErrorText>, MemoryError> {
+        let renderer = render::Renderer {
+            raw: memory,
+            memory,
+            types,
+            layouts: &self.layouts,
+            minor: self.minor,
+            dynamics: &self.types,
+        };
+        (itab != 0).then(|| renderer.error(itab, data)).transpose()
+    }
 }

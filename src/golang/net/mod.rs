@@ -129,4 +129,21 @@ impl ConnReader {
             }
         })
     }
+
+    /// The same of a memory that is asked for what it has and nothing more: what was
+    /// learnt before is not looked at.
+    pub fn facts_afresh(
+        &self,
+        memory: &dyn Memory,
+        types: &dyn DynamicTypes,
+        kind: Receiver,
+        words: [u64; 2],
+    ) -> Result<Arc<ConnFacts>, MemoryError> {
+        let walker = walk::Walker::new(memory, memory, types, &self.layouts, &self.kinds);
+        let facts = match kind {
+            Receiver::Interface => walker.interface(words[0], words[1], 0),
+            _ => walker.receiver(kind, words[0], 0),
+        };
+        facts.map(Arc::new)
+    }
 }

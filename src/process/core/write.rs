@@ -9,8 +9,9 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use super::notes::{CoreThread, XMM_SPACE};
 use crate::addr::LiveAddr;
-use crate::memory::Memory;
+use crate::memory::{Memory, MemoryError};
 use crate::process::procfs::Mapping;
 use crate::sys::Regs;
 
@@ -26,14 +27,39 @@ const PHDR: u64 = 56;
 pub struct Process<'a> {
     /// Process id.
     pub pid: i32,
-    /// Threads and their registers, the chosen one first.
-    pub threads: &'a [(i32, Regs)],
+    /// The chosen one first.
+    pub threads: &'a [CoreThread],
     /// Its mappings.
     pub mappings: &'a [Mapping],
     /// `/proc/PID/auxv`
     pub auxv: &'a [u8],
     /// Its memory.
     pub memory: &'a dyn Memory,
+}
+
+/// Memory, but for the program's own code, which is as its file has it: no
+/// breakpoint or jump that lies in it is written.
+pub struct AsBuilt<'a> {
+    /// The process.
+    pub memory: &'a dyn Memory,
+    /// Where its code begins.
+    pub at: LiveAddr,
+    /// The code.
+    pub code: &'a [u8],
+}
+
+impl Memory for AsBuilt<'_> {
+    fn read(&self, at: LiveAddr, into: &mut [u8]) -> Result<(), MemoryError> {
+        self.memory.read(at, into)?;
+        let (from, begin) = (at.0.max(self.at.0), at.0);
+        let skip = |base: u64| usize::try_from(from.wrapping_sub(base)).unwrap_or(usize::MAX);
+        let code = self.code.get(skip(self.at.0)..).unwrap_or_default();
+        let part = into.get_mut(skip(begin)..).unwrap_or_default();
+        for (to, byte) in part.iter_mut().zip(code) {
+            *to = *byte;
+        }
+        Ok(())
+    }
 }
 
 /// What was written.
@@ -165,13 +191,16 @@ fn program_header(kind: u32, flags: u32, (at, vaddr, len): (u64, u64, u64), alig
 
 fn notes(process: &Process<'_>) -> Vec<u8> {
     let mut out = Vec::new();
-    for (index, (tid, regs)) in process.threads.iter().enumerate() {
-        note(&mut out, 1, &status(*tid, regs));
+    for (index, thread) in process.threads.iter().enumerate() {
+        note(&mut out, 1, &status(thread.tid, &thread.regs));
         if index == 0 {
             // Readers take the first thread's notes up to the next one's.
             note(&mut out, 3, &info(process.pid));
             note(&mut out, 6, process.auxv);
             note(&mut out, 0x4649_4c45, &files(process));
+        }
+        if let Some(vectors) = &thread.vectors {
+            note(&mut out, 2, &floats(vectors));
         }
     }
     out
@@ -237,6 +266,22 @@ fn info(pid: i32) -> Vec<u8> {
     out
 }
 
+/// sys/user.h, `user_fpregs_struct`, of a note NT_FPREGSET: 512 bytes, the control words
+/// at 0 and 24, then xmm0 to xmm15. Their high halves, which no value of Go's uses, are
+/// zero.
+fn floats(vectors: &[u64; 16]) -> Vec<u8> {
+    let mut out = 0x37f_u16.to_le_bytes().to_vec();
+    out.resize(24, 0);
+    out.extend(0x1f80_u32.to_le_bytes());
+    out.resize(XMM_SPACE, 0);
+    for low in vectors {
+        out.extend(low.to_le_bytes());
+        out.extend([0; 8]);
+    }
+    out.resize(512, 0);
+    out
+}
+
 /// fs/binfmt_elf.c, `fill_files_note`: count, page size, begin, end and page of
 /// each, then the names.
 fn files(process: &Process<'_>) -> Vec<u8> {
@@ -254,4 +299,36 @@ fn files(process: &Process<'_>) -> Vec<u8> {
         out.push(0);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Filled(u8);
+
+    impl Memory for Filled {
+        fn read(&self, _: LiveAddr, into: &mut [u8]) -> Result<(), MemoryError> {
+            into.fill(self.0);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn code_is_as_it_was_built() {
+        let memory = AsBuilt {
+            memory: &Filled(0xcc),
+            at: LiveAddr(0x1010),
+            code: &[1, 2, 3, 4],
+        };
+        let read = |at, len| {
+            let mut into = vec![0; len];
+            memory.read(LiveAddr(at), &mut into).unwrap();
+            into
+        };
+        assert_eq!(read(0x100e, 8), [0xcc, 0xcc, 1, 2, 3, 4, 0xcc, 0xcc]);
+        assert_eq!(read(0x1012, 4), [3, 4, 0xcc, 0xcc]);
+        assert_eq!(read(0x1000, 4), [0xcc; 4]);
+        assert_eq!(read(0x1014, 4), [0xcc; 4]);
+    }
 }

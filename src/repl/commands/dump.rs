@@ -7,19 +7,20 @@
 //! are written as they stand. A target that runs is stopped for as long as
 //! reading and writing take, which is said; what is traced is let go before, and
 //! traced again behind it, so that calls that are under way are told as open.
+//! The program's code is written as its file has it, without what breakpoints put there.
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Instant;
 
 use crate::process::Still;
-use crate::process::core::write::{Process, Written, write_core};
+use crate::process::core::CoreThread;
+use crate::process::core::write::{AsBuilt, Process, Written, write_core};
 use crate::process::procfs;
 use crate::repl::shell::{Call, Shell};
 use crate::script::ExprError;
 use crate::script::command::Verb;
 use crate::sink::format::{Bytes, Nanos};
-use crate::sys::Regs;
 use crate::value::escaped;
 
 /// Writes one.
@@ -36,28 +37,41 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
         return Err(ExprError::new(word.span, message));
     }
     let first = shell.thread;
-    let mut threads: Vec<(i32, Regs)> = shell
+    let mut threads: Vec<CoreThread> = shell
         .source
         .thread_ids()
         .into_iter()
         .filter_map(|tid| {
-            let regs = shell.source.registers(tid)?.regs?;
-            Some((i32::try_from(tid).ok()?, regs))
+            let known = shell.source.registers(tid)?;
+            Some(CoreThread {
+                tid: i32::try_from(tid).ok()?,
+                regs: known.regs?,
+                vectors: known.vectors,
+                signal: 0,
+            })
         })
         .collect();
-    threads.sort_by_key(|(tid, _)| u64::try_from(*tid).ok() != first);
+    threads.sort_by_key(|thread| u64::try_from(thread.tid).ok() != first);
     let fail = |error: &dyn std::fmt::Display| {
         ExprError::new(word.span, format!("cannot write {}: {error}", word.text))
     };
-    let write = |shell: &Shell, threads: &[(i32, Regs)]| -> Result<Written, ExprError> {
+    let write = |shell: &Shell, threads: &[CoreThread]| -> Result<Written, ExprError> {
         let mappings = procfs::mappings(pid).map_err(|e| fail(&e))?;
         let auxv = std::fs::read(format!("/proc/{pid}/auxv")).map_err(|e| fail(&e))?;
+        let target = &shell.source.target;
+        let text = target.image.module().text;
+        let len = usize::try_from(text.end.0.saturating_sub(text.start.0)).unwrap_or(0);
+        let code = target.image.bytes(text.start, len).unwrap_or_default();
         let process = Process {
             pid,
             threads,
             mappings: &mappings,
             auxv: &auxv,
-            memory: &*shell.source.memory,
+            memory: &AsBuilt {
+                memory: &*shell.source.memory,
+                at: target.bias.live(text.start),
+                code,
+            },
         };
         write_core(path, &process).map_err(|e| fail(&e))
     };
@@ -66,8 +80,13 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
         shell.tracing.leave();
         let begun = Instant::now();
         let done = Still::stop(pid).map_err(|e| fail(&e)).and_then(|still| {
-            let threads = still.threads().iter().map(|t| (t.own_tid, t.regs));
-            let threads: Vec<(i32, Regs)> = threads.collect();
+            let threads = still.threads().iter().map(|t| CoreThread {
+                tid: t.own_tid,
+                regs: t.regs,
+                vectors: None,
+                signal: 0,
+            });
+            let threads: Vec<CoreThread> = threads.collect();
             let written = write(shell, &threads);
             still.release();
             written

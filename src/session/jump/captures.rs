@@ -4,6 +4,7 @@
 
 use crate::arch::jump::capture::G;
 use crate::arch::jump::{Capture, Shape};
+use crate::golang::copied::Copied;
 use crate::golang::family::{Family, Flow, Receiver};
 use crate::golang::layout::Layouts;
 use crate::probe::decode::{Decoder, Needs};
@@ -50,7 +51,7 @@ pub struct ConnFields {
 /// The captures of one site. `None` when there is more than fits.
 pub fn of_site(
     reporter: &Reporter,
-    plan: &Plan,
+    (plan, copied): (&Plan, &Copied),
     roles: &[Role],
     (payload, frames): (usize, &dyn Fn(usize) -> usize),
 ) -> Option<SiteRecord> {
@@ -97,6 +98,7 @@ pub fn of_site(
                             conn = Some((captures.len(), fields));
                             captures.push(capture);
                         }
+                        captures.extend(copied.connection(register, kind));
                     }
                     if let Some(buffer) = family.buffer {
                         needs.ints |= 1 << buffer.ptr | 1 << buffer.len;
@@ -126,6 +128,9 @@ pub fn of_site(
                         conn = Some((captures.len(), fields));
                         captures.push(capture);
                     }
+                    captures.extend(gives.and_then(|g| copied.connection(g.register, g.kind)));
+                    let error = error_registers(reporter, func);
+                    captures.extend(error.map(|(itab, data)| copied.error(itab, data)));
                 }
                 if let Some(spill) = own.and_then(|func| reporter.spill(func)) {
                     let offset = u32::try_from(spill).ok()?;
@@ -200,6 +205,12 @@ pub(super) fn ends_here(plan: &Plan, own: Option<usize>) -> Vec<usize> {
         ),
     }
     functions
+}
+
+fn error_registers(reporter: &Reporter, func: usize) -> Option<(u8, u8)> {
+    let family = reporter.family(func);
+    let known = family.and_then(|f| Some((f.err?, f.err_data()?)));
+    known.or_else(|| reporter.decoder(func)?.error_registers())
 }
 
 fn results(reporter: &Reporter, func: usize) -> Needs {

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::super::adapters::Constants;
 use super::super::calls::Calls;
 use super::super::report::Seen;
+use super::super::target::Target;
 use super::captures::SiteRecord;
 use super::past::Past;
 use super::ticks::Ticks;
-use crate::addr::Bias;
 use crate::arch::jump::handed::TOOK;
 use crate::arch::jump::{Next, Reader};
 use crate::probe::hash::WordMap;
@@ -59,6 +60,7 @@ pub struct Drain {
     ticks_passed: u32,
     /// Marks of calls that were running are left.
     marks_closed: bool,
+    constants: Constants,
 }
 
 /// The runtime knows its threads by the ids of its own pid namespace.
@@ -100,10 +102,10 @@ impl Drain {
         jumped: &Jumped,
         calls: &Calls,
         records: Arc<[SiteRecord]>,
-        bias: Bias,
+        target: &Target,
     ) -> Drain {
         let layout = jumped.ring().1;
-        let live = calls.plan.sites.iter().map(|s| bias.live(s.at).0);
+        let live = calls.plan.sites.iter().map(|s| target.bias.live(s.at).0);
         Drain {
             live: live.collect(),
             plan: calls.plan.clone(),
@@ -118,6 +120,10 @@ impl Drain {
             tids: Tids::of(jumped.pid()),
             ticks_passed: 0,
             marks_closed: false,
+            constants: Constants {
+                image: target.image.clone(),
+                bias: target.bias,
+            },
         }
     }
 
@@ -283,7 +289,8 @@ impl Drain {
         };
         calls.stats.hits += 1;
         let at_ns = self.ticks.ns(word(2));
-        let mut past = Past::new(words, record, *at, self.no_regs, memory);
+        let constants = self.constants.clone();
+        let mut past = Past::new(words, record, *at, self.no_regs, (memory, &constants));
         past.tid = self.tids.ours(past.tid);
         let conn = self.connection(site, record, words, &mut past, calls);
         past.is_checked();
@@ -321,11 +328,15 @@ impl Drain {
             // What a RET gives is read there.
             return known.clone();
         }
-        past.check_connection(words, record);
         let func = site.roles.iter().find_map(|role| match role {
             Role::Entry(func) => Some(*func),
             Role::Return(_) | Role::Event(_) | Role::Place(_) => None,
         })?;
+        if let Some(conn) = calls.reporter.receiver_in_time(func, &past.seen()) {
+            self.conns.insert(key.to_vec(), Some(conn.clone()));
+            return Some(conn);
+        }
+        past.check_connection(words, record);
         let mut conn = calls.reporter.receiver(func, &past.seen());
         if past.conn_changed
             && let Some(conn) = &mut conn

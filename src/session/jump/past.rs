@@ -5,10 +5,11 @@ use std::cell::{Cell, OnceCell};
 
 use super::captures::SiteRecord;
 use crate::addr::LiveAddr;
-use crate::arch::jump::Capture;
+use crate::arch::jump::{Capture, held};
 use crate::memory::{Memory, MemoryError, Piece};
 use crate::probe::join::Stack;
 use crate::process::ProcessMemory;
+use crate::session::adapters::Constants;
 use crate::session::report::{GInfo, Seen};
 use crate::sys::Regs;
 
@@ -29,7 +30,15 @@ enum What<'a> {
     Words(&'a [u64]),
 }
 
-impl Known<'_> {
+impl<'a> Known<'a> {
+    fn words(at: u64, words: &'a [u64], len: usize) -> Self {
+        Known {
+            at,
+            len: len.min(words.len().saturating_mul(8)),
+            what: What::Words(words),
+        }
+    }
+
     fn word(at: u64, word: u64) -> Self {
         Known {
             at,
@@ -68,6 +77,7 @@ pub struct Past<'a> {
     /// The stack above the call: it has changed since.
     gone: std::ops::Range<u64>,
     beyond: &'a ProcessMemory,
+    constants: &'a Constants,
     late: Cell<bool>,
 }
 
@@ -79,7 +89,7 @@ impl<'a> Past<'a> {
         site: &'a SiteRecord,
         at: u64,
         no_regs: Regs,
-        beyond: &'a ProcessMemory,
+        (beyond, constants): (&'a ProcessMemory, &'a Constants),
     ) -> Past<'a> {
         let word = |i: usize| record.get(i).copied().unwrap_or(0);
         let (goid, hi, sp, g) = (word(4), word(5), word(6), word(7));
@@ -106,6 +116,7 @@ impl<'a> Past<'a> {
             more: Vec::new(),
             gone: if sound { sp..hi } else { 0..0 },
             beyond,
+            constants,
             late: Cell::new(false),
         };
         for (capture, from) in site.shape.parts() {
@@ -162,6 +173,8 @@ impl<'a> Past<'a> {
             }
             Capture::Stack { .. }
             | Capture::Chain { .. }
+            | Capture::Copied { .. }
+            | Capture::Interface { .. }
             | Capture::Frames { .. }
             | Capture::Buffer { .. }
             | Capture::Filled { .. }
@@ -211,6 +224,27 @@ impl<'a> Past<'a> {
                         let at = pointer.wrapping_add_signed(i64::from(*field));
                         all.push(Known::word(at, word(i)));
                     }
+                }
+                Capture::Copied { from, hops, parts } => {
+                    let pointer = word(0);
+                    if pointer == 0 {
+                        continue;
+                    }
+                    if let [hop] = hops.as_slice()
+                        && let Some(from) = int(&mut regs, *from)
+                    {
+                        let at = from.wrapping_add_signed(i64::from(*hop));
+                        all.push(Known::word(at, pointer));
+                    }
+                    let copied = words.get(1..).unwrap_or_default();
+                    held::tell(parts, pointer, copied, &mut |at, words, len| {
+                        all.push(Known::words(at, words, len));
+                    });
+                }
+                Capture::Interface { of, .. } => {
+                    of.tell(words, &mut |at, words, len| {
+                        all.push(Known::words(at, words, len));
+                    });
                 }
                 Capture::Bytes { ptr, len, max } => {
                     let at = int(&mut regs, *ptr).map_or(0, |r| *r);
@@ -325,6 +359,9 @@ impl Memory for Past<'_> {
             let len = into.len();
             return Err(MemoryError::Unmapped { at, len });
         }
+        if self.constants.read(at, into) {
+            return Ok(());
+        }
         self.late.set(true);
         self.beyond.read(at, into)?;
         self.correct(at, into);
@@ -335,6 +372,7 @@ impl Memory for Past<'_> {
         let mut unknown = Vec::with_capacity(pieces.len());
         for piece in pieces {
             piece.ok = self.recall(piece.at, piece.into);
+            piece.ok = piece.ok || self.constants.read(piece.at, piece.into);
             if !piece.ok && !self.is_gone(piece.at, piece.into.len()) {
                 unknown.push(piece);
             }

@@ -1,0 +1,3 @@
+module gotap.test/gone
+
+go 1.19
