@@ -183,7 +183,10 @@ impl Maker<'_> {
                 self.string(name, "Syscall"),
                 self.interface(name, "Err", &plain),
             ];
-            self.kind("*os.SyscallError", parts.into_iter().collect::<Option<_>>()?)
+            self.kind(
+                "*os.SyscallError",
+                parts.into_iter().collect::<Option<_>>()?,
+            )
         })();
         let inner = self.kinds([syscall.clone(), number.clone(), text.clone()]);
         let operation = (|| {

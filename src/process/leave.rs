@@ -287,9 +287,7 @@ impl Tracer {
         }
         for _ in 0..SERVED {
             match wait::peek(Whom::Any, true) {
-                Wait::Stopped { tid, stop }
-                    if tid != waiting_for && self.attended != Some(tid) =>
-                {
+                Wait::Stopped { tid, stop } if tid != waiting_for && self.attended != Some(tid) => {
                     // A hit is not lost: its stop is reported until it is passed.
                     if self.on_stop(tid, stop).is_some() {
                         return;

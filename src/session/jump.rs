@@ -138,12 +138,7 @@ impl JumpsPrepared {
             };
             let frames = |func| calls.reporter.frames(func);
             let wanted = (options.payload, &frames as &dyn Fn(usize) -> usize);
-            let record = captures::of_site(
-                &calls.reporter,
-                (plan, &copied),
-                &site.roles,
-                wanted,
-            );
+            let record = captures::of_site(&calls.reporter, (plan, &copied), &site.roles, wanted);
             if let (Some(record), Some(place)) = (record, records.get_mut(index)) {
                 *place = record;
             } else {

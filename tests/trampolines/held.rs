@@ -47,7 +47,8 @@ fn parts(random: &mut Random, at: &State, object: Option<u64>, depth: u64) -> Ve
             _ => Part::Interface {
                 at: offset,
                 of: {
-                    let (itab, data) = (pointed(at, object, offset), pointed(at, object, offset + 8));
+                    let (itab, data) =
+                        (pointed(at, object, offset), pointed(at, object, offset + 8));
                     kinds(random, at, (itab, data), depth + 1)
                 },
             },

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::calls::Calls;
 use super::super::adapters::Constants;
+use super::super::calls::Calls;
 use super::super::report::Seen;
 use super::super::target::Target;
 use super::captures::SiteRecord;
