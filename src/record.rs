@@ -164,13 +164,19 @@ pub struct Call {
     pub stack: Vec<Frame>,
     /// With `--payload`.
     pub payload: Option<Payload>,
-    /// Local variables, of a line that was passed.
+    /// Local variables, of a line that was passed, or of the function as the call
+    /// returned; empty unless asked for.
     pub locals: Vec<(Arc<str>, Value)>,
+    /// Why a call that returned has none to tell of; [`LOCALS_UNASKED`] at first.
+    pub no_locals: Option<&'static str>,
     /// It is no call: a line inside of a function was passed.
     pub passed: Option<Passed>,
     /// What was asked for besides, by number, taken at the entry or the return.
     pub taken: Vec<(u32, Taken)>,
 }
+
+/// Nobody wanted a call's local variables when it ended.
+pub const LOCALS_UNASKED: &str = "they were not asked for yet when the call ended";
 
 /// What a sink is given.
 #[derive(Clone, PartialEq, Debug)]

@@ -552,7 +552,7 @@ fn a_core_at_a_breakpoint() {
     target.ask("spin on");
     let outcome = piped(
         &target,
-        &format!("break main.visit\ncontinue\nregs\ndump {name}\nclearall\nexit\n"),
+        &format!("break main.visit\ncontinue\nregs -a\ndump {name}\nclearall\nexit\n"),
     );
     outcome.must_succeed();
     let said = outcome.errors();
@@ -575,4 +575,19 @@ fn a_core_at_a_breakpoint() {
     let control = shown("output/x $mxcsr");
     assert!(control.ends_with("0x1f80"), "{control}");
     assert!(target.answers());
+    let registers = |text: &str| -> Vec<String> {
+        let named = |line: &&str| line.contains(" = 0x");
+        text.lines().filter(named).map(str::to_owned).collect()
+    };
+    let path = script(folder.path(), "regs -a\n");
+    let program = program.to_str().expect("UTF-8");
+    let mut command = gotap::command(&["attach", "--core", name, program]);
+    command.stdin(fs::File::open(path).expect("commands"));
+    let looked = gotap::run_command(command);
+    let (then, now) = (registers(&outcome.text()), registers(&looked.text()));
+    assert_eq!(then, now, "{}", looked.errors());
+    assert!(
+        then.iter().any(|line| line.contains("Xmm15 = ")),
+        "{then:?}"
+    );
 }

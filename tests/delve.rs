@@ -295,3 +295,114 @@ fn a_core_that_dump_wrote() {
     assert!(shown.matches("LWP ").count() >= 2, "{shown}");
     drop(target);
 }
+
+/// `locals` in the block of a trace: the function's variables as its call returns,
+/// and for calls that end otherwise the reason that there are none.
+#[test]
+fn locals_as_a_call_ends() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for variants in [&[][..], &[Variant::NoOpt], &[Variant::Pie]] {
+        let (fixture, mut target) = orders(variants);
+        let path = folder.path().join("a.gotap");
+        fs::write(
+            &path,
+            "trace main.work {\n    args\n    locals\n}\n\
+             trace h main.(*server).handle\non h locals\ntrace last main.idle\n",
+        )
+        .expect("write a script");
+        let outcome = handled(&mut target, &path, "Tracepoint last on");
+        outcome.must_succeed();
+        let label = &fixture.label;
+        let all = outcome.records();
+        let of = |action: &str, point: u64| {
+            let is =
+                move |r: &&serde_json::Value| r["action"] == action && r["tracepoint"] == point;
+            all.iter().filter(is).collect::<Vec<_>>()
+        };
+        let (args, locals) = (of("args", 1), of("locals", 1));
+        assert_eq!((args.len(), locals.len()), (100, 100), "{label}");
+        let mut known = 0;
+        for (args, locals) in args.iter().zip(&locals) {
+            assert_eq!(args["call"], locals["call"], "{label}");
+            assert!(locals["why"].is_null(), "{label}: {locals}");
+            let total = &locals["locals"]["total"];
+            // What is optimised away is text.
+            if total.is_i64() {
+                known += 1;
+                assert_eq!(*total, args["results"]["r0"], "{label}: {args} {locals}");
+                assert_eq!(
+                    total.as_i64(),
+                    args["args"]["req"]["ID"].as_i64().map(|id| 2 + 3 * id),
+                    "{label}: {args}"
+                );
+            }
+        }
+        let ids = of("locals", 2);
+        assert_eq!(ids.len(), 100, "{label}");
+        if variants == [Variant::NoOpt] {
+            assert_eq!(known, 100, "{label}: {all:#?}");
+            let mut ids: Vec<u64> = ids
+                .iter()
+                .map(|r| {
+                    r["locals"]["id"]
+                        .as_u64()
+                        .unwrap_or_else(|| panic!("{label}: {r}"))
+                })
+                .collect();
+            ids.sort_unstable();
+            let wanted: Vec<u64> = (0..50).flat_map(|id| [id, id]).collect();
+            assert_eq!(ids, wanted, "{label}");
+        }
+    }
+}
+
+#[test]
+fn calls_that_end_without_locals_say_why() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let fixture = Fixture::build("ends", &[Variant::NoOpt]);
+    let mut target = Target::start(&fixture, &[]);
+    target.expect_line("ready ");
+    let path = folder.path().join("a.gotap");
+    fs::write(
+        &path,
+        "trace main.unwoundThree { locals }\ntrace main.exitInner { locals }\n\
+         trace main.deferRecovers { locals }\ntrace main.deferChanges { locals }\n",
+    )
+    .expect("write a script");
+    let pid = target.pid().to_string();
+    let path = path.to_str().expect("a path");
+    let mut gotap = Gotap::spawn(gotap::command(&["run", path, "-p", &pid, "-o", "json"]));
+    gotap.stderr_line("Tracepoint 4 on", LATER).expect("armed");
+    for case in ["panic", "goexit", "deferrecover", "defer"] {
+        target.tell(case);
+        target.answer(case, LATER);
+    }
+    let outcome = gotap.stop();
+    outcome.must_succeed();
+    let all = outcome.records();
+    for (point, why) in [
+        (1, Some("a panic ended the call")),
+        (2, Some("runtime.Goexit")),
+        (3, Some("the call recovered from a panic")),
+        (4, None),
+    ] {
+        let one = all
+            .iter()
+            .find(|r| r["action"] == "locals" && r["tracepoint"] == point)
+            .unwrap_or_else(|| panic!("{point}: {all:#?}"));
+        let said = one["why"].as_str();
+        match why {
+            Some(why) => assert!(said.is_some_and(|s| s.starts_with(why)), "{one}"),
+            None => assert_eq!(said, None, "{one}"),
+        }
+    }
+    // The same for people, and refused where nothing can be known.
+    let stripped = Fixture::build("ends", &[Variant::Stripped]);
+    let program = stripped.path.to_str().expect("a path");
+    let check = gotap::run(&["check", path, program]);
+    assert!(
+        check.text().contains("no debug information"),
+        "{}",
+        check.text()
+    );
+}

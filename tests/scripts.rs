@@ -64,8 +64,8 @@ fn check_finds_planted_errors_at_their_places() {
             "3:17: unknown name `remot`; did you mean `remote`?",
         ),
         (
-            "trace net.(*conn).Read { stack 8; locals }",
-            "1:35: `locals` cannot stand in the block of a trace: print, args and stack can",
+            "trace net.(*conn).Read { stack 8; regs }",
+            "1:35: `regs` cannot stand in the block of a trace: print, args, locals and stack can",
         ),
         (
             "break main.main if dur > 5ms",

@@ -314,14 +314,24 @@ impl<'a> Function<'a> {
 
     /// The line of `pc`, of inlined code the line in the inlined function.
     pub fn line_at(&self, pc: ImageAddr) -> Option<u32> {
-        let line = self.table(self.field(24))?.value_at(self.offset_of(pc)?)?;
+        let line = self.line_values()?.value_at(self.offset_of(pc)?)?;
         u32::try_from(line).ok()
+    }
+
+    /// Its lines, along the code.
+    pub(crate) fn line_values(&self) -> Option<PcValues<'a>> {
+        self.table(self.field(24))
+    }
+
+    /// The numbers of its source files, along the code.
+    pub(crate) fn file_values(&self) -> Option<PcValues<'a>> {
+        self.table(self.field(20))
     }
 
     /// The source file of `pc`.
     pub fn file_at(&self, pc: ImageAddr) -> Option<&'a str> {
         let tab = &self.functions.image.tab;
-        let number = self.table(self.field(20))?.value_at(self.offset_of(pc)?)?;
+        let number = self.file_values()?.value_at(self.offset_of(pc)?)?;
         let slot = u64::from(self.field(32)).checked_add(u64::try_from(number).ok()?)?;
         let cutab = self.functions.data.get(tab.cutab.clone())?;
         let offset = u32_at(cutab, usize::try_from(slot).ok()?.checked_mul(4)?)?;

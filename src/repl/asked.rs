@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::compile::{Action, action};
+use super::frames::NO_DEBUG;
 use super::names::PointNames;
 use crate::golang::family::family_of;
-use crate::script::command::Statement;
+use crate::script::command::{Command, Statement, Verb};
 use crate::script::{Checked, Expr, ExprError, Key, Known, Names, Part, Scope, check_condition};
 use crate::session::watch::{Questions, known_at_entry};
 use crate::session::{CallScope, Target};
@@ -44,6 +45,21 @@ pub fn ask(
     let Some(target) = program else {
         return bare.map(|asked| vec![asked]);
     };
+    if let Some(at) = actions.iter().find(|a| is_locals(a)) {
+        let fail = |why: &str| Err(vec![ExprError::new(at.span, why)]);
+        match target.debug_info() {
+            Ok(Some(_)) => {}
+            Ok(None) => return fail(NO_DEBUG),
+            Err(error) => return fail(&error.to_string()),
+        }
+        if functions.len() > MOST_SCOPES {
+            return fail(&format!(
+                "the local variables of {} functions are not looked up, more than \
+                 {MOST_SCOPES}; narrow it",
+                functions.len()
+            ));
+        }
+    }
     let plain = condition.is_none() && actions.is_empty();
     // What is known of functions of the net family is in the record, and opening
     // the debug information of a large program takes a while.
@@ -75,6 +91,10 @@ pub fn ask(
     Ok(all)
 }
 
+fn is_locals(action: &Statement) -> bool {
+    matches!(action.command, Command::Plain(Verb::Locals, ..))
+}
+
 fn one_of(
     names: &PointNames,
     scope: Option<CallScope>,
@@ -101,13 +121,17 @@ fn one_of(
         }
     }
     for statement in actions {
-        match action(statement, &names, false) {
+        match action(statement, &names) {
             Ok(Some(Action::Print(exprs))) => {
                 let exprs = exprs
                     .into_iter()
                     .map(|(text, checked)| (text, apart(checked, true, &mut parts)))
                     .collect();
                 asked.actions.push(Action::Print(exprs));
+            }
+            Ok(Some(Action::Locals)) => {
+                asked.questions.locals = true;
+                asked.actions.push(Action::Locals);
             }
             Ok(other) => asked.actions.extend(other),
             Err(error) => errors.push(error),
@@ -161,6 +185,10 @@ impl Names for Scoped<'_> {
 
     fn names(&self, space: Option<&str>) -> Vec<String> {
         self.names.names(space)
+    }
+
+    fn refused(&self, name: &str) -> Option<String> {
+        self.names.refused(name)
     }
 
     fn unknown_program(&self) -> bool {

@@ -107,7 +107,7 @@ pub fn line_actions(
     let mut errors = Vec::new();
     with_names(program, names, places, &mut |names| {
         for statement in block {
-            match action(statement, names, true) {
+            match action(statement, names) {
                 Ok(Some(Action::Print(exprs))) => {
                     let parts = &mut asked.questions.at_entry;
                     let exprs = exprs.into_iter();
@@ -268,7 +268,7 @@ fn places(target: &Target, point: &Point) -> Result<Compiled, ExprError> {
         exact,
         entries: found.len(),
         refused,
-        names: PointNames::new(arguments, Vec::new(), family && first.entry),
+        names: PointNames::new(arguments, Vec::new(), family && first.entry).of_program(target),
         places: found,
         ..Compiled::default()
     })
@@ -414,7 +414,7 @@ impl Names for BreakNames<'_> {
 
     fn refused(&self, name: &str) -> Option<String> {
         if self.any && self.known(name) || !Self::is_fact(name) && name != "results" {
-            return None;
+            return self.names.refused(name);
         }
         Some(if self.entry {
             format!("`{name}` is not known yet where a call begins; a trace knows it at the end")

@@ -129,6 +129,18 @@ impl Checker<'_> {
 
     fn statement(&mut self, statement: &Statement, errors: &mut Vec<ExprError>) {
         match &statement.command {
+            Command::Point(point) if point.location.is_lost() => {
+                // It is left out when the script runs.
+                self.points.push(Known {
+                    id: (self.points.len() + 1).to_string(),
+                    name: point.name.as_ref().map(|n| n.text.clone()),
+                    names: PointNames::unknown_program(),
+                    functions: Vec::new(),
+                    places: Vec::new(),
+                    is_trace: false,
+                    is_line: false,
+                });
+            }
             Command::Point(point) => {
                 let compiled = compile::compile(self.program, &self.config.placed(point));
                 let compiled = match compiled {

@@ -30,7 +30,7 @@ pub enum Action {
     Stack(usize),
     /// `args`
     Args,
-    /// `locals`, of a line.
+    /// `locals`: of a line, or as the call returns.
     Locals,
 }
 
@@ -164,7 +164,7 @@ fn place(target: &Target, location: &Location) -> Result<Compiled, ExprError> {
         entries: traps().count(),
         returns: traps().map(|t| t.returns + t.foreign_returns).sum(),
         refused,
-        names: PointNames::new(arguments, results, family),
+        names: PointNames::new(arguments, results, family).of_program(target),
         ..Compiled::default()
     })
 }
@@ -227,7 +227,7 @@ pub fn actions(block: &[Statement], names: &PointNames) -> Result<Vec<Action>, V
     let mut done = Vec::new();
     let mut errors = Vec::new();
     for statement in block {
-        match action(statement, names, false) {
+        match action(statement, names) {
             Ok(action) => done.extend(action),
             Err(error) => errors.push(error),
         }
@@ -243,7 +243,6 @@ pub fn actions(block: &[Statement], names: &PointNames) -> Result<Vec<Action>, V
 pub(super) fn action(
     statement: &Statement,
     names: &dyn Names,
-    at_line: bool,
 ) -> Result<Option<Action>, ExprError> {
     let fail = |message: String| Err(ExprError::new(statement.span, message));
     match &statement.command {
@@ -255,20 +254,24 @@ pub(super) fn action(
             Ok(Some(Action::Print(parts)))
         }
         Command::Plain(Verb::Args, words, None) => match words.first() {
+            // Delve's -v is how gotap prints always.
+            Some(word) if word.text == "-v" => Ok(Some(Action::Args)),
             None => Ok(Some(Action::Args)),
             Some(word) => Err(ExprError::new(word.span, "nothing follows `args`")),
         },
-        Command::Plain(Verb::Locals, words, None) if at_line => match words.first() {
+        Command::Plain(Verb::Locals, words, None) => match words.first() {
+            Some(word) if word.text == "-v" => Ok(Some(Action::Locals)),
             None => Ok(Some(Action::Locals)),
             Some(word) => Err(ExprError::new(word.span, "nothing follows `locals`")),
         },
         Command::Plain(Verb::Stack, words, None) => Ok(Some(Action::Stack(depth(words)?))),
-        // It goes on by itself.
+        // It goes on by itself, and each record names its goroutine.
         Command::Plain(Verb::Continue, ..) => Ok(None),
+        Command::Plain(Verb::Goroutine, words, None) if words.is_empty() => Ok(None),
         other => match other.verb().info().standing {
             Standing::LeftOut(why) => fail(why.to_owned()),
             Standing::Works => fail(format!(
-                "`{}` cannot stand in the block of a trace: print, args and stack can",
+                "`{}` cannot stand in the block of a trace: print, args, locals and stack can",
                 other.verb().name()
             )),
         },

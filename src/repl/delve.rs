@@ -9,6 +9,9 @@
 //! trace bp3 /src/main.go:63
 //! ```
 //!
+//! A point with several places is saved as `<multiple locations>:0`: where they are
+//! is not in the file ([`without_place`]).
+//!
 //! Run as it stands, that would stop the target at every return. Such a break
 //! belongs to its trace, which tells of returns anyway.
 
@@ -21,7 +24,7 @@ use crate::probe::plan::Role;
 use crate::script::command::{Command, Place, Point, Script, Statement, Strength, Verb};
 use crate::session::Target;
 
-/// A `break` that is the return of a traced function.
+/// A point that is not set: a `break` that is the return of a traced function.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Joined {
     /// Which command of the script.
@@ -80,6 +83,35 @@ pub fn returns_of_traces(target: &Target, config: &Config, script: &Script) -> V
                 ),
             })
         })
+        .collect()
+}
+
+/// The points of a script that Delve has saved without a place, because they had
+/// several (a function of type parameters, a line in inlined code).
+pub fn without_place(script: &Script) -> Vec<Joined> {
+    let lost = |(at, statement): (usize, &Statement)| {
+        let Command::Point(point) = &statement.command else {
+            return None;
+        };
+        if !point.location.is_lost() {
+            return None;
+        }
+        let name = point.name.as_ref().map_or("?", |n| n.text.as_str());
+        Some(Joined {
+            statement: at,
+            name: name.to_owned(),
+            function: String::new(),
+            warning: format!(
+                "`{name}` has several places, and Delve saves none of them: set it by its function \
+                 or line; it and what belongs to it is left out"
+            ),
+        })
+    };
+    script
+        .statements
+        .iter()
+        .enumerate()
+        .filter_map(lost)
         .collect()
 }
 

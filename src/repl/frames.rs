@@ -2,12 +2,13 @@
 //! is stopped for it: a goroutine that runs has none to show, unless the target
 //! stands still.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use serde_json::{Map, Value as Json};
 
 use super::output::Form;
 use super::shell::{Call, Mode, Shell};
+use crate::record::Named;
 use crate::script::command::Verb;
 use crate::script::scope::{DwarfScope, StoppedFrame};
 use crate::script::{
@@ -16,16 +17,23 @@ use crate::script::{
 use crate::session::look::{Wanted, look};
 use crate::survey::facts::{Asked, GoroutineNames};
 use crate::survey::{StackState, Survey};
-use crate::value::escaped;
 use crate::value::frame::{FrameValues, FrameVariables, NamedValue, Variables};
+use crate::value::{Value, escaped};
 
 /// What is said of a program without debug information.
 pub const NO_DEBUG: &str = "the program has no debug information: its variables are not known; \
                             --symbols FILE takes it from the program before it was stripped";
 
+/// A program without debug information has no variables to tell of.
+pub fn must_be_known(shell: &Shell, call: &Call<'_>) -> Result<(), ExprError> {
+    let dwarf = shell.source.target.debug_info().map_err(|e| call.fail(e))?;
+    dwarf.map(drop).ok_or_else(|| call.fail(NO_DEBUG))
+}
+
 /// The frames of the chosen goroutine, innermost first, and whether there are
 /// all.
 pub fn all(shell: &Shell, call: &Call<'_>) -> Result<(Vec<FrameValues>, StackState), ExprError> {
+    must_be_known(shell, call)?;
     let mut frames = Vec::new();
     let state = visit(shell, call, &mut |variables, found| {
         frames = found.iter().map(|f| variables.load_frame(f)).collect();
@@ -33,8 +41,8 @@ pub fn all(shell: &Shell, call: &Call<'_>) -> Result<(Vec<FrameValues>, StackSta
     Ok((frames, state))
 }
 
-/// Shows the frames of the chosen goroutine while they are at hand.
-fn visit(
+/// Shows the frames of the chosen goroutine, innermost first, while they are at hand.
+pub(super) fn visit(
     shell: &Shell,
     call: &Call<'_>,
     see: &mut dyn FnMut(&Variables<'_>, &[FrameVariables]),
@@ -45,10 +53,8 @@ fn visit(
              a trace",
         ));
     };
-    let dwarf = shell.source.target.debug_info().map_err(|e| call.fail(e))?;
-    let Some(dwarf) = dwarf else {
-        return Err(call.fail(NO_DEBUG));
-    };
+    let dwarf = shell.source.target.debug_info_or_absent();
+    let dwarf = dwarf.map_err(|e| call.fail(e))?;
     let limits = shell.config.limits();
     let state = shell
         .source
@@ -63,13 +69,25 @@ fn visit_chosen(
     call: &Call<'_>,
     see: &mut dyn FnMut(&Variables<'_>, &FrameVariables),
 ) -> Result<(), ExprError> {
-    let mut frames = 0;
+    let (mut frames, mut unknown) = (0, false);
     let state = visit(shell, call, &mut |variables, found| {
         frames = found.len();
-        if let Some(frame) = found.get(shell.frame) {
-            see(variables, frame);
+        let frame = found.get(shell.frame);
+        match shell.deferred {
+            None => frame.into_iter().for_each(|frame| see(variables, frame)),
+            Some(call) => {
+                let code = variables.bias.image(call.code);
+                if let Some(frame) = variables.of_closure(code, call.closure) {
+                    see(variables, &frame);
+                } else {
+                    unknown = true;
+                }
+            }
         }
     })?;
+    if unknown {
+        return Err(call.fail("the debug information does not know the deferred function"));
+    }
     if frames == 0 {
         return Err(call.fail(match state {
             StackState::Running => "the goroutine runs: it has no frames that hold still",
@@ -135,10 +153,8 @@ pub fn in_frame(
         })?;
         return done;
     }
-    let dwarf = shell.source.target.debug_info().map_err(|e| call.fail(e))?;
-    let Some(dwarf) = dwarf else {
-        return Err(call.fail(NO_DEBUG));
-    };
+    let dwarf = shell.source.target.debug_info_or_absent();
+    let dwarf = dwarf.map_err(|e| call.fail(e))?;
     let limits = shell.config.limits();
     shell
         .source
@@ -187,6 +203,32 @@ pub fn evaluate(shell: &Shell, call: &Call<'_>, exprs: &[Expr]) -> Result<Vec<Sh
         Ok(())
     })?;
     Ok(shown)
+}
+
+/// The arguments of the chosen goroutine, of a program without debug information,
+/// where it stands at a function's beginning.
+pub fn entered(shell: &Shell, call: &Call<'_>) -> Result<Option<Named>, ExprError> {
+    let dwarf = shell.source.target.debug_info().map_err(|e| call.fail(e))?;
+    match shell.goroutine {
+        Some(goid) if dwarf.is_none() && shell.frame == 0 => {
+            shell.source.args_at_entry(goid).map_err(|e| call.fail(e))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Prints names and values, a line each.
+pub fn show_values(shell: &Shell, verb: Verb, values: &[(Arc<str>, Value)]) {
+    let values = values.iter().map(|(name, value)| NamedValue {
+        name: name.clone(),
+        role: "param",
+        ty: "".into(),
+        line: 0,
+        shadowed: false,
+        value: value.clone(),
+    });
+    let values: Vec<NamedValue> = values.collect();
+    show(shell, verb, &values.iter().collect::<Vec<_>>());
 }
 
 /// Prints variables of a frame, a line each.
@@ -283,6 +325,9 @@ impl Names for Here<'_> {
     }
 
     fn refused(&self, name: &str) -> Option<String> {
+        if self.frame.variables.dwarf.is_absent() && self.name(name).is_none() {
+            return Some(NO_DEBUG.to_owned());
+        }
         let fact = self.goroutine.is_none() && GoroutineNames.name(name).is_some();
         fact.then(|| "no goroutine is chosen: goroutine ID chooses one".to_owned())
     }

@@ -1,7 +1,7 @@
 //! Sessions: the commands of the prompt and of scripts, run the same way.
 //!
 //! Who lives here: how sessions begin and end ([`start`]), their loop
-//! ([`shell`]), where lines come from ([`prompt`], [`complete`]), the commands
+//! ([`shell`], `waiting`), where lines come from ([`prompt`], [`complete`]), the commands
 //! ([`commands`]), locations to functions ([`resolve`]), tracepoints made ready
 //! ([`mod@compile`], [`names`], [`asked`]), breakpoints too ([`breaks`]), and kept
 //! ([`points`]), the tracer while there are any ([`mod@tracing`]), a target that
@@ -31,4 +31,5 @@ mod stepping;
 pub mod stops;
 mod terminal;
 pub mod tracing;
+mod waiting;
 pub mod watcher;

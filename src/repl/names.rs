@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use super::frames::NO_DEBUG;
+use crate::script::check::nearest;
 use crate::script::{CallNames, Key, Known, Names, Type};
+use crate::session::Target;
 
 /// Facts that say what an argument or a result of the same name says, for
 /// functions of the net family.
@@ -18,6 +21,8 @@ pub struct PointNames {
     family: bool,
     /// The program is not known: any name may be a variable's.
     any: bool,
+    /// The program has no debug information.
+    blind: bool,
 }
 
 impl PointNames {
@@ -29,6 +34,15 @@ impl PointNames {
             variables,
             family,
             any: false,
+            blind: false,
+        }
+    }
+
+    /// The same of a program that may have no debug information.
+    pub fn of_program(self, target: &Target) -> PointNames {
+        PointNames {
+            blind: matches!(target.debug_info(), Ok(None)),
+            ..self
         }
     }
 
@@ -75,6 +89,13 @@ impl Names for PointNames {
 
     fn names(&self, space: Option<&str>) -> Vec<String> {
         self.facts.names(space)
+    }
+
+    fn refused(&self, name: &str) -> Option<String> {
+        let known = self.names(None);
+        // A slip of a name that is known is told as one.
+        let unknown = self.blind && self.name(name).is_none() && nearest(name, &known).is_none();
+        unknown.then(|| format!("{NO_DEBUG}; there are {}", known.join(" ")))
     }
 
     fn unknown_program(&self) -> bool {

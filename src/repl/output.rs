@@ -18,6 +18,8 @@ const ENOUGH: usize = 256 << 10;
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long an answer is waited for before the next prompt.
 const ORDERLY: Duration = Duration::from_millis(200);
+/// The same before something is said beside it.
+const BESIDE: Duration = Duration::from_millis(100);
 
 /// What writes, in the end.
 pub type Writer = Box<dyn FnMut(&[u8]) -> io::Result<()> + Send>;
@@ -34,6 +36,8 @@ pub enum Form {
 struct State {
     pending: Vec<u8>,
     writing: bool,
+    /// What reads was too slow once, and has not caught up.
+    late: bool,
     closed: bool,
     broken: Option<io::ErrorKind>,
     transcript: Option<Transcript>,
@@ -62,6 +66,7 @@ impl Output {
             state: Mutex::new(State {
                 pending: Vec::new(),
                 writing: false,
+                late: false,
                 closed: false,
                 broken: None,
                 transcript: None,
@@ -114,6 +119,7 @@ impl Output {
             let done = if alone { Ok(()) } else { to(&bytes) };
             let mut state = self.lock();
             state.writing = false;
+            state.late &= !state.pending.is_empty();
             if let Err(error) = done {
                 state.broken = Some(error.kind());
                 state.pending.clear();
@@ -180,12 +186,25 @@ impl Output {
         if terminal {
             self.push(format!("{text}\n").as_bytes());
         } else {
+            self.in_order();
+            if let Some(transcript) = &mut self.lock().transcript {
+                let _ = writeln!(transcript.file, "gotap: {text}");
+            }
             let _ = writeln!(io::stderr(), "gotap: {text}");
+        }
+    }
+
+    /// What was handed over before stands before what comes now, also where both
+    /// go to one file; but a reader that does not read is waited for once.
+    fn in_order(&self) {
+        if !self.lock().late && !self.flushed(BESIDE) {
+            self.lock().late = true;
         }
     }
 
     /// What was typed, for the transcript.
     pub fn typed(&self, line: &str) {
+        self.in_order();
         if let Some(transcript) = &mut self.lock().transcript {
             let _ = writeln!(transcript.file, "(gotap) {line}");
         }

@@ -36,6 +36,12 @@ pub enum Resolved<'a> {
 /// Looks a location up.
 pub fn resolve<'a>(image: &'a Image, location: &Location) -> Result<Resolved<'a>, ExprError> {
     let fail = |message: String| Err(ExprError::new(location.span, message));
+    if location.is_lost() {
+        return fail(
+            "Delve has saved no place of what has several: set it by its function or line"
+                .to_owned(),
+        );
+    }
     match &location.place {
         Place::Address(at) => {
             let at = ImageAddr(*at);

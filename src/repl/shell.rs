@@ -3,69 +3,30 @@
 //! (the prompt, signals, the tracer) comes to it as events.
 
 use std::collections::HashSet;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-use nix::sys::signal::Signal;
 
 use super::check::usable;
 use super::commands;
 use super::commands::display::Displays;
 use super::config::Config;
 use super::copies::Copies;
-use super::delve::returns_of_traces;
+use super::delve::{returns_of_traces, without_place};
 use super::output::{Form, Output};
 use super::points::Points;
 use super::stops::Standing;
 use super::terminal::Terminal;
 use super::tracing::Tracing;
+use super::waiting::tell_end;
+pub use super::waiting::{Event, Woke};
 use super::watcher::Figures;
+use crate::golang::step::Deferred;
 use crate::script::command::{Command, Statement, Strength, Verb, Word, parse_script};
 use crate::script::{ExprError, Span};
+use crate::session::Stepper;
 use crate::session::look::Source;
-use crate::session::{Said, Stepper};
 use crate::sys::signals;
-
-/// What happens elsewhere.
-#[derive(Debug)]
-pub enum Event {
-    /// A line was typed or read.
-    Line(String),
-    /// Ctrl-C at the prompt.
-    Interrupted,
-    /// Ctrl-Z at the prompt.
-    Suspend,
-    /// The end of what is typed or read.
-    Eof,
-    /// A signal that ends, suspends or resumes.
-    Signal(Signal),
-    /// The tracer, with the number of its session.
-    Tracer(u64, Said),
-    /// Nobody reads the output.
-    OutputGone,
-}
-
-/// What ended waiting.
-#[derive(Debug)]
-pub enum Woke {
-    /// A line.
-    Line(String),
-    /// Ctrl-C.
-    Cancelled,
-    /// gotap was suspended, and goes on.
-    Resumed,
-    /// The end of what is typed or read.
-    Eof,
-    /// The target stands still.
-    Stopped,
-    /// A copy of it was made, or refused.
-    Snapped,
-    /// The target is gone.
-    TargetGone,
-    /// The session is over.
-    Over,
-}
 
 /// Where commands come from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -103,10 +64,10 @@ impl Call<'_> {
 }
 
 /// Something that is done again and again.
-struct Timer {
-    period: Duration,
-    next: Instant,
-    block: Vec<Statement>,
+pub(super) struct Timer {
+    pub period: Duration,
+    pub next: Instant,
+    pub block: Vec<Statement>,
 }
 
 /// A session.
@@ -127,6 +88,8 @@ pub struct Shell {
     pub goroutine: Option<u64>,
     /// Its frame that was chosen; 0 is the innermost.
     pub frame: usize,
+    /// A deferred call of that frame that a command is about.
+    pub(super) deferred: Option<Deferred>,
     /// The variables of that frame, for completion.
     pub in_scope: Arc<Mutex<Vec<String>>>,
     /// The thread that was chosen, of a target that stands still.
@@ -149,14 +112,16 @@ pub struct Shell {
     pub asked: bool,
     /// The terminal's modes as they were found.
     pub(super) terminal: Option<Terminal>,
-    timers: Vec<Timer>,
-    deadline: Option<Instant>,
+    pub(super) timers: Vec<Timer>,
+    pub(super) deadline: Option<Instant>,
     on_exit: Vec<Statement>,
     stop_on_error: bool,
-    over: bool,
-    target_gone: bool,
+    pub(super) over: bool,
+    pub(super) target_gone: bool,
+    /// Its process has ended, and the tracer may tell how.
+    pub(super) target_ended: bool,
     failed: bool,
-    events: Receiver<Event>,
+    pub(super) events: Receiver<Event>,
     /// Files that are run, one in another.
     pub(super) sources: usize,
     last: Option<Statement>,
@@ -176,6 +141,9 @@ impl Shell {
         let figures = Arc::new(Mutex::new(Figures::new(out.form())));
         let (tell, events) = events;
         let terminal = mode == Mode::Prompt;
+        if let Some(pid) = source.pid {
+            tell_end(pid, tell.clone());
+        }
         let tracing = Tracing::new(&source, &points, &figures, &out, terminal, tell);
         Shell {
             source,
@@ -186,6 +154,7 @@ impl Shell {
             config: Config::default(),
             goroutine: None,
             frame: 0,
+            deferred: None,
             in_scope: Arc::default(),
             thread: None,
             standing: None,
@@ -203,6 +172,7 @@ impl Shell {
             stop_on_error: false,
             over: false,
             target_gone: false,
+            target_ended: false,
             failed: false,
             events,
             sources: 0,
@@ -276,7 +246,9 @@ impl Shell {
         let halves = if name.is_empty() {
             Vec::new()
         } else {
-            returns_of_traces(&target, &self.config, &parsed.script)
+            let mut left = returns_of_traces(&target, &self.config, &parsed.script);
+            left.extend(without_place(&parsed.script));
+            left
         };
         for (at, statement) in parsed.script.statements.iter().enumerate() {
             if self.poll() || self.over {
@@ -392,143 +364,7 @@ impl Shell {
         !self.over && (self.tracing.is_running() || !self.timers.is_empty())
     }
 
-    /// Waits for a line, and does meanwhile what is due.
-    pub fn wait(&mut self) -> Woke {
-        loop {
-            // A reader that has seen enough ends it, with records or without.
-            if self.out.broken().is_some() {
-                self.over = true;
-            }
-            if self.over {
-                return Woke::Over;
-            }
-            let due = self
-                .timers
-                .iter()
-                .map(|t| t.next)
-                .chain(self.deadline)
-                .min();
-            let left = due.map_or(Duration::from_secs(3600), |due| {
-                due.saturating_duration_since(Instant::now())
-            });
-            let event = match self.events.recv_timeout(left) {
-                Ok(event) => event,
-                Err(RecvTimeoutError::Timeout) => {
-                    self.run_due();
-                    continue;
-                }
-                Err(RecvTimeoutError::Disconnected) => return Woke::Over,
-            };
-            if let Some(woke) = self.on_event(event) {
-                return woke;
-            }
-        }
-    }
-
-    /// Takes what came while commands ran, without waiting. True for Ctrl-C.
-    fn poll(&mut self) -> bool {
-        let mut cancelled = false;
-        while let Ok(event) = self.events.try_recv() {
-            cancelled |= matches!(self.on_event(event), Some(Woke::Cancelled));
-        }
-        cancelled
-    }
-
-    /// Events that came while a command ran.
-    fn on_event(&mut self, event: Event) -> Option<Woke> {
-        if matches!(
-            event,
-            Event::Line(_) | Event::Eof | Event::Interrupted | Event::Suspend
-        ) {
-            self.asked = false;
-        }
-        match event {
-            Event::Line(line) => Some(Woke::Line(line)),
-            Event::Eof => Some(Woke::Eof),
-            Event::Interrupted => Some(Woke::Cancelled),
-            Event::Suspend | Event::Signal(Signal::SIGTSTP) => {
-                self.suspend();
-                Some(Woke::Resumed)
-            }
-            Event::Signal(Signal::SIGCONT) => None,
-            Event::Signal(Signal::SIGINT) if self.mode == Mode::Prompt => Some(Woke::Cancelled),
-            Event::Signal(_) | Event::OutputGone => {
-                self.over = true;
-                Some(Woke::Over)
-            }
-            Event::Tracer(session, Said::Message(text)) => {
-                if self.tracing.is_session(session) {
-                    self.say(&text);
-                }
-                None
-            }
-            Event::Tracer(session, Said::Stopped(stop)) => {
-                if !self.tracing.is_session(session) {
-                    return None;
-                }
-                self.on_stop(*stop);
-                Some(Woke::Stopped)
-            }
-            Event::Tracer(session, Said::Snapped(snapped)) => {
-                if !self.tracing.is_session(session) {
-                    return None;
-                }
-                self.on_snapped(*snapped);
-                Some(Woke::Snapped)
-            }
-            Event::Tracer(session, Said::NotSnapped(refused)) => {
-                if !self.tracing.is_session(session) {
-                    return None;
-                }
-                self.on_not_snapped(&refused);
-                Some(Woke::Snapped)
-            }
-            Event::Tracer(session, Said::Resumed) => {
-                if self.tracing.is_session(session) && self.is_stopped() {
-                    self.runs_again();
-                    self.say("max-stop: the target runs on");
-                }
-                None
-            }
-            Event::Tracer(session, Said::Over) => {
-                let told = self.tracing.ended(session)?;
-                if self.standing.is_some() {
-                    self.view_live();
-                    self.standing = None;
-                    self.source.run_again();
-                }
-                self.say(&told);
-                self.target_gone = true;
-                if self.mode == Mode::Script {
-                    self.over = true;
-                }
-                Some(Woke::TargetGone)
-            }
-        }
-    }
-
-    fn run_due(&mut self) {
-        let now = Instant::now();
-        if self.deadline.is_some_and(|d| d <= now) {
-            self.over = true;
-            return;
-        }
-        let mut blocks = Vec::new();
-        for timer in &mut self.timers {
-            if timer.next <= now {
-                // What was missed meanwhile is not made up for.
-                while timer.next <= now {
-                    timer.next += timer.period;
-                }
-                blocks.push(timer.block.clone());
-            }
-        }
-        for block in blocks {
-            self.run_block("every", &block);
-        }
-    }
-
-    fn run_block(&mut self, name: &str, block: &[Statement]) {
+    pub(super) fn run_block(&mut self, name: &str, block: &[Statement]) {
         for statement in block {
             if let Err(error) = self.execute(statement, "") {
                 self.failed = true;
@@ -538,7 +374,7 @@ impl Shell {
     }
 
     /// Ctrl-Z: everything leaves the target; `fg` puts it in again.
-    fn suspend(&mut self) {
+    pub(super) fn suspend(&mut self) {
         if self.is_stopped() {
             self.runs_again();
             self.say("the target runs on while gotap is suspended");

@@ -91,7 +91,12 @@ fn rest_of_script(shell: &mut Shell) -> Ended {
     while shell.has_more() {
         match shell.wait() {
             Woke::Over | Woke::TargetGone | Woke::Cancelled => break,
-            Woke::Line(_) | Woke::Resumed | Woke::Eof | Woke::Stopped | Woke::Snapped => {}
+            Woke::Line(_)
+            | Woke::Resumed
+            | Woke::Eof
+            | Woke::Stopped
+            | Woke::Snapped
+            | Woke::Nothing => {}
         }
     }
     ended(shell)
@@ -158,10 +163,11 @@ pub fn attach(
             match shell.wait() {
                 Woke::Line(line) => {
                     number += 1;
+                    shell.out.typed(&line);
                     shell.run_text(&format!("stdin, command {number}"), &line);
                     break;
                 }
-                Woke::Resumed | Woke::Stopped | Woke::Snapped => {}
+                Woke::Resumed | Woke::Stopped | Woke::Snapped | Woke::Nothing => {}
                 Woke::Eof => return Ok(rest_of_script(&mut shell)),
                 Woke::Cancelled | Woke::TargetGone | Woke::Over => return Ok(ended(&mut shell)),
             }
@@ -223,7 +229,12 @@ fn prompt(subject: &Subject, source: Source, script: Option<&(String, String)>) 
                 shell.out.typed(&line);
                 shell.run_text("", &line);
             }
-            Woke::Resumed | Woke::Cancelled | Woke::TargetGone | Woke::Stopped | Woke::Snapped => {}
+            Woke::Resumed
+            | Woke::Cancelled
+            | Woke::TargetGone
+            | Woke::Stopped
+            | Woke::Snapped
+            | Woke::Nothing => {}
             Woke::Eof => shell.end(),
             Woke::Over => break,
         }

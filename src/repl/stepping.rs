@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::frames::NO_DEBUG;
 use super::shell::{Call, Shell, Woke};
 use crate::addr::ImageAddr;
 use crate::golang::step::{Kind, Step, call_returns_to, successors};
@@ -101,8 +100,8 @@ pub(super) fn stepper(shell: &mut Shell, call: &Call<'_>) -> Result<Arc<Stepper>
     if let Some(stepper) = &shell.stepper {
         return Ok(stepper.clone());
     }
-    let dwarf = shell.source.dwarf().map_err(|e| call.fail(e))?;
-    let dwarf = dwarf.ok_or_else(|| call.fail(NO_DEBUG))?;
+    let dwarf = shell.source.target.debug_info_or_absent();
+    let dwarf = dwarf.map_err(|e| call.fail(e))?;
     let target = shell.source.target.clone();
     let stepper = Arc::new(Stepper::new(target, dwarf, shell.source.g_place()));
     shell.stepper = Some(stepper.clone());
@@ -142,7 +141,7 @@ impl Shell {
         let stopped = loop {
             match self.wait() {
                 Woke::Stopped => break true,
-                Woke::TargetGone | Woke::Over => break false,
+                Woke::TargetGone | Woke::Nothing | Woke::Over => break false,
                 Woke::Cancelled => {
                     if let Some(live) = self.tracing.live() {
                         live.halt();

@@ -158,6 +158,10 @@ impl Shell {
                     break false;
                 }
                 Woke::Cancelled | Woke::TargetGone | Woke::Over => break false,
+                Woke::Nothing => {
+                    self.say("nothing is set any more that could stop the target");
+                    break false;
+                }
                 // Nobody was asked for a line: what comes now was typed before.
                 Woke::Resumed | Woke::Line(_) | Woke::Eof => {}
             }

@@ -15,7 +15,7 @@ use crate::script::command::Strength;
 use crate::session::look::Source;
 use crate::session::watch::Questions;
 use crate::session::{
-    Answer, Ended, Hook, Keeper, Live, Options, Outcome, Said, Stats, Target, Watch,
+    Answer, Ended, Hook, Keeper, Leaving, Live, Options, Outcome, Said, Stats, Target, Watch,
 };
 use crate::sink::Color;
 use crate::sink::queue::{Sender, queue};
@@ -190,7 +190,8 @@ impl Tracing {
             watches: plan
                 .functions
                 .iter()
-                .map(|f| watch(points, f.index))
+                .enumerate()
+                .map(|(at, f)| watch(points, f.index, &|| Leaving::of(&target, &plan, at)))
                 .collect(),
             ids_given: self.ids_given,
             watched: plan
@@ -327,7 +328,11 @@ impl Tracing {
 }
 
 /// What all tracepoints that are on ask of the calls of a function.
-fn watch(points: &Points, function: u32) -> Option<Arc<Watch>> {
+fn watch(
+    points: &Points,
+    function: u32,
+    leaving: &dyn Fn() -> Option<Leaving>,
+) -> Option<Arc<Watch>> {
     let mut all = Questions::default();
     let mut any = false;
     let mut always = false;
@@ -343,6 +348,7 @@ fn watch(points: &Points, function: u32) -> Option<Arc<Watch>> {
             early,
             at_entry,
             at_return,
+            locals,
             ..
         } = asked.questions.clone();
         // A call that one of them wants is told of.
@@ -351,10 +357,14 @@ fn watch(points: &Points, function: u32) -> Option<Arc<Watch>> {
         all.early.extend(early);
         all.at_entry.extend(at_entry);
         all.at_return.extend(at_return);
+        all.locals |= locals;
         all.limits = point.limits;
     }
     if always {
         all.early.clear();
+    }
+    if all.locals {
+        all.leaving = leaving().map(Arc::new);
     }
     let watch = any.then(|| Watch::new(all))?;
     (!watch.is_empty()).then(|| Arc::new(watch))

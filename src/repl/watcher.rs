@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json, json};
 use super::compile::Action;
 use super::output::{Form, Output};
 use super::points::Points;
-use crate::record::{Call, Record};
+use crate::record::{Call, End, Record};
 use crate::script::{Checked, Fact};
 use crate::sink::format::Nanos;
 use crate::sink::json::JsonSink;
@@ -198,7 +198,11 @@ fn text(out: &mut Vec<u8>, action: &Action, call: &Call) {
             done
         }
         Action::Locals => {
-            let mut done = Ok(());
+            let mut done = match no_locals(call) {
+                Some(why) => writeln!(out, "    (no local variables: {why})"),
+                None if call.locals.is_empty() => writeln!(out, "    (no local variables)"),
+                None => Ok(()),
+            };
             for (name, value) in &call.locals {
                 let line = escaped(&format!("{name} = {value}"));
                 done = done.and_then(|()| writeln!(out, "    {line}"));
@@ -218,6 +222,17 @@ fn text(out: &mut Vec<u8>, action: &Action, call: &Call) {
             done
         }
     };
+}
+
+/// Why a call has no local variables to show: its frame is read at its return.
+fn no_locals(call: &Call) -> Option<&'static str> {
+    match call.end {
+        End::Return | End::Passed => call.no_locals,
+        End::Panic => Some("a panic ended the call, and its frame was gone before that was seen"),
+        End::Exit => Some("runtime.Goexit or the program's end ended the call, and its frame"),
+        End::Unwound => Some("the call ended without a return, and its frame was gone"),
+        End::Open => Some("the call has not ended"),
+    }
 }
 
 fn shown(checked: &Checked, call: &Call) -> String {
@@ -294,6 +309,9 @@ fn object(out: &mut Vec<u8>, id: usize, action: &Action, call: &Call) {
         Action::Locals => {
             put("action", "locals".into());
             put("locals", values(&call.locals));
+            if let Some(why) = no_locals(call) {
+                put("why", why.into());
+            }
         }
         Action::Stack(most) => {
             put("action", "stack".into());

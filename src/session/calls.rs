@@ -1,6 +1,6 @@
 //! From what was seen at sites to records: whichever way a site fires.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,6 +88,8 @@ pub(super) struct Calls {
     pub stats: Stats,
     /// Goroutines with open calls that end themselves.
     pub goexits: HashSet<Stack>,
+    /// Below which depth the stacks of goroutines that recovered were cut last.
+    recovered: HashMap<Stack, u64>,
     ended: Vec<Ended<Begun>>,
     sender: Arc<Sender>,
     /// Functions whose calls leave marks where they are let in
@@ -110,6 +112,7 @@ impl Calls {
             clock: Clock::new(),
             join: Join::counting_from(options.ids_given),
             goexits: HashSet::new(),
+            recovered: HashMap::new(),
             ended: Vec::new(),
             stats: Stats::default(),
             sender,
@@ -231,6 +234,10 @@ impl Calls {
         let Some(g) = self.reporter.g(seen) else {
             return;
         };
+        let recovered = self.recovered.get(&g.stack).map(|below| (*below, g.depth));
+        if recovered.is_some_and(|(below, depth)| depth <= below) {
+            self.recovered.remove(&g.stack);
+        }
         let before = self.ended.len();
         let known = self.join.leave(g.stack, g.depth, arrived, &mut self.ended);
         for ended in self.ended.get_mut(before..).unwrap_or_default() {
@@ -245,6 +252,7 @@ impl Calls {
                 }
                 if let Some(watch) = self.reporter.watch(func) {
                     self.reporter.take(&watch, call, seen, true);
+                    self.reporter.take_locals(&watch, call, seen, recovered);
                 }
             }
         }
@@ -262,6 +270,10 @@ impl Calls {
             call.time_ns = self.clock.wall(arrived);
             call.conn = self.reporter.spilled_conn(func, seen);
             self.reporter.returned(func, &mut call, seen);
+            if let Some(watch) = self.reporter.watch(func) {
+                self.reporter
+                    .take_locals(&watch, &mut call, seen, recovered);
+            }
             call.late = seen.was_late();
             self.reporter.add_stack(func, &mut call, seen, &g);
             call.end = End::Return;
@@ -298,10 +310,14 @@ impl Calls {
                     return;
                 };
                 self.goexits.remove(&g.stack);
+                self.recovered.remove(&g.stack);
                 self.join.stack_gone(g.stack, arrived, &mut self.ended);
             }
             RuntimeEvent::Recovery => {
                 if let Some((stack, below)) = self.reporter.recovered(seen.regs, seen.memory) {
+                    if let Some(below) = below.filter(|_| !self.join.open_on(stack).is_empty()) {
+                        self.recovered.insert(stack, below);
+                    }
                     self.join.recovered(stack, below, arrived, &mut self.ended);
                 }
             }

@@ -14,22 +14,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::adapters::LiveTypes;
+use super::frame::{Around, Frame, FrameScope};
 use super::report::{Reporter, Seen};
 use super::snap::CopyRule;
 use super::target::Target;
-use crate::addr::{Bias, ImageAddr, LiveAddr};
-use crate::arch::numbers::dwarf_register;
+use crate::addr::Bias;
 use crate::golang::errors::ErrorReader;
 use crate::image::Image;
-use crate::image::dwarf::{Dwarf, Role, ScopeFrame, ScopePc};
-use crate::image::types::{TypeId, TypeTable};
-use crate::memory::Memory;
-use crate::record::{Call, Named, Passed};
-use crate::script::scope::package_variable;
+use crate::record::{Call, LOCALS_UNASKED, Passed};
 use crate::script::{BinaryOp, CallFact, Checked, EvalError, Fact, Facts, Key, Part, Stopped};
-use crate::value::frame::{Standing, Variables};
-use crate::value::held::Held;
-use crate::value::{Limits, Program, RuntimeTypes, Value};
+use crate::value::Limits;
 
 /// What is done about a thread that a hook takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -144,39 +138,6 @@ pub fn counts(op: BinaryOp, hits: u64, n: u64) -> bool {
         BinaryOp::Ge => hits >= n,
         BinaryOp::Rem => n != 0 && hits.is_multiple_of(n),
         _ => true,
-    }
-}
-
-/// What is in scope at a place, looked up before it is reached.
-#[derive(Clone, Debug)]
-pub struct FrameScope {
-    dwarf: Arc<Dwarf>,
-    pc: ImageAddr,
-    entry: ImageAddr,
-    /// From the stack pointer to the return address, bytes.
-    frame: u64,
-    function: Arc<str>,
-    line: u32,
-    scope: ScopeFrame,
-}
-
-impl FrameScope {
-    /// Of the innermost body at a place; `None` where the debug information does
-    /// not know it.
-    pub fn at(image: &Image, dwarf: &Arc<Dwarf>, pc: ImageAddr) -> Option<FrameScope> {
-        let function = image.functions().find(pc)?;
-        let source = image.frames_at(pc).into_iter().next()?;
-        let scopes = dwarf.scope_at(&function.name(), function.entry(), ScopePc::exact(pc));
-        let scope = scopes.into_iter().next()?;
-        Some(FrameScope {
-            dwarf: dwarf.clone(),
-            pc,
-            entry: function.entry(),
-            frame: u64::try_from(function.sp_delta(pc)?).ok()?,
-            function: Arc::from(&*source.function),
-            line: source.line,
-            scope,
-        })
     }
 }
 
@@ -310,66 +271,43 @@ impl Hooks {
                 let mut call = reporter.passing(seen, goid, hook.takes.frames);
                 call.func = hook.takes.at.0.clone();
                 call.passed = Some(hook.passed());
+                call.no_locals = Some("the debug information does not know the place");
                 passed.push(call);
             }
             return Ok(takes);
         };
-        let vectors = || crate::sys::ptrace::vector_registers(seen.tid).ok();
-        let registers = |number: u16| match number {
-            17.. => {
-                let index = usize::from(number - 17);
-                let low = vectors()?.get(index)?.first_chunk::<8>().copied()?;
-                Some(u64::from_le_bytes(low))
-            }
-            number => dwarf_register(seen.regs, &[], number),
-        };
-        let standing = Standing {
-            pc: ScopePc::exact(scope.pc),
-            entry: scope.entry,
-            cfa: LiveAddr(seen.regs.rsp.wrapping_add(scope.frame).wrapping_add(8)),
-            registers: &registers,
-        };
-        let name = |pc: LiveAddr| {
-            let function = self.image.functions().find(self.bias.image(pc))?;
-            Some(Arc::from(&*function.name()))
-        };
-        let program = Program {
+        let around = Around {
+            image: &self.image,
+            bias: self.bias,
             types: &self.types,
-            errors: Some(&self.errors),
-            function: &name,
-            maps: scope.dwarf.map_kind(),
+            errors: &self.errors,
+            limits: &self.limits,
         };
-        let frame = Frame {
-            variables: Variables {
-                image: &self.image,
-                dwarf: &scope.dwarf,
-                bias: self.bias,
-                memory: seen.memory,
-                limits: &self.limits,
-                rt: &program,
-            },
-            standing,
-            scope,
-        };
-        let facts = AtPlace {
-            call: call.as_deref(),
-            goid,
-            tid: seen.tid,
-            frame: Some(&frame),
-        };
-        let takes = hook.test.takes(&facts, goid)?;
-        if takes && records {
-            let mut call = reporter.passing(seen, goid, hook.takes.frames);
-            call.func = hook.takes.at.0.clone();
-            call.passed = Some(hook.passed());
-            let parts = hook.takes.parts.iter();
-            call.taken = parts
-                .map(|part| (part.slot, part.take(&facts, &hook.takes.limits)))
-                .collect();
-            (call.args, call.locals) = frame.load(&hook.takes);
-            passed.push(call);
-        }
-        Ok(takes)
+        scope.visit(&around, seen, &mut |frame| {
+            let facts = AtPlace {
+                call: call.as_deref(),
+                goid,
+                tid: seen.tid,
+                frame: Some(frame),
+            };
+            let takes = hook.test.takes(&facts, goid)?;
+            if takes && records {
+                let mut call = reporter.passing(seen, goid, hook.takes.frames);
+                call.func = hook.takes.at.0.clone();
+                call.passed = Some(hook.passed());
+                let parts = hook.takes.parts.iter();
+                call.taken = parts
+                    .map(|part| (part.slot, part.take(&facts, &hook.takes.limits)))
+                    .collect();
+                let Takes {
+                    arguments, locals, ..
+                } = hook.takes;
+                call.no_locals = (!locals).then_some(LOCALS_UNASKED);
+                (call.args, call.locals) = frame.load((arguments, locals), &hook.takes.limits);
+                passed.push(call);
+            }
+            Ok(takes)
+        })
     }
 }
 
@@ -397,82 +335,13 @@ impl Facts for AtPlace<'_> {
             (Some(call), key) => call.fact(key),
             (None, Key::Call(CallFact::Goid)) => Fact::int(self.goid),
             (None, Key::Call(CallFact::Tid)) => Fact::int(Some(self.tid)),
-            (None, Key::Call(CallFact::Func)) => {
-                Fact::text(self.frame.map(|frame| &*frame.scope.function))
-            }
+            (None, Key::Call(CallFact::Func)) => Fact::text(self.frame.map(Frame::function)),
             (None, _) => Fact::Absent,
         }
     }
 
     fn program(&self) -> Option<&dyn Stopped> {
         self.frame.map(|frame| frame as &dyn Stopped)
-    }
-}
-
-/// The frame at a place.
-struct Frame<'a> {
-    variables: Variables<'a>,
-    standing: Standing<'a>,
-    scope: &'a FrameScope,
-}
-
-impl Frame<'_> {
-    /// Parameters and local variables, as far as they are wanted.
-    fn load(&self, wanted: &Takes) -> (Named, Vec<(Arc<str>, Value)>) {
-        let (mut arguments, mut locals) = (Vec::new(), Vec::new());
-        if !wanted.arguments && !wanted.locals {
-            return (arguments.into(), locals);
-        }
-        let variables = Variables {
-            limits: &wanted.limits,
-            ..self.variables
-        };
-        let scope = &self.scope.scope;
-        for (local, shadowed) in scope.visible(self.scope.line) {
-            let own = matches!(local.role, Role::Param | Role::Result);
-            let into = match own {
-                true if wanted.arguments => &mut arguments,
-                false if wanted.locals => &mut locals,
-                _ => continue,
-            };
-            if shadowed {
-                continue;
-            }
-            let line = self.scope.line;
-            if let Some(found) = variables.find(&self.standing, scope, line, &local.name) {
-                into.push((local.name.clone(), variables.load(&found)));
-            }
-        }
-        (arguments.into(), locals)
-    }
-}
-
-impl Stopped for Frame<'_> {
-    fn held(&self, name: &str) -> Option<(TypeId, Held)> {
-        let scope = self.scope;
-        let own = self
-            .variables
-            .find(&self.standing, &scope.scope, scope.line, name);
-        match own {
-            Some(found) => Some((found.ty, found.held)),
-            None => package_variable(&self.variables, &scope.function, name),
-        }
-    }
-
-    fn types(&self) -> &dyn TypeTable {
-        self.variables.dwarf
-    }
-
-    fn described(&self, descriptor: LiveAddr) -> Option<TypeId> {
-        self.variables.described(descriptor)
-    }
-
-    fn memory(&self) -> &dyn Memory {
-        self.variables.memory
-    }
-
-    fn runtime(&self) -> &dyn RuntimeTypes {
-        self.variables.rt
     }
 }
 

@@ -5,7 +5,7 @@
 //! generated code), `calls` (from what was seen to records), [`control`] (how
 //! other threads ask it to stop), an engine on a thread of its own ([`live`]) and
 //! changes of its plan while it runs (`replan`), what is asked at a place in the
-//! program ([`hook`]), of calls where they happen ([`mod@watch`]), a target that
+//! program ([`hook`], `frame`), of a call's variables as it ends (`leaving`), of calls where they happen ([`mod@watch`]), a target that
 //! stands still ([`stopped`]) and one that is copied ([`snap`]),
 //! steps of a goroutine (`stepping`), the clock, and looks at
 //! goroutines without a tracer ([`look`]). Nobody here knows terminals. Allowed
@@ -16,8 +16,10 @@ mod calls;
 mod clock;
 pub mod control;
 pub mod engine;
+mod frame;
 pub mod hook;
 pub mod jump;
+mod leaving;
 pub mod live;
 pub mod look;
 mod memo;
@@ -37,8 +39,10 @@ pub mod watch;
 pub use calls::Prepared;
 pub use control::{Control, StopReason};
 pub use engine::{CLEANED, Engine, Options, Outcome, Start, Stats};
-pub use hook::{Answer, FrameScope, Hook, Tally, Test};
+pub use frame::FrameScope;
+pub use hook::{Answer, Hook, Tally, Test};
 pub use jump::{JumpEngine, NoJumps};
+pub use leaving::Leaving;
 pub use live::{Ended, Keeper, Live, Said};
 pub use replan::Armed;
 pub use snap::{CopyLimits, CopyRule, NotSnapped, Snapped};

@@ -27,7 +27,7 @@ use crate::probe::decode::Decoder;
 use crate::probe::join::Stack;
 use crate::probe::plan::Plan;
 use crate::process::ProcessMemory;
-use crate::record::{Call, Conn, Direction, End, Endpoint, Named, Payload};
+use crate::record::{Call, Conn, Direction, End, Endpoint, LOCALS_UNASKED, Named, Payload};
 use crate::sys::Regs;
 use crate::value::Value;
 
@@ -156,6 +156,7 @@ impl Reporter {
             stack: Vec::new(),
             payload: None,
             locals: Vec::new(),
+            no_locals: Some(LOCALS_UNASKED),
             passed: None,
             taken: Vec::new(),
         }

@@ -25,6 +25,7 @@ pub struct Target {
     /// Its types, by the runtime's descriptors.
     pub types: Arc<RttiTypes<FileMemory>>,
     debug: OnceLock<Option<Arc<Dwarf>>>,
+    absent: OnceLock<Arc<Dwarf>>,
 }
 
 impl Target {
@@ -66,6 +67,7 @@ impl Target {
             layouts: Arc::new(layouts),
             types,
             debug: OnceLock::new(),
+            absent: OnceLock::new(),
         }
     }
 
@@ -77,6 +79,16 @@ impl Target {
         }
         let opened = Dwarf::open(self.image.clone())?.map(Arc::new);
         Ok(self.debug.get_or_init(|| opened).clone())
+    }
+
+    /// The same, with one that knows nothing where it has none: frames have a
+    /// place and no variables then.
+    pub fn debug_info_or_absent(&self) -> Result<Arc<Dwarf>, SessionError> {
+        Ok(self.debug_info()?.unwrap_or_else(|| {
+            self.absent
+                .get_or_init(|| Arc::new(Dwarf::absent()))
+                .clone()
+        }))
     }
 
     /// Its types by live address.

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::leaving::Leaving;
 use super::report::{Reporter, Seen};
 use super::target::Target;
 use super::values::{At, int_registers};
@@ -147,6 +148,7 @@ impl CallScope {
             },
             pc: ScopePc::exact(self.bias.image(LiveAddr(seen.regs.rip))),
             depth: 0,
+            cfa: LiveAddr(0),
             known: true,
             variables,
         }
@@ -189,6 +191,7 @@ pub struct Watch {
     quick: bool,
     at_entry: Vec<Part>,
     at_return: Vec<Part>,
+    leaving: Option<Arc<Leaving>>,
     limits: Limits,
 }
 
@@ -204,6 +207,10 @@ pub struct Questions {
     pub at_entry: Vec<Part>,
     /// Taken at the return.
     pub at_return: Vec<Part>,
+    /// Its local variables are wanted as it returns.
+    pub locals: bool,
+    /// Where that is; looked up when the function is planned.
+    pub leaving: Option<Arc<Leaving>>,
     /// How much of what is printed is loaded.
     pub limits: Limits,
 }
@@ -217,8 +224,13 @@ impl Watch {
             early,
             at_entry,
             at_return,
+            leaving,
             limits,
+            locals: _,
         } = questions;
+        if let Some(leaving) = &leaving {
+            leaving.prepare(&limits);
+        }
         if let Some(scope) = &scope {
             let parts = at_entry.iter().chain(&at_return).map(|p| &p.expr);
             for one in parts.chain(&early) {
@@ -239,13 +251,17 @@ impl Watch {
             early,
             at_entry,
             at_return,
+            leaving,
             limits,
         }
     }
 
     /// Nothing is asked.
     pub fn is_empty(&self) -> bool {
-        self.early.is_empty() && self.at_entry.is_empty() && self.at_return.is_empty()
+        self.early.is_empty()
+            && self.at_entry.is_empty()
+            && self.at_return.is_empty()
+            && self.leaving.is_none()
     }
 
     /// Whether a call can be dismissed before anything but its goroutine is known.
@@ -333,6 +349,19 @@ impl Reporter {
     pub fn take(&self, watch: &Watch, call: &mut Call, seen: &Seen<'_>, results: bool) {
         let taken = watch.take(call, &self.at(seen), results);
         call.taken.extend(taken);
+    }
+
+    /// Takes the local variables of a call that returns, where they are wanted.
+    pub fn take_locals(
+        &self,
+        watch: &Watch,
+        call: &mut Call,
+        seen: &Seen<'_>,
+        recovered: Option<(u64, u64)>,
+    ) {
+        if let Some(leaving) = &watch.leaving {
+            leaving.take(call, &self.at(seen), &watch.limits, recovered);
+        }
     }
 }
 

@@ -4,7 +4,9 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
-use crate::record::{Call, Conn, Direction, End, Endpoint, ErrorValue, Frame, Payload, Record};
+use crate::record::{
+    Call, Conn, Direction, End, Endpoint, ErrorValue, Frame, LOCALS_UNASKED, Payload, Record,
+};
 use crate::value::Value;
 
 /// 2026-01-01T12:01:02.123456789Z
@@ -76,6 +78,7 @@ pub(crate) fn plain(id: u64) -> Call {
         stack: Vec::new(),
         payload: None,
         locals: Vec::new(),
+        no_locals: Some(LOCALS_UNASKED),
         passed: None,
         taken: Vec::new(),
     }

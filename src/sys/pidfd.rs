@@ -28,6 +28,23 @@ impl PidFd {
         let rc = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, nothing, 0) };
         Errno::result(rc).map(drop)
     }
+
+    /// Waits until all its threads have ended (poll(2) on a descriptor of a process
+    /// tells that), by whatever thread.
+    pub fn await_end(&self) {
+        let mut one = libc::pollfd {
+            fd: self.0.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        loop {
+            // SAFETY: one descriptor, which lives as long as the call.
+            let rc = unsafe { libc::poll(&raw mut one, 1, -1) };
+            if Errno::result(rc) != Err(Errno::EINTR) {
+                return;
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -43,6 +60,7 @@ mod tests {
         let fd = PidFd::open(child.id().cast_signed()).expect("a descriptor");
         assert_eq!(fd.send(0), Ok(()));
         assert_eq!(fd.send(libc::SIGKILL), Ok(()));
+        fd.await_end();
         child.wait().expect("ended");
         assert_eq!(fd.send(libc::SIGKILL), Err(Errno::ESRCH));
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::encode::{Last, RENUMBER, tag};
 use super::wire::{MAX_DEPTH, MAX_VALUES, Malformed, Wire, part, record};
 use crate::record::{
-    Call, Conn, Direction, End, Endpoint, ErrorValue, Frame, Named, Payload, Record,
+    Call, Conn, Direction, End, Endpoint, ErrorValue, Frame, LOCALS_UNASKED, Named, Payload, Record,
 };
 use crate::value::Value;
 
@@ -136,6 +136,7 @@ impl<'a> Decoder<'a> {
             // Of sessions alone, which record nothing.
             taken: Vec::new(),
             locals: Vec::new(),
+            no_locals: Some(LOCALS_UNASKED),
             passed: None,
             id,
             parent,

@@ -59,6 +59,8 @@ pub struct FrameVariables {
     pub pc: ScopePc,
     /// Bodies that are inlined inside it at that place.
     pub depth: usize,
+    /// Above its return address; 0 where it has none.
+    pub cfa: LiveAddr,
     /// False where DWARF does not know the function (assembly).
     pub known: bool,
     /// Parameters and results first, as the source has them.
@@ -78,6 +80,7 @@ impl FrameVariables {
             },
             pc: ScopePc::exact(ImageAddr(0)),
             depth: 0,
+            cfa: LiveAddr(0),
             known: false,
             variables: Vec::new(),
         }
@@ -176,11 +179,51 @@ impl Variables<'_> {
                 source,
                 pc: at.pc,
                 depth: out.len(),
+                cfa: at.cfa,
                 known: found.is_some(),
                 variables,
             });
         }
         out
+    }
+
+    /// What a closure holds of the function around it, as the frame that calling
+    /// it would make: nothing else has a value yet. `None` where the debug
+    /// information does not know the function. `closure` is where its object lies.
+    pub fn of_closure(&self, entry: ImageAddr, closure: LiveAddr) -> Option<FrameVariables> {
+        let function = self.image.functions().find(entry)?;
+        let pc = ScopePc::exact(function.entry());
+        let scope = self.dwarf.scope_at(&function.name(), function.entry(), pc);
+        let own = scope.into_iter().next_back()?;
+        let captured = own.variables.iter().filter_map(|local| {
+            let at = Held::At(closure.offset(local.in_closure?));
+            let (ty, held) = match (&self.dwarf.get(local.ty).kind, local.escaped) {
+                (TypeKind::Pointer(to), true) => (*to, at.pointee(self.memory)),
+                _ => (local.ty, at),
+            };
+            Some(Variable {
+                name: Arc::clone(&local.name),
+                role: Role::Captured,
+                line: local.line,
+                shadowed: false,
+                escaped: local.escaped,
+                ty,
+                held,
+            })
+        });
+        Some(FrameVariables {
+            source: SourceFrame {
+                function: function.name().into_owned(),
+                file: function.file().unwrap_or_default().to_owned(),
+                line: function.start_line().unwrap_or(0),
+                inlined: false,
+            },
+            pc,
+            depth: 0,
+            cfa: LiveAddr(0),
+            known: true,
+            variables: captured.collect(),
+        })
     }
 
     /// One variable of a frame whose scope was looked up before, by its name, as

@@ -86,6 +86,19 @@ func late() {
 	rest()
 }
 
+// closing defers two closures in a loop, and rests.
+//
+//go:noinline
+func closing(id int, label string) {
+	for i := 0; i < 2; i++ {
+		defer func() {
+			evens.Add(int64(i + id + len(label)))
+			i++
+		}()
+	}
+	rest()
+}
+
 //go:noinline
 func tidy(i int) {
 	evens.Add(int64(i))
@@ -130,6 +143,7 @@ func main() {
 			answer("spin", counts())
 		case "late":
 			late()
+			closing(20, "label")
 			answer("late", counts())
 		case "race":
 			go func() {

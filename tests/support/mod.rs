@@ -2,7 +2,7 @@
 //!
 //! [`fixture`] builds the Go programs of `testdata/`, [`target`] runs one and
 //! talks to it, [`clients`] ask one for its copies, [`dump`] makes core files of it,
-//! [`gotap`] runs the command under test, [`pty`] at a terminal, [`oracle`] asks the
+//! [`gotap`] runs the command under test, [`pty`] at a terminal, [`piped`] asks it line by line, [`oracle`] asks the
 //! kernel and the files what is true, [`delve`] what Delve says, [`scenario`] plays what several tests check. Every test file that traces
 //! says `mod support;`; nobody else comes in.
 #![allow(dead_code, reason = "each test file uses its part")]
@@ -14,6 +14,7 @@ pub mod dump;
 pub mod fixture;
 pub mod gotap;
 pub mod oracle;
+pub mod piped;
 pub mod pty;
 pub mod scenario;
 pub mod target;

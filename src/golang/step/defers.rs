@@ -23,6 +23,8 @@ pub struct Deferred {
     pub sp: LiveAddr,
     /// The code that is called; 0 when it cannot be told.
     pub code: LiveAddr,
+    /// Its closure's object: the code's address, and what it captured.
+    pub closure: LiveAddr,
 }
 
 struct Entry {
@@ -41,6 +43,7 @@ fn read(memory: &dyn Memory, layout: &Defer, at: LiveAddr) -> Option<Entry> {
             at,
             sp: word(layout.sp)?,
             code: code.flatten().unwrap_or(LiveAddr(0)),
+            closure: callee,
         },
         link: word(layout.link)?,
         head: layout.head.and_then(word).unwrap_or(LiveAddr(0)),

@@ -54,9 +54,7 @@ pub enum StepError {
     #[error("no Go function is at {0}: step-instruction still works")]
     NoFunction(LiveAddr),
     /// No line table.
-    #[error(
-        "{0} has no line table (stripped?): --symbols FILE gives one, step-instruction works without"
-    )]
+    #[error("{0} has no lines: step-instruction works without")]
     NoLines(String),
     /// Nobody called it.
     #[error("nothing to step out to: {0} is the outermost function")]
@@ -74,7 +72,7 @@ pub enum StepError {
 pub struct Program<'a> {
     /// Its functions and code.
     pub image: &'a Image,
-    /// Its lines.
+    /// Its lines; where it has no debug information, those of the function table.
     pub dwarf: &'a Dwarf,
     /// Its structs.
     pub layouts: &'a Layouts,
@@ -190,7 +188,13 @@ impl Planner {
         }
         let found = self.maps.entry(function.entry().0);
         found
-            .or_insert_with(|| program.dwarf.step_map(function).map(Arc::new))
+            .or_insert_with(|| {
+                let map = match program.dwarf.is_absent() {
+                    true => StepMap::of_table(function),
+                    false => program.dwarf.step_map(function),
+                };
+                map.map(Arc::new)
+            })
             .clone()
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Who lives here: the list of compilation units ([`units`]), signatures of
 //! functions ([`signature`]), variables in scope at a pc ([`scope`]) and where
-//! they are ([`locate`]), line tables ([`lines`]), what is inlined ([`bodies`]), package variables and constants ([`package`]), types by
+//! they are ([`locate`]), line tables ([`lines`]; `table` where there are none), what is
+//! inlined ([`bodies`]), package variables and constants ([`package`]), types by
 //! DIE offset ([`types`]), Go's spelling of names ([`names`]). Allowed in: image, golang, value, probe, session, and tests
 //! that want an oracle. Nobody here knows processes; every address is the file's.
 //!
@@ -22,6 +23,7 @@ mod names;
 mod package;
 mod scope;
 mod signature;
+mod table;
 mod types;
 mod units;
 
@@ -64,6 +66,15 @@ impl Sections for crate::image::Image {
 impl<T: Sections + ?Sized> Sections for Arc<T> {
     fn section(&self, name: &str) -> Option<Cow<'_, [u8]>> {
         (**self).section(name)
+    }
+}
+
+/// The sections of a file that has none.
+struct Nothing;
+
+impl Sections for Nothing {
+    fn section(&self, _: &str) -> Option<Cow<'_, [u8]>> {
+        None
     }
 }
 
@@ -172,6 +183,30 @@ impl Dwarf {
         }
         dwarf.units = dwarf.list_units()?;
         Ok(Some(dwarf))
+    }
+
+    /// Of a file that has none: it knows no function, variable or type.
+    pub fn absent() -> Dwarf {
+        Dwarf {
+            sections: Box::new(Nothing),
+            info: Bytes::Absent,
+            abbrev: Bytes::Absent,
+            addr: Bytes::Absent,
+            str: OnceLock::new(),
+            lists: OnceLock::new(),
+            line: OnceLock::new(),
+            abbreviations: Mutex::default(),
+            units: units::Units::default(),
+            index: OnceLock::new(),
+            by_rtype: OnceLock::new(),
+            maps: OnceLock::new(),
+            loaded: Mutex::default(),
+        }
+    }
+
+    /// The file has none.
+    pub fn is_absent(&self) -> bool {
+        matches!(self.info, Bytes::Absent)
     }
 
     /// Up to Go 1.21 the compiler leaves parameters named `_`, and unnamed ones,

@@ -72,6 +72,8 @@ pub struct Local {
     pub depth: u32,
     /// It lies on the heap: at its place is a pointer to it.
     pub escaped: bool,
+    /// Of a captured one: where in the closure's object it, or its address, lies.
+    pub in_closure: Option<u64>,
     /// Where it is at that pc, the best first; none: it was optimised away there.
     pub places: Vec<Expression>,
 }
@@ -165,7 +167,7 @@ struct Entry<'a> {
     origin: Option<usize>,
     line: u32,
     result: bool,
-    captured: bool,
+    captured: Option<u64>,
     location: Option<AttributeValue<Slice<'a>>>,
 }
 
@@ -294,7 +296,7 @@ impl Dwarf {
             return;
         }
         let role = match tag {
-            _ if entry.captured => Role::Captured,
+            _ if entry.captured.is_some() => Role::Captured,
             gimli::DW_TAG_variable => Role::Local,
             _ if entry.result || origin.result => Role::Result,
             _ => Role::Param,
@@ -312,6 +314,7 @@ impl Dwarf {
             line: entry.line.max(origin.line),
             depth,
             escaped,
+            in_closure: entry.captured,
             places,
         };
         // Where defers are compiled in, results are listed twice, and one of
@@ -353,7 +356,9 @@ impl Dwarf {
                 }
                 (gimli::DW_AT_variable_parameter, AttributeValue::Flag(is)) => entry.result = is,
                 (gimli::DW_AT_location, value) => entry.location = Some(value),
-                (GO_CLOSURE_OFFSET, _) => entry.captured = true,
+                (GO_CLOSURE_OFFSET, value) => {
+                    entry.captured = value.udata_value().or(Some(0));
+                }
                 _ => {}
             }
         }

@@ -1,6 +1,7 @@
 //! Go's types from DIEs: `DW_AT_go_kind` tells what a structure or typedef
 //! really is (cmd/link internal/ld/dwarf.go, `newtype`, Go 1.18 to 1.27).
 
+use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, PoisonError};
 
@@ -93,6 +94,25 @@ impl Dwarf {
                     .is_some_and(|(_, a)| self.parse_attributes(&a).name == name)
             })
             .map(|entry| TypeId(entry.1))
+    }
+
+    /// The full names of all types, sorted, each once.
+    pub fn type_names(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        for unit in self.units.named("runtime") {
+            // What was read before a broken entry is still good.
+            let _ = self.walk_top(unit, |_, tag, attributes| {
+                if is_type(tag)
+                    && let Some(name) = attributes.iter().find(|a| a.name() == gimli::DW_AT_name)
+                {
+                    names.extend(self.text(&name.value()).map(Cow::into_owned));
+                }
+                true
+            });
+        }
+        names.sort_unstable();
+        names.dedup();
+        names
     }
 
     /// Names and offsets of the fields of a struct, by its full name.

@@ -179,6 +179,21 @@ impl<M: Memory> RttiTypes<M> {
         names
     }
 
+    /// The names of all types that the module lists or its code refers to, and of
+    /// what those are made of, sorted, each once; packages by their last element.
+    pub fn known_names(&self) -> Vec<String> {
+        let reader = self.reader();
+        let mut names = self.listed_names();
+        let index = self.referenced.get_or_init(|| search::referenced(&reader));
+        index.each(&reader, |raw| {
+            let name = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+            names.extend(reader.with_type_name(raw, name));
+        });
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
     /// The struct type named `name`; see [`Self::find_type`].
     pub fn find_struct(&self, name: &str) -> Option<TypeId> {
         let id = self.find_type(name)?;

@@ -102,6 +102,16 @@ impl NameIndex {
         Self(index)
     }
 
+    /// Shows the descriptors.
+    pub(super) fn each(&self, reader: &Reader<'_>, mut see: impl FnMut(&Raw)) {
+        for (_, words) in &self.0 {
+            let skip = u64::from(*words).saturating_mul(8);
+            if let Some(raw) = reader.raw(reader.section.types.offset(skip)) {
+                see(&raw);
+            }
+        }
+    }
+
     /// The descriptor of the type looked for.
     pub(super) fn find(&self, reader: &Reader<'_>, wanted: &Wanted<'_>) -> Option<LiveAddr> {
         let hash = hash(wanted.short.as_bytes());

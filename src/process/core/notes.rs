@@ -7,6 +7,8 @@ use crate::sys::Regs;
 
 /// Registers and signal of a thread.
 const NT_PRSTATUS: u32 = 1;
+/// The same: a `user_fpregs_struct` (sys/user.h), of the thread before.
+const NT_FPREGSET: u32 = 2;
 /// Process id and the like.
 const NT_PRPSINFO: u32 = 3;
 /// The auxiliary vector.
@@ -29,6 +31,8 @@ const MAX_PATH: usize = 1 << 16;
 const PR_CURSIG: usize = 12;
 const PR_PID: usize = 32;
 const PR_REG: usize = 112;
+/// Offset of xmm0 to xmm15 in struct user_fpregs_struct, 16 bytes each.
+pub(super) const XMM_SPACE: usize = 160;
 /// Offset of pr_pid in struct elf_prpsinfo.
 const PS_PID: usize = 24;
 
@@ -39,6 +43,8 @@ pub struct CoreThread {
     pub tid: i32,
     /// Its registers.
     pub regs: Regs,
+    /// The low halves of xmm0 to xmm15, where they are known.
+    pub vectors: Option<[u64; 16]>,
     /// The signal it was handling; 0 for none.
     pub signal: i32,
 }
@@ -95,6 +101,11 @@ impl Notes {
         for note in notes.map_while(Result::ok) {
             match (note.name.trim_end_matches('\0'), note.n_type) {
                 ("CORE", NT_PRSTATUS) => self.threads.extend(parse_thread(note.desc)),
+                ("CORE", NT_FPREGSET) => {
+                    if let Some(thread) = self.threads.last_mut() {
+                        thread.vectors = parse_vectors(note.desc);
+                    }
+                }
                 ("CORE", NT_PRPSINFO) => self.pid = self.pid.or(i32_at(note.desc, PS_PID)),
                 // The first is that of the thread that crashed.
                 ("CORE", NT_SIGINFO) => self.signal = self.signal.or(parse_signal(note.desc)),
@@ -135,6 +146,7 @@ fn parse_thread(bytes: &[u8]) -> Option<CoreThread> {
     let reg = |n: usize| u64_at(bytes, PR_REG.checked_add(n.checked_mul(8)?)?);
     Some(CoreThread {
         tid: i32_at(bytes, PR_PID)?,
+        vectors: None,
         signal: i32::from(i16::from_le_bytes(*bytes.get(PR_CURSIG..)?.first_chunk()?)),
         // The order of struct user_regs_struct (asm/user_64.h).
         regs: Regs {
@@ -167,6 +179,14 @@ fn parse_thread(bytes: &[u8]) -> Option<CoreThread> {
             gs: reg(26)?,
         },
     })
+}
+
+fn parse_vectors(bytes: &[u8]) -> Option<[u64; 16]> {
+    let mut vectors = [0; 16];
+    for (index, low) in vectors.iter_mut().enumerate() {
+        *low = u64_at(bytes, XMM_SPACE.checked_add(index.checked_mul(16)?)?)?;
+    }
+    Some(vectors)
 }
 
 /// siginfo_t: si_signo, si_errno, si_code, then the union, of which si_addr is

@@ -9,6 +9,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use super::notes::{CoreThread, XMM_SPACE};
 use crate::addr::LiveAddr;
 use crate::memory::{Memory, MemoryError};
 use crate::process::procfs::Mapping;
@@ -34,17 +35,6 @@ pub struct Process<'a> {
     pub auxv: &'a [u8],
     /// Its memory.
     pub memory: &'a dyn Memory,
-}
-
-/// A thread of it.
-#[derive(Clone, Copy, Debug)]
-pub struct CoreThread {
-    /// Its id.
-    pub tid: i32,
-    /// Its registers.
-    pub regs: Regs,
-    /// The low halves of xmm0 to xmm15, where they are known.
-    pub vectors: Option<[u64; 16]>,
 }
 
 /// Memory, but for the program's own code, which is as its file has it: no
@@ -268,26 +258,27 @@ fn status(tid: i32, regs: &Regs) -> Vec<u8> {
     out
 }
 
-/// sys/user.h, `user_fpregs_struct`, of a note NT_FPREGSET: 512 bytes, the control words at 0 and 24, xmm0
-/// to xmm15 from 160. Their high halves, which Go's values never use, are zero.
-fn floats(vectors: &[u64; 16]) -> Vec<u8> {
-    let mut out = 0x37f_u16.to_le_bytes().to_vec();
-    out.resize(24, 0);
-    out.extend(0x1f80_u32.to_le_bytes());
-    out.resize(160, 0);
-    for low in vectors {
-        out.extend(low.to_le_bytes());
-        out.extend([0; 8]);
-    }
-    out.resize(512, 0);
-    out
-}
-
 /// The same file, `elf_prpsinfo`: the pid at 24, 136 bytes.
 fn info(pid: i32) -> Vec<u8> {
     let mut out = vec![0; 24];
     out.extend(pid.to_le_bytes());
     out.resize(136, 0);
+    out
+}
+
+/// sys/user.h, `user_fpregs_struct`, of a note NT_FPREGSET: 512 bytes, the control words
+/// at 0 and 24, then xmm0 to xmm15. Their high halves, which no value of Go's uses, are
+/// zero.
+fn floats(vectors: &[u64; 16]) -> Vec<u8> {
+    let mut out = 0x37f_u16.to_le_bytes().to_vec();
+    out.resize(24, 0);
+    out.extend(0x1f80_u32.to_le_bytes());
+    out.resize(XMM_SPACE, 0);
+    for low in vectors {
+        out.extend(low.to_le_bytes());
+        out.extend([0; 8]);
+    }
+    out.resize(512, 0);
     out
 }
 

@@ -24,6 +24,9 @@ pub struct Displays {
 pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
     match call.words {
         [] => {
+            if shell.displays.list.is_empty() {
+                shell.answer(Verb::Display, "(none)\n");
+            }
             show_all(shell);
             Ok(())
         }
@@ -36,6 +39,11 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
             shell.displays.list.push((number, expr));
             if shell.is_stopped() {
                 show(shell, number);
+            } else {
+                shell.tell(
+                    Verb::Display,
+                    &format!("display {number} comes at each stop"),
+                );
             }
             Ok(())
         }

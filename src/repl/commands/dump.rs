@@ -14,7 +14,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::process::Still;
-use crate::process::core::write::{AsBuilt, CoreThread, Process, Written, write_core};
+use crate::process::core::CoreThread;
+use crate::process::core::write::{AsBuilt, Process, Written, write_core};
 use crate::process::procfs;
 use crate::repl::shell::{Call, Shell};
 use crate::script::ExprError;
@@ -46,6 +47,7 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
                 tid: i32::try_from(tid).ok()?,
                 regs: known.regs?,
                 vectors: known.vectors,
+                signal: 0,
             })
         })
         .collect();
@@ -82,6 +84,7 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
                 tid: t.own_tid,
                 regs: t.regs,
                 vectors: None,
+                signal: 0,
             });
             let threads: Vec<CoreThread> = threads.collect();
             let written = write(shell, &threads);

@@ -48,6 +48,9 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
             text.push('\n');
         }
     }
+    if text.is_empty() {
+        text.push_str("(none)\n");
+    }
     shell.answer(Verb::Fds, &text);
     Ok(())
 }

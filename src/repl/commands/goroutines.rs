@@ -14,7 +14,7 @@
 //!     curr    the innermost frame outside of package runtime
 //!     go      the `go` statement that made it
 //!     start   the function that it began with (not for -group)
-//!     state   running, waiting …           reason  why it waits
+//!     state   running, waiting, IO wait …  reason  why it waits
 //!     peer    the other end of its connection
 //!     label   a pprof label, as key=value
 //!     stack   the whole stack (for -group only)
@@ -260,7 +260,8 @@ fn holds(survey: &Survey, one: &Entry, filter: &(bool, What, String)) -> bool {
         What::Current => place(one.func),
         What::Go => place(one.created),
         What::Start => place(one.start),
-        What::State => status_word(one.status).contains(text),
+        // The table shows why one waits in the place of "waiting".
+        What::State => status_word(one.status).contains(text) || one.reason.contains(text),
         What::Reason => one.reason.contains(text),
         What::Peer => other_end(one).is_some_and(|p| p.to_string().contains(text)),
         What::Label => one

@@ -154,6 +154,9 @@ fn lines(shell: &Shell, verb: Verb, call: &Call<'_>, all: Vec<String>) -> Result
         .iter()
         .map(|line| crate::value::escaped(line) + "\n")
         .collect();
+    if text.is_empty() {
+        text.push_str("(none)\n");
+    }
     if more > 0 {
         let _ = writeln!(text, "… and {more} more (config max-lines N shows more)");
     }

@@ -4,10 +4,16 @@
 //! on exit { COMMANDS }
 //! ```
 //!
-//! Sets what is done for each call that a tracepoint records, in the place of
-//! what was set before: `print EXPR, …`, `args`, `stack N`; of a breakpoint any
-//! commands, which are run at each stop. `on exit` says what
-//! is done when the session has detached; several are done in order.
+//! Adds to what is done for each call that a tracepoint records: `print EXPR, …`,
+//! `args`, `locals`, `stack N`; of a breakpoint any commands, which are run at each
+//! stop, before a `continue` at the end of those. As in Delve, of `stack`, `args`,
+//! `locals` and `goroutine` there is one, and the last counts; what is printed
+//! already is not printed twice. `on ID { }` takes all of them away. `on ID cond …`
+//! is `cond ID …`, as in Delve. (Files that Delve saves have no such lines, those of
+//! gotap have the actions in the block of each point: both mean the same either way.)
+//!
+//! `on exit` says what is done when the session has detached; several are done in
+//! order.
 //!
 //! ```text
 //!     on 1 print fd, remote, n
@@ -19,12 +25,36 @@ use crate::repl::breaks::line_actions;
 use crate::repl::compile::compile_block;
 use crate::repl::shell::Shell;
 use crate::script::ExprError;
-use crate::script::command::{Statement, Word};
+use crate::script::command::{Statement, Verb, Word};
 
-/// Sets the actions of a tracepoint.
+/// What is done when more is: nothing of what is not to be there twice.
+fn added(old: &[Statement], new: &[Statement]) -> Vec<Statement> {
+    if new.is_empty() {
+        return Vec::new();
+    }
+    let once = |verb| {
+        matches!(
+            verb,
+            Verb::Stack | Verb::Args | Verb::Locals | Verb::Goroutine | Verb::Continue
+        )
+    };
+    let mut all = old.to_vec();
+    for one in new {
+        let verb = one.command.verb();
+        all.retain(|o| o != one && !(once(verb) && o.command.verb() == verb));
+        let last = all.last().map(|o| o.command.verb());
+        let at = all.len() - usize::from(last == Some(Verb::Continue));
+        all.insert(at, one.clone());
+    }
+    all
+}
+
+/// Adds to the actions of a tracepoint.
 pub fn run(shell: &mut Shell, id: &Word, block: &[Statement]) -> Result<(), ExprError> {
     known(shell, id)?;
     let found = shell.points().find(&id.text).cloned();
+    let old = found.as_ref().and_then(|p| p.point.actions.as_deref());
+    let block = &*added(old.unwrap_or_default(), block);
     if let Some(point) = found.as_ref().filter(|p| p.is_line()) {
         let target = shell.source.target.clone();
         let names = (&point.names, &*point.places);

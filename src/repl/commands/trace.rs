@@ -8,8 +8,8 @@
 //! expression between slashes.
 //!
 //! A line inside of a function is recorded each time it is passed, without a
-//! duration and results; the condition and the actions (`locals` too) are about
-//! the variables there.
+//! duration and results; the condition and the actions are about the variables
+//! there.
 //!
 //! The condition is an expression on the call: its facts (`dur`, `fd`, `remote`,
 //! `n`, `err`, `goid` …, as JSON names them), its arguments and results by name.
@@ -19,8 +19,11 @@
 //! returns. A condition on what is known at the entry is tested there, and a call
 //! that does not meet it costs least; others are tested at the end. The actions
 //! are run once for each call that meets it, when it ends, with arguments as they
-//! were at the entry: `print EXPR, …`, `args`, `stack N`. What cannot be read at a
-//! hit marks the tracepoint (`breakpoints` shows it); the target runs on.
+//! were at the entry: `print EXPR, …`, `args`, `locals`, `stack N`. What cannot be
+//! read at a hit marks the tracepoint (`breakpoints` shows it); the target runs on.
+//! `locals` shows the function's variables as it returns (what the compiler keeps
+//! nowhere then says so); of calls that a panic or Goexit ended, and of those that
+//! recovered from a panic, there are none, and why is said.
 //!
 //! ```text
 //!     trace net.(*conn).Read if n == 0 || err != nil

@@ -39,7 +39,16 @@ pub enum Place {
     Named(String, Option<u32>),
 }
 
+/// What Delve's `breakpoints -save` writes for a file where a point has several
+/// places (pkg/proc/breakpoints.go, `setBreakpointInternal`, Delve 1.27), with line 0.
+pub const SEVERAL: &str = "<multiple locations>";
+
 impl Location {
+    /// Delve has saved no place.
+    pub fn is_lost(&self) -> bool {
+        matches!(&self.place, Place::Named(file, Some(0)) if file == SEVERAL)
+    }
+
     /// Reads one word.
     pub fn parse(word: &Word) -> Result<Location, ExprError> {
         Ok(Location {

@@ -1,5 +1,6 @@
 //! Statements to commands.
 
+use super::location::SEVERAL;
 use super::reader::words;
 use super::{Command, Copies, Location, Point, Statement, Strength, Test, VERBS, Verb, Word};
 use crate::script::ast::{BinaryOp, Expr, ExprKind, Literal};
@@ -129,12 +130,24 @@ impl<'s> Head<'s> {
         };
         let if_at = rest.iter().position(|w| is_bare_if(self.source, w));
         let places = rest.get(..if_at.unwrap_or(rest.len())).unwrap_or(rest);
+        let several;
         let (name, location) = match places {
             [] => {
                 return Err(ExprError::new(
                     first.span,
                     format!("say where: {} net.(*conn).Read", strength.verb().name()),
                 ));
+            }
+            [.., open, close] if is_several(open, close) => {
+                let name = match places {
+                    [name, _, _] => Some(point_name(name)?),
+                    _ => None,
+                };
+                several = Word {
+                    text: format!("{} {}", open.text, close.text),
+                    span: Span::new(open.span.start, close.span.end),
+                };
+                (name, &several)
             }
             [location] => (None, location),
             [name, location] => (Some(point_name(name)?), location),
@@ -227,6 +240,19 @@ impl<'s> Head<'s> {
                 "on what? on 1 print err, or on exit { summary }",
             ));
         };
+        if let (None, [verb, ..]) = (&block, more) {
+            match Verb::by_name(&verb.text) {
+                // As in Delve: `on ID cond …` is `cond ID …`.
+                Some(Verb::Condition) => return self.condition_of(id, verb),
+                Some(Verb::Trace) => {
+                    return Err(ExprError::new(
+                        verb.span,
+                        "a breakpoint stays one: trace LOCATION records without stopping",
+                    ));
+                }
+                _ => {}
+            }
+        }
         let actions = match (block, more) {
             (Some(block), []) => block,
             (Some(_), [extra, ..]) => {
@@ -281,6 +307,25 @@ impl<'s> Head<'s> {
         Ok(Command::Condition(id.clone(), test))
     }
 
+    /// `on ID cond …`: what follows is as behind `condition`, without the ID.
+    fn condition_of(self, id: &Word, verb: &Word) -> Result<Command, ExprError> {
+        let rest = words(self.source, self.after(verb.span.end).span);
+        let usage = "on ID cond EXPR, or on ID cond -hitcount >= 5";
+        let test = match rest.first() {
+            Some(flag) if flag.text == "-hitcount" => {
+                let (op, n) = self.hits(flag)?;
+                Test::Hits(op, n)
+            }
+            Some(flag) if flag.text == "-per-g-hitcount" => {
+                let (op, n) = self.hits(flag)?;
+                Test::HitsPerGoroutine(op, n)
+            }
+            Some(flag) if flag.text == "-clear" => Test::Cleared,
+            _ => Test::Holds(self.after(verb.span.end).expression(usage)?),
+        };
+        Ok(Command::Condition(id.clone(), test))
+    }
+
     /// `>= 5` behind the ID.
     fn hits(self, id: &Word) -> Result<(BinaryOp, u64), ExprError> {
         const OPS: [BinaryOp; 7] = [
@@ -317,6 +362,12 @@ impl<'s> Head<'s> {
         }
         Ok((op, n))
     }
+}
+
+/// `<multiple locations>:0`, which Delve writes without quotes.
+fn is_several(open: &Word, close: &Word) -> bool {
+    let text = format!("{} {}", open.text, close.text);
+    text.strip_suffix(":0") == Some(SEVERAL)
 }
 
 /// The word `if` without quotes.

@@ -7,6 +7,7 @@
 //! (`locals`). Nothing is written, and nothing is stopped but for a [`Stoppable`]
 //! (`still`). Allowed in: cli.
 
+mod arrived;
 mod crowd;
 mod entries;
 mod locals;
@@ -130,7 +131,10 @@ impl Source {
         let threads: Vec<Registers> = core
             .threads()
             .iter()
-            .map(|t| Registers::of(t.tid, t.tid, &t.regs))
+            .map(|t| Registers {
+                vectors: t.vectors,
+                ..Registers::of(t.tid, t.tid, &t.regs)
+            })
             .collect();
         let target = Target::of_core(&core);
         // Only a signal's core has a thread that crashed.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::Source;
+use super::{Registers, Source};
 use crate::addr::LiveAddr;
 use crate::golang::args;
 use crate::golang::blocked::{Lock, Named, lock_of};
@@ -170,7 +170,7 @@ impl<'a> Reader<'a> {
                     Outcome::Parked(parked) => {
                         survey.stacks_read += 1;
                         fresh.push((index, parked.now));
-                        self.unwind(&parked, false, survey)
+                        self.unwind(&parked, false, None, survey)
                     }
                     Outcome::Running => {
                         running.push(index);
@@ -231,13 +231,23 @@ impl<'a> Reader<'a> {
             bytes: &bytes,
             cut: bytes.len() as u64 == MAX_STACK,
         };
-        Ok(Some(self.unwind(&parked, exact, survey)))
+        let tid = threads.get(&r.g.m).map(|t| t.tid);
+        // A position that is not the registers' own was noted elsewhere.
+        let own = |t: &&Registers| Some(t.tid) == tid && (t.pc, t.sp) == (pc, sp);
+        let own = self.source.threads.iter().find(own);
+        Ok(Some(self.unwind(&parked, exact, own, survey)))
     }
 
     /// Unwinds a stack, unless one with the same return addresses at the same
     /// places is known; `exact` when its pc is the next instruction, not a
     /// return address.
-    fn unwind(&mut self, parked: &Parked<'_>, exact: bool, survey: &mut Survey) -> Seen {
+    fn unwind(
+        &mut self,
+        parked: &Parked<'_>,
+        exact: bool,
+        own: Option<&Registers>,
+        survey: &mut Survey,
+    ) -> Seen {
         if self.source.gathering {
             return UNREAD;
         }
@@ -252,7 +262,7 @@ impl<'a> Reader<'a> {
         {
             return seen;
         }
-        let (seen, mold) = self.unwind_anew(parked, exact, survey);
+        let (seen, mold) = self.unwind_anew(parked, exact, own, survey);
         if let Some(mold) = mold {
             if self.molds.len() >= MAX_SHAPES {
                 self.molds.clear();
@@ -268,6 +278,7 @@ impl<'a> Reader<'a> {
         &mut self,
         parked: &Parked<'_>,
         exact: bool,
+        own: Option<&Registers>,
         survey: &mut Survey,
     ) -> (Seen, Option<Mold>) {
         let target = &self.source.target;
@@ -296,10 +307,11 @@ impl<'a> Reader<'a> {
         }
         let mut lines = Vec::new();
         let mut texts = self.args.then(Vec::new);
-        for frame in &stack.frames {
+        for (index, frame) in stack.frames.iter().enumerate() {
             let found = self.frame(frame, &lines, survey);
             if let Some(texts) = &mut texts {
-                texts.extend(found.iter().map(|l| self.text(frame, l, parked)));
+                let own = own.filter(|_| index == 0);
+                texts.extend(found.iter().map(|l| self.text(frame, l, parked, own)));
             }
             lines.extend(found);
         }
@@ -365,8 +377,15 @@ impl<'a> Reader<'a> {
         lines
     }
 
-    /// A frame's arguments; inlined bodies have none of their own.
-    fn text(&self, frame: &Frame, line: &Line, parked: &Parked<'_>) -> String {
+    /// A frame's arguments; inlined bodies have none of their own. `own` are the
+    /// registers in it, where they are known.
+    fn text(
+        &self,
+        frame: &Frame,
+        line: &Line,
+        parked: &Parked<'_>,
+        own: Option<&Registers>,
+    ) -> String {
         if line.inlined {
             return "...".to_owned();
         }
@@ -380,7 +399,18 @@ impl<'a> Reader<'a> {
             at = function.outermost(at);
         }
         let args = frame.return_slot.offset(8);
-        args::render(&target.image, &function, at, args, &|a| word(parked, a))
+        let spilled = own.and_then(|own| {
+            let regs = own.regs.as_ref()?;
+            let found = self
+                .source
+                .spilled_at_entry(&function, regs, own.vectors.as_ref());
+            Some(found)
+        });
+        let spilled = spilled.unwrap_or_default();
+        args::render(&target.image, &function, at, args, &|a| {
+            let kept = spilled.iter().find(|(to, _)| args.offset(*to) == a);
+            kept.map(|(_, w)| *w).or_else(|| word(parked, a))
+        })
     }
 
     /// The lock that it waits for, and where on the stack that is said.

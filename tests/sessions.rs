@@ -1,0 +1,198 @@
+//! How sessions begin, wait and end; what Delve's files and habits bring along.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::Signal;
+use support::oracle::{assert_clean, footprint};
+use support::{AtTerminal, Fixture, Gotap, LATER, SOON, Target, Variant, gotap, poll};
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+fn script(folder: &Path, text: &str) -> PathBuf {
+    let path = folder.join("a.gotap");
+    fs::write(&path, text).expect("write a script");
+    path
+}
+
+fn breaks(variants: &[Variant]) -> Target {
+    let mut target = Target::start(&Fixture::build("breaks", variants), &[]);
+    target.expect_line("ready ");
+    target
+}
+
+/// `gotap run` of a script.
+fn run(target: &Target, folder: &Path, text: &str) -> Gotap {
+    let path = script(folder, text);
+    let pid = target.pid().to_string();
+    let path = path.to_str().expect("UTF-8");
+    Gotap::spawn(gotap::command(&["run", path, "-p", &pid, "-o", "json"]))
+}
+
+/// A script at whose top level `continue` waits ends when nothing can stop the
+/// program any more.
+#[test]
+fn continue_ends_when_nothing_can_stop_it() {
+    let folder = folder();
+    let target = breaks(&[]);
+    let before = footprint(target.pid());
+    // Never set, and cleared.
+    for text in [
+        "continue\nbreakpoints\n",
+        "break a main.visit\nclear a\ncontinue\n",
+    ] {
+        let outcome = run(&target, folder.path(), text).finish(LATER);
+        outcome.must_succeed();
+        let said = outcome.errors();
+        assert!(said.contains("nothing is set any more"), "{text}: {said}");
+    }
+    // Cleared by what is done while it waits.
+    let text = "break a main.rest\nevery 50ms { clearall }\nfor 1h\ncontinue\n";
+    let mut gotap = run(&target, folder.path(), text);
+    gotap.stderr_line("cleared", SOON).expect("it is cleared");
+    gotap.stop().must_succeed();
+    assert_clean(target.pid(), &before, "after waiting");
+}
+
+/// The end of the program is seen whether anything is attached to it or not.
+#[test]
+fn the_end_of_the_target_ends_waiting() {
+    for text in [
+        "break a main.rest\ncontinue\nprint 1\n",
+        "every 1h { summary }\ncontinue\n",
+        "trace main.rest\ncontinue\n",
+    ] {
+        let folder = folder();
+        let mut target = breaks(&[]);
+        let marked = format!("{text}\n");
+        let mut gotap = run(&target, folder.path(), &format!("halt\n{marked}"));
+        assert!(
+            gotap.has_lines(1) || poll(SOON, || gotap.has_lines(1)),
+            "{text}"
+        );
+        assert!(target.answers());
+        target.signal(Signal::SIGKILL);
+        let outcome = gotap.finish(LATER);
+        let said = outcome.errors();
+        assert!(said.contains("the target"), "{text}: {said}");
+    }
+}
+
+#[test]
+fn a_prompt_sees_the_end_of_the_target() {
+    let home = folder();
+    let target = breaks(&[]);
+    let pid = target.pid().to_string();
+    let mut terminal = AtTerminal::start(&["attach", &pid], home.path(), "xterm");
+    terminal.wait_for("(gotap) ");
+    terminal.line("continue");
+    terminal.wait_for("nothing is set any more that could stop the target");
+    terminal.wait_for("(gotap) ");
+    target.signal(Signal::SIGKILL);
+    terminal.wait_for("the target has ended");
+    terminal.line("continue");
+    terminal.wait_for("the target is gone");
+    terminal.send("\x04");
+    terminal.finish();
+}
+
+/// What a closure captured is what can be known of a deferred call.
+#[test]
+fn commands_at_a_deferred_call() {
+    for variants in [&[][..], &[Variant::NoOpt]] {
+        let folder = folder();
+        let mut target = breaks(variants);
+        let text = "break main.rest {\nframe 1 deferred 1 locals\nframe 1 deferred 2 print i + 1\nframe 1 deferred 1 args\nframe 1 deferred 1 regs\n\
+                    frame 1 deferred 3 locals\n}\nbreak armed main.spin\n";
+        let mut gotap = run(&target, folder.path(), text);
+        gotap
+            .stderr_line("Breakpoint armed set", SOON)
+            .expect("set");
+        target.ask("late");
+        let outcome = gotap.stop();
+        let records = outcome.records();
+        let last: Vec<_> = records
+            .iter()
+            .filter(|r| r["command"] == "locals")
+            .collect();
+        let own = last
+            .last()
+            .unwrap_or_else(|| panic!("{}", outcome.errors()));
+        assert_eq!(own["values"]["i"], 2, "{variants:?}: {own}");
+        // Optimised, the debug information leaves out what is read once.
+        if variants == [Variant::NoOpt] {
+            assert_eq!(own["values"]["id"], 20, "{own}");
+            assert_eq!(own["values"]["label"], "label", "{own}");
+        }
+        let printed = records.iter().rfind(|r| r["command"] == "print");
+        let printed = printed.unwrap_or_else(|| panic!("{}", outcome.errors()));
+        assert_eq!(printed["values"]["i + 1"], 3, "{variants:?}: {printed}");
+        let said = outcome.errors();
+        assert!(said.contains("print, args and locals are what"), "{said}");
+        assert!(said.contains("there are 2 deferred calls, no 3"), "{said}");
+    }
+}
+
+/// `on` adds, as Delve's does; what was saved says the same again.
+#[test]
+fn on_adds_to_what_is_done() {
+    let folder = folder();
+    let target = breaks(&[]);
+    let saved = folder.path().join("saved.gotap");
+    let again = folder.path().join("again.gotap");
+    let text = format!(
+        "trace v main.visit\non v print req.ID\non v print n\non v stack 2\non v stack 3\n\
+         on v args -v\non v print n\non v cond n > 1\non v cond -hitcount >= 2\n\
+         break b main.rest {{ locals; continue }}\non b print 1\n\
+         break e main.spin {{ locals }}\non e {{ }}\n\
+         breakpoints -save {}\nexit\n",
+        saved.display()
+    );
+    run(&target, folder.path(), &text)
+        .finish(LATER)
+        .must_succeed();
+    let written = fs::read_to_string(&saved).expect("it was saved");
+    assert_eq!(
+        written,
+        "trace v main.visit if n > 1 {\n    print req.ID\n    stack 3\n    args -v\n    print n\n\
+         }\ncondition -hitcount v >= 2\n\
+         break b main.rest {\n    locals\n    print 1\n    continue\n}\n\
+         break e main.spin {\n}\n"
+    );
+    let text = format!(
+        "source saved.gotap\nbreakpoints -save {}\nexit\n",
+        again.display()
+    );
+    run(&target, folder.path(), &text)
+        .finish(LATER)
+        .must_succeed();
+    assert_eq!(fs::read_to_string(&again).expect("saved again"), written);
+}
+
+/// A point that Delve saved without a place, as it does with several places.
+#[test]
+fn a_point_that_was_saved_without_a_place() {
+    let folder = folder();
+    let fixture = Fixture::build("breaks", &[]);
+    let text = "break bp1 <multiple locations>:0\ncondition bp1 req.ID == 1\ntoggle bp1\n\
+                trace main.visit\n";
+    let path = script(folder.path(), text);
+    let program = fixture.path.to_str().expect("UTF-8");
+    gotap::run(&["check", path.to_str().expect("UTF-8"), program]).must_succeed();
+    let target = breaks(&[]);
+    let mut gotap = run(&target, folder.path(), text);
+    gotap
+        .stderr_line("Tracepoint 1 on", SOON)
+        .expect("it is set");
+    let outcome = gotap.stop();
+    outcome.must_succeed();
+    let said = outcome.errors();
+    assert!(
+        said.contains("`bp1` has several places, and Delve saves none"),
+        "{said}"
+    );
+}
