@@ -2,14 +2,20 @@
 //!
 //! ```text
 //! cargo bench --bench trace                 # all parts
-//! cargo bench --bench trace -- threads      # one of: load tight threads stall condition start
+//! cargo bench --bench trace -- threads      # one of: load tight threads stall pause condition start
 //! ```
 //!
 //! Beside gotap stand the untraced program and, when `dlv` is on PATH,
 //! Delve doing the same. Everything runs on the machine as it is: its load is
 //! printed first, and a figure is only as good as that is low.
 
+#[path = "trace/load.rs"]
+mod load;
+#[path = "trace/pause.rs"]
+mod pause;
 mod support;
+#[path = "trace/uprobes.rs"]
+mod uprobes;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -22,8 +28,6 @@ use support::table::{goal, print};
 
 /// How long each rate is measured.
 const WINDOW: Duration = Duration::from_secs(5);
-/// How often each way is measured under load.
-const LOAD_ROUNDS: usize = 5;
 /// How often what is one moment is measured.
 const ROUNDS: usize = 15;
 /// The function that is traced under load.
@@ -34,11 +38,12 @@ fn main() {
         .skip(1)
         .filter(|a| !a.starts_with("--"))
         .collect();
-    let parts: [(&str, fn()); 6] = [
-        ("load", load),
+    let parts: [(&str, fn()); 7] = [
+        ("load", load::load),
         ("tight", tight),
         ("threads", hit_cost_by_threads),
         ("stall", stall),
+        ("pause", pause::pause),
         ("condition", condition),
         ("start", start_to_armed),
     ];
@@ -67,13 +72,14 @@ fn machine() -> String {
 fn trace(pid: i32, pattern: &str, more: &[&str]) -> Gotap {
     let mut args = vec!["-o", "json", "--out", "/dev/null"];
     args.extend(more);
-    trace_into(pid, pattern, &args)
+    trace_into(pid, &[pattern], &args)
 }
 
 /// One whose records go where the arguments say, armed.
-fn trace_into(pid: i32, pattern: &str, more: &[&str]) -> Gotap {
+fn trace_into(pid: i32, patterns: &[&str], more: &[&str]) -> Gotap {
     let pid = pid.to_string();
-    let mut args = vec!["trace", pattern, "-p", &pid];
+    let mut args = vec!["trace", "-p", &pid];
+    args.extend(patterns);
     args.extend(more);
     let mut gotap = Gotap::spawn(gotap::command(&args));
     gotap.armed();
@@ -87,142 +93,6 @@ fn end(gotap: Gotap) -> String {
     let held = lines.split("held a thread ").nth(1);
     let held = held.and_then(|rest| rest.split(' ').next());
     held.unwrap_or("?").to_owned()
-}
-
-/// A way to trace the load, and what was seen of it.
-struct Way {
-    name: &'static str,
-    /// `None`: nobody traces.
-    args: Option<&'static [&'static str]>,
-    seen: Vec<Window>,
-    held: String,
-}
-
-/// The same load untraced and traced in each way, by turns: what else the machine
-/// does falls on all of them.
-fn load() {
-    let echo = Fixture::build("echo", &[]);
-    let (mut server, addr) = Target::echo_server(&echo, &[]);
-    let pid = server.pid();
-    let _client = Target::echo_load(&echo, &addr, &["-conns", "64", "-calls", "-1"]);
-    std::thread::sleep(Duration::from_secs(1));
-
-    let way = |name, args| Way {
-        name,
-        args,
-        seen: Vec::new(),
-        held: "-".to_owned(),
-    };
-    let jump: &[&str] = &["--fire", "jump", "-o", "json", "--out", "/dev/null"];
-    let record: &[&str] = &["--fire", "jump", "--record", "/dev/null"];
-    let gated: &[&str] = &[
-        "--fire",
-        "jump",
-        "--where",
-        "fd == 99999",
-        "--out",
-        "/dev/null",
-    ];
-    let mut ways = [
-        way("untraced", None),
-        way(
-            "gotap trace -o json",
-            Some(&["-o", "json", "--out", "/dev/null"]),
-        ),
-        way("gotap trace --fire jump -o json", Some(jump)),
-        way("gotap trace --fire jump --record", Some(record)),
-        way("the same, --where 'fd == 99999'", Some(gated)),
-    ];
-    for _ in 0..LOAD_ROUNDS {
-        for way in &mut ways {
-            let Some(args) = way.args else {
-                way.seen
-                    .push(window(WINDOW / 2, None, || reads(&mut server)));
-                continue;
-            };
-            let gotap = trace_into(pid, READ, args);
-            std::thread::sleep(Duration::from_millis(500));
-            let tracer = Some(gotap.pid());
-            way.seen
-                .push(window(WINDOW / 2, tracer, || reads(&mut server)));
-            way.held = end(gotap);
-        }
-    }
-    let theirs = dlv::version().map(|_| {
-        let dlv = dlv::Trace::start(pid, r"net.\(\*conn\).Read$");
-        window(2 * WINDOW, Some(dlv.pid()), || reads(&mut server))
-    });
-
-    // Each round against its own untraced one.
-    let share = |way: &Way| {
-        let [untraced, ..] = &ways;
-        let both = way.seen.iter().zip(&untraced.seen);
-        median_and_max(both.map(|(w, u)| w.rate() / u.rate()).collect()).0
-    };
-    let middle = |way: &Way| {
-        let mut all = way.seen.clone();
-        all.sort_by(|a, b| a.rate().total_cmp(&b.rate()));
-        all.get(all.len() / 2).copied().expect("rounds")
-    };
-    let cores_at = |way: &Way| {
-        // Tracer CPU, as if there were 100,000 calls a second.
-        let each = way.seen.iter().map(|w| w.tracer_cpu / w.count * 1e5);
-        median_and_max(each.collect()).0
-    };
-    let mut rows: Vec<Vec<String>> = ways
-        .iter()
-        .map(|way| row(way.name, &middle(way), share(way), cores_at(way), &way.held))
-        .collect();
-    let [_, trapped, json, recorded, _] = &ways;
-    let hits = 2.0 * middle(trapped).rate();
-    let mut goals = vec![
-        goal(
-            "25,000 hits/s by traps",
-            &format!("{hits:.0}"),
-            hits >= 25e3,
-        ),
-        goal(
-            "jump, recorded: 0.97 of untraced",
-            &format!("{:.3}", share(recorded)),
-            share(recorded) >= 0.97,
-        ),
-        goal(
-            "jump, recorded: 15 % of a core at 100,000 calls/s",
-            &format!("{:.1} %", 100.0 * cores_at(recorded)),
-            cores_at(recorded) <= 0.15,
-        ),
-        goal(
-            "jump, JSON lines: 60 %",
-            &format!("{:.1} %", 100.0 * cores_at(json)),
-            cores_at(json) <= 0.6,
-        ),
-    ];
-    if let Some(theirs) = theirs {
-        let [untraced, ..] = &ways;
-        let of = theirs.rate() / middle(untraced).rate();
-        let cores = theirs.tracer_cpu / theirs.count * 1e5;
-        rows.push(row("dlv trace", &theirs, of, cores, "-"));
-        let times = middle(trapped).rate() / theirs.rate();
-        goals.push(goal("60 x dlv", &format!("{times:.0} x"), times >= 60.0));
-    }
-    print(
-        &format!(
-            "echo server, 64 connections, every net.(*conn).Read traced (2 hits a call); \
-             {LOAD_ROUNDS} rounds by turns, medians; kernel uprobes are not measured: nothing \
-             here loads them"
-        ),
-        &[
-            "",
-            "calls/s",
-            "of untraced",
-            "hits/s",
-            "tracer CPU, cores",
-            "cores at 100,000 calls/s",
-            "held µs/hit",
-        ],
-        &rows,
-        &goals,
-    );
 }
 
 /// How long each side of a comparison runs at a time, and how often.
@@ -269,11 +139,37 @@ fn condition() {
         per_hit = per_hit.max(point[0] / trace[0]);
         per_call = per_call.max(trace[3] / point[3]);
     }
+    // What a trace saves by dismissing a call at its entry, where the condition is
+    // nothing but what is known there.
+    let alone = [
+        ("the goroutine alone", "trace main.visit if goid == -1\n"),
+        ("no condition", "trace main.visit\n"),
+    ];
+    let mut held = Vec::new();
+    for (what, script) in alone {
+        let turns = (0..TURNS).map(|_| never_true(&built, script, 2.0));
+        let best = turns.min_by(|a, b| a[0].total_cmp(&b[0])).expect("turns");
+        let [each, hits, cpu, calls] = best;
+        rows.push(vec![
+            format!("trace, {what}"),
+            format!("{calls:.0}"),
+            format!("{hits:.0}"),
+            format!("{each:.1}"),
+            format!("{cpu:.1}"),
+        ]);
+        held.push(each);
+    }
+    let saved = held[0] / held[1];
     print(
         "a condition that never holds, one goroutine calling as fast as it can",
         &["", "calls/s", "hits/s", "held µs/hit", "CPU µs/hit"],
         &rows,
         &[
+            goal(
+                "dismissed at the entry: held shorter than a call that is told",
+                &format!("{saved:.2} x"),
+                saved <= 1.0,
+            ),
             goal(
                 "held at a hit: 1.3 x trace",
                 &format!("{per_hit:.2} x"),
@@ -356,7 +252,7 @@ fn tight() {
         let plain: Vec<f64> = (0..3).map(|_| ask(line)).collect();
         let plain = median_and_max(plain).0;
         for (name, args) in ways {
-            let gotap = trace_into(pid, "main.small", args);
+            let gotap = trace_into(pid, &["main.small"], args);
             let traced: Vec<f64> = (0..3).map(|_| ask(line)).collect();
             let outcome = gotap.stop();
             let said = outcome.stderr.iter().find(|l| l.contains("of the ring"));
@@ -388,20 +284,6 @@ fn tight() {
 fn reads(server: &mut Target) -> f64 {
     server.tell("reads");
     server.answer("reads", LATER).as_f64().expect("a number")
-}
-
-fn row(name: &str, it: &Window, share: f64, cores: f64, held: &str) -> Vec<String> {
-    let traced = it.tracer_cpu > 0.0;
-    let when = |text: String| if traced { text } else { "-".to_owned() };
-    vec![
-        name.to_owned(),
-        format!("{:.0}", it.rate()),
-        format!("{:.1} %", 100.0 * share),
-        when(format!("{:.0}", 2.0 * it.rate())),
-        when(format!("{:.2}", it.cpu_share())),
-        when(format!("{cores:.2}")),
-        held.to_owned(),
-    ]
 }
 
 /// What a hit costs must not depend on how many threads there are. Both

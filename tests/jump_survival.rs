@@ -68,8 +68,9 @@ fn killed_a_hundred_times() {
 }
 
 /// Where gotap can be killed on its way in, and how often it comes by there.
-const GOING_IN: [(&str, &[u32]); 7] = [
+const GOING_IN: [(&str, &[u32]); 8] = [
     ("jump:mapped", &[1]),
+    ("jump:own", &[1]),
     ("jump:memfd", &[1]),
     ("jump:ring", &[1]),
     ("jump:stopped", &[1]),

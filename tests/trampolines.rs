@@ -3,6 +3,10 @@
 
 #[path = "trampolines/child.rs"]
 mod child;
+#[path = "trampolines/gates.rs"]
+mod gates;
+#[path = "trampolines/handed.rs"]
+mod handed;
 #[path = "trampolines/held.rs"]
 mod held;
 mod support;
@@ -10,11 +14,12 @@ mod support;
 use std::sync::atomic::AtomicU64;
 
 use child::{AREA, Child, HEAP, PAGES, RING, STACK, State, TEXT, USED};
+use gates::{COUNTER_AT, gate, holds};
 use gotap::arch::jump::capture::Shape;
-use gotap::arch::jump::gate::{self, Gate, Mark, Test};
 use gotap::arch::jump::{Capture, GOffsets, Next, Reader, RingLayout, generate};
 use gotap::arch::unit::{Unit, UnitKind};
 use gotap::sys::{Regs, ptrace};
+use handed::Handed;
 use nix::sys::ptrace::getregset;
 use nix::sys::ptrace::regset::NT_PRFPREG;
 use nix::unistd::Pid;
@@ -27,6 +32,8 @@ const OFFSETS: GOffsets = GOffsets {
     goid: 152,
     stack_hi: 8,
 };
+/// Bytes of a record.
+const RECORD: usize = 1024;
 /// Flags that Go gives no meaning to at these places: CF PF AF ZF SF OF.
 const FREE_FLAGS: u64 = 0x8d5;
 
@@ -144,118 +151,6 @@ fn captures(random: &mut Random) -> Vec<Capture> {
     captures
 }
 
-/// Conditions that hold about as often as not.
-fn gate(random: &mut Random, from: &State, goid: u64) -> Gate {
-    let mut tests = Vec::new();
-    for _ in 0..random.below(3) {
-        let equal = random.one_in(2);
-        tests.push(match random.below(4) {
-            0 => Test::Every {
-                k: 1 + random.below(100) as u32,
-                counter: COUNTER,
-            },
-            1 => {
-                let register = random.below(9) as u8;
-                let same = int(&from.regs, register).cast_signed();
-                let short = random.below(100).cast_signed();
-                let value = if random.one_in(2) { same } else { short };
-                Test::Int {
-                    register,
-                    equal,
-                    value,
-                }
-            }
-            2 => {
-                let hops: Vec<i32> = (0..random.below(3))
-                    .map(|_| 8 * random.below(16) as i32)
-                    .collect();
-                let (from_register, field) = (random.below(3) as u8, 8 * random.below(16) as i32);
-                let seen = reached(from, int(&from.regs, from_register), &hops, field);
-                let value = if random.one_in(3) {
-                    random.next()
-                } else {
-                    seen.unwrap_or(0)
-                };
-                Test::Reached {
-                    from: from_register,
-                    hops,
-                    field,
-                    equal,
-                    value: value.cast_signed(),
-                }
-            }
-            _ => Test::Goid {
-                equal,
-                value: if random.one_in(2) {
-                    goid.cast_signed()
-                } else {
-                    7
-                },
-            },
-        });
-    }
-    let mark = match random.below(3) {
-        0 => Mark::Leave,
-        1 => Mark::Ask,
-        _ => Mark::None,
-    };
-    Gate { tests, mark }
-}
-
-const COUNTER: u16 = 5;
-const COUNTER_AT: u64 = RING + (64 + COUNTER as u64) * 8;
-
-fn reached(at: &State, from: u64, hops: &[i32], field: i32) -> Option<u64> {
-    let word = |address: u64| {
-        let from = (address - HEAP) as usize;
-        u64::from_le_bytes(at.heap[from..from + 8].try_into().expect("eight"))
-    };
-    let mut pointer = from;
-    for hop in hops {
-        pointer = (pointer >= 0x1000).then(|| word(pointer + *hop as u64))?;
-    }
-    (pointer >= 0x1000).then(|| word(pointer + field as u64))
-}
-
-/// Whether a gate lets a state in; what becomes of the counter and of the mark.
-fn holds(gate: &Gate, at: &State, goid: u64, counter: &mut i64, mark: &mut u64) -> bool {
-    for test in &gate.tests {
-        let yes = match test {
-            Test::Every { k, .. } => {
-                *counter -= 1;
-                let turn = *counter < 0;
-                *counter += if turn { i64::from(*k) } else { 0 };
-                turn
-            }
-            Test::Int {
-                register,
-                equal,
-                value,
-            } => (int(&at.regs, *register).cast_signed() == *value) == *equal,
-            Test::Reached {
-                from,
-                hops,
-                field,
-                equal,
-                value,
-            } => reached(at, int(&at.regs, *from), hops, *field)
-                .is_some_and(|word| (word.cast_signed() == *value) == *equal),
-            Test::Goid { equal, value } => (goid.cast_signed() == *value) == *equal,
-        };
-        if !yes {
-            return false;
-        }
-    }
-    match gate.mark {
-        Mark::None => true,
-        Mark::Leave => {
-            *mark += 1;
-            true
-        }
-        Mark::Ask => *mark != 0,
-    }
-}
-
 /// Memory of small numbers, nils and pointers into itself.
 fn heap(random: &mut Random) -> Vec<u8> {
     let mut heap = Vec::with_capacity(USED);
@@ -316,7 +211,10 @@ fn state(random: &mut Random, before: &State) -> State {
 
 /// g: the guard that a check compares with, goid, stack.hi.
 fn write_g(child: &Child, random: &mut Random, sp: u64) -> (u64, u64) {
-    let (goid, hi) = (random.next(), STACK + AREA);
+    let (mut goid, hi) = (random.next(), STACK + AREA);
+    if random.one_in(8) {
+        goid = 0;
+    }
     let guard = match random.below(3) {
         0 => u64::MAX - 1313, // as for preemption (runtime/stack.go, stackPreempt)
         1 => sp
@@ -408,6 +306,7 @@ fn expected(capture: &Capture, at: &State, sp: u64, lowest: u64) -> Vec<Option<u
             words.resize(max / 8, None);
             words
         }
+        Capture::Buffer { .. } | Capture::Filled { .. } => vec![],
     }
 }
 
@@ -431,7 +330,7 @@ fn compare(round: u64, unit: &Unit, recorded: bool, plain: &State, jumped: &Stat
 #[test]
 fn a_trampoline_changes_nothing_that_go_counts_on() {
     let mut random = Random(20_260_807);
-    let ring = RingLayout::new(RING, 0, 512);
+    let ring = RingLayout::new(RING, 0, RECORD);
     let child = Child::start(&ring);
     let fresh: Vec<AtomicU64> = (0..512).map(|_| AtomicU64::new(0)).collect();
     ring.prepare(&fresh);
@@ -442,7 +341,7 @@ fn a_trampoline_changes_nothing_that_go_counts_on() {
     child.write(RING, &control(&fresh));
     let mut reader = Reader::new(ring);
     let (mut records, mut dropped, mut grown, mut total) = (0, 0, 0, (0, 0));
-    let mut left_out = 0;
+    let (mut left_out, mut filled) = (0, 0);
     let start = State {
         regs: ptrace::registers(child.pid).expect("it is stopped"),
         fp: getregset::<NT_PRFPREG>(Pid::from_raw(child.pid)).expect("get fp"),
@@ -450,7 +349,7 @@ fn a_trampoline_changes_nothing_that_go_counts_on() {
         heap: Vec::new(),
     };
     let units = units();
-    for round in 0..6000 {
+    for round in 0..9000 {
         if reader.received() == 64 {
             // The places further on are like these.
             child.write(RING, &control(&fresh));
@@ -459,9 +358,11 @@ fn a_trampoline_changes_nothing_that_go_counts_on() {
             (records, dropped) = (0, 0);
         }
         let unit = &units[(round % units.len() as u64) as usize];
+        let mut wanted = captures(&mut random);
         let site = random.next() as u32;
         let from = {
             let mut from = state(&mut random, &start);
+            handed::suit(&mut random, unit.kind, &mut wanted, &mut from);
             // A return goes to the caller.
             if unit.kind == UnitKind::Return {
                 let at = (from.regs.rsp + u64::from(unit.to_return) - STACK) as usize;
@@ -469,7 +370,6 @@ fn a_trampoline_changes_nothing_that_go_counts_on() {
             }
             from
         };
-        let mut wanted = captures(&mut random);
         wanted.extend(held::captures(&mut random, &from));
         let mut shape = Shape::new(wanted.clone()).expect("it fits");
         while shape.bytes() > 512 {
@@ -494,11 +394,12 @@ fn a_trampoline_changes_nothing_that_go_counts_on() {
             child.write(RING + 128, &tail.to_le_bytes());
         }
         let depth = hi - (from.regs.rsp + u64::from(unit.to_return));
-        let marks = RING + 4096 + u64::from(ring.count) * u64::from(ring.record);
-        let mark_at = marks + gate::place(goid, depth) * 8;
-        let (mut counter, mut mark) = (random.below(4) as i64 - 1, random.below(2));
+        let mut handed = Handed::prepare(&child, &mut random, &ring, (goid, hi, depth));
+        let mut counter = random.below(4) as i64 - 1;
         child.write(COUNTER_AT, &counter.to_le_bytes());
-        child.write(mark_at, &mark.to_le_bytes());
+        // In a forked child nothing is recorded, nothing asked.
+        let forked = random.one_in(20);
+        child.write(ring.own(), &[u8::from(!forked)]);
         let jumped = child.run(&from);
         let passed =
             unit.kind != UnitKind::Check || plain.regs.rip == SITE + unit.code.len() as u64 + 1;
@@ -509,7 +410,14 @@ fn a_trampoline_changes_nothing_that_go_counts_on() {
             UnitKind::Return => &plain,
             UnitKind::Entry | UnitKind::Check => &from,
         };
-        let let_in = passed && holds(&gate, at, goid, &mut counter, &mut mark);
+        let let_in = passed && !forked && {
+            let holds = holds(&gate, at, goid, &mut counter);
+            handed.asked(gate.mark, holds, !full)
+        };
+        let took = let_in && !full && handed.takes(gate.mark);
+        if let_in && !full {
+            handed.left(&shape, at);
+        }
         left_out += u64::from(passed && !let_in);
         let word = |at| u64::from_le_bytes(child.read(at, 8).try_into().expect("eight"));
         assert_eq!(
@@ -517,7 +425,7 @@ fn a_trampoline_changes_nothing_that_go_counts_on() {
             counter,
             "round {round}: {gate:?}"
         );
-        assert_eq!(word(mark_at), mark, "round {round}: {gate:?}");
+        handed.check(&child, round);
         // And the record.
         let words = child.words(RING, ring.len().min(4096));
         if full {
@@ -534,18 +442,19 @@ fn a_trampoline_changes_nothing_that_go_counts_on() {
         assert_eq!(reader.written(&words), records);
         let place =
             (4096 + (records - 1) % u64::from(ring.count) * u64::from(ring.record)) as usize;
-        let mut sparse: Vec<AtomicU64> =
-            (0..(place + 512) / 8).map(|_| AtomicU64::new(0)).collect();
+        let mut sparse: Vec<AtomicU64> = (0..(place + RECORD) / 8)
+            .map(|_| AtomicU64::new(0))
+            .collect();
         for (to, from) in sparse.iter_mut().zip(words) {
             *to = from;
         }
         for (to, from) in sparse[place / 8..]
             .iter_mut()
-            .zip(child.words(RING + place as u64, 512))
+            .zip(child.words(RING + place as u64, RECORD as u64))
         {
             *to = from;
         }
-        let mut record = [0; 64];
+        let mut record = [0; RECORD / 8];
         assert_eq!(
             reader.next(&sparse, &mut record),
             Next::Record,
@@ -562,7 +471,7 @@ fn a_trampoline_changes_nothing_that_go_counts_on() {
         };
         assert_eq!(
             record[3..8],
-            [u64::from(site), goid, hi, sp, G],
+            [u64::from(site) | u64::from(took) << 32, goid, hi, sp, G],
             "round {round}"
         );
         for (capture, word) in shape.parts() {
@@ -571,23 +480,32 @@ fn a_trampoline_changes_nothing_that_go_counts_on() {
                     assert_eq!(record[word + i], due, "round {round}: {capture:?} word {i}");
                 }
             }
+            let bytes = |word: usize| -> Vec<u8> {
+                record[word..]
+                    .iter()
+                    .flat_map(|w| w.to_le_bytes())
+                    .collect()
+            };
             if let Capture::Bytes { ptr, len, max } = capture {
                 let count = (*max as usize).min(int(&at.regs, *len) as usize);
                 let from = (int(&at.regs, *ptr) - HEAP) as usize;
-                let bytes: Vec<u8> = record[word..]
-                    .iter()
-                    .flat_map(|w| w.to_le_bytes())
-                    .collect();
-                assert_eq!(
-                    bytes[..count],
-                    at.heap[from..from + count],
-                    "round {round}: {capture:?}"
-                );
+                let due = &at.heap[from..from + count];
+                assert_eq!(&bytes(word)[..count], due, "round {round}: {capture:?}");
+            }
+            if let Capture::Filled { max } = capture {
+                let found = handed.found(*max, at.regs.rax);
+                let place = found.map_or(0, |(at, _)| at);
+                assert_eq!(record[word], place, "round {round}: {capture:?}");
+                if let Some((place, count)) = found {
+                    filled += 1;
+                    let due = child.read(place, count);
+                    assert_eq!(bytes(word + 1)[..count], due, "round {round}: {capture:?}");
+                }
             }
         }
     }
     assert!(
-        total.0 > 2000 && total.1 > 50 && grown > 100 && left_out > 1000,
-        "{total:?} {grown} {left_out}"
+        total.0 > 2000 && total.1 > 50 && grown > 100 && left_out > 1000 && filled > 100,
+        "{total:?} {grown} {left_out} {filled}"
     );
 }

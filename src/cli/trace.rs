@@ -235,6 +235,8 @@ struct Tracing<'a> {
     counters: Arc<Counters>,
     /// Stops at sites, and for how long in all, of the sessions that are over.
     held: Cell<(u64, u64)>,
+    /// Calls that were left out before there was a record.
+    left_out: Cell<u64>,
     /// Tells when the sink thread has written everything.
     written: std::sync::mpsc::Receiver<std::io::Result<Stop>>,
     left_badly: Cell<Option<ProcessError>>,
@@ -288,6 +290,7 @@ impl<'a> Tracing<'a> {
             sender: Arc::new(sender),
             counters,
             held: Cell::default(),
+            left_out: Cell::default(),
             written,
             left_badly: Cell::new(None),
             terms: terms.unwrap_or_default(),
@@ -404,7 +407,9 @@ impl<'a> Tracing<'a> {
             // Told at the end: what was seen comes first.
             self.left_badly.set(Some(error));
         }
-        let Stats { hits, held_ns, .. } = engine.stats();
+        let stats = engine.stats();
+        let Stats { hits, held_ns, .. } = stats;
+        self.counted(&stats);
         let (hits_before, held_before) = self.held.get();
         match engine.ring() {
             None => self.held.set((hits_before + hits, held_before + held_ns)),
@@ -413,6 +418,21 @@ impl<'a> Tracing<'a> {
                 .say(format!("{read} records of the ring were read, {lost} lost")),
         }
         Ok((outcome, engine))
+    }
+
+    /// Calls of which nobody is told count as seen, and as filtered.
+    fn counted(&self, stats: &Stats) {
+        self.left_out.set(self.left_out.get() + stats.left_out);
+        if stats.forgotten > 0 {
+            self.messages.say(format!(
+                "{} calls, the oldest, were given up to save memory before they returned",
+                stats.forgotten
+            ));
+        }
+        if stats.gated {
+            self.messages
+                .say("calls that are left out at their entry are not counted".to_owned());
+        }
     }
 
     /// For people at a terminal who have not said when to end.
@@ -457,11 +477,11 @@ impl<'a> Tracing<'a> {
             self.messages
                 .say("nobody reads the output: what was still to be written is lost".into());
         }
-        let open = self.counters.open();
+        let (open, left_out) = (self.counters.open(), self.left_out.get());
         self.messages.say(format!(
             "{} calls seen, {open} still open, {} filtered, {} lost",
-            self.counters.seen(),
-            self.counters.filtered(),
+            self.counters.seen() + left_out,
+            self.counters.filtered() + left_out,
             self.counters.lost(),
         ));
         self.messages.finish();

@@ -31,6 +31,8 @@ pub struct OpenCall<T> {
     pub id: u64,
     /// The traced call it happened in.
     pub parent: Option<u64>,
+    /// Whose it is.
+    pub stack: Stack,
     /// Which function: an index of the caller's.
     pub func: usize,
     /// `stack.hi - sp` at its first instruction.
@@ -60,6 +62,8 @@ pub struct Ended<T> {
     pub end: End,
     /// When.
     pub at_ns: u64,
+    /// Nothing is to be told of it: it was gone before anybody looked.
+    pub silent: bool,
 }
 
 /// What an entry hit turned out to be.
@@ -91,6 +95,15 @@ pub struct Join<T> {
     stacks: WordMap<Stack, Vec<OpenCall<T>>>,
     last_id: u64,
     open: usize,
+}
+
+impl Stack {
+    /// The number that generated code knows it by.
+    pub fn number(self) -> u64 {
+        match self {
+            Stack::Goroutine(id) | Stack::System(id) => id,
+        }
+    }
 }
 
 impl<T> Default for Join<T> {
@@ -154,7 +167,7 @@ impl<T> Join<T> {
             }
             if let Some(call) = calls.pop() {
                 self.open -= 1;
-                ended.extend(gone(call, now_ns));
+                ended.push(gone(call, now_ns));
             }
         }
         self.last_id += 1;
@@ -163,6 +176,7 @@ impl<T> Join<T> {
         calls.push(OpenCall {
             id,
             parent: calls.last().map(|c| c.id),
+            stack,
             func: site.func,
             depth,
             began_ns: Some(now_ns),
@@ -197,9 +211,10 @@ impl<T> Join<T> {
                     call,
                     end: End::Return,
                     at_ns: now_ns,
+                    silent: false,
                 });
             } else {
-                ended.extend(gone(call, now_ns));
+                ended.push(gone(call, now_ns));
             }
         }
         if calls.is_empty() && self.stacks.len() > 4096 {
@@ -209,8 +224,8 @@ impl<T> Join<T> {
     }
 
     /// A call found running at attach: inside `func`, entered before we looked.
-    /// Ignored if a call is open at that depth already. `doubtful`: it may have
-    /// returned before the traps were there.
+    /// Ignored, and no, if a call is open at that depth already. `doubtful`: it may
+    /// have returned before the traps were there.
     pub fn found_running(
         &mut self,
         stack: Stack,
@@ -218,11 +233,11 @@ impl<T> Join<T> {
         depth: u64,
         (now_ns, doubtful): (u64, bool),
         data: T,
-    ) {
+    ) -> bool {
         let calls = self.stacks.entry(stack).or_default();
         let at = calls.partition_point(|c| c.depth < depth);
         if calls.get(at).is_some_and(|c| c.depth == depth) {
-            return;
+            return false;
         }
         self.last_id += 1;
         self.open += 1;
@@ -232,6 +247,7 @@ impl<T> Join<T> {
             OpenCall {
                 id: self.last_id,
                 parent,
+                stack,
                 func,
                 depth,
                 began_ns: None,
@@ -243,6 +259,7 @@ impl<T> Join<T> {
                 unwound_ns: None,
             },
         );
+        true
     }
 
     /// A call whose RET was seen without its entry: it gets an id of its own.
@@ -276,7 +293,7 @@ impl<T> Join<T> {
             Some(depth) => {
                 while let Some(call) = calls.pop_if(|c| c.depth > depth) {
                     self.open -= 1;
-                    ended.extend(gone(call, now_ns));
+                    ended.push(gone(call, now_ns));
                 }
             }
             None => {
@@ -291,7 +308,7 @@ impl<T> Join<T> {
     pub fn stack_gone(&mut self, stack: Stack, now_ns: u64, ended: &mut Vec<Ended<T>>) {
         let calls = self.stacks.remove(&stack).unwrap_or_default();
         self.open -= calls.len();
-        ended.extend(calls.into_iter().rev().filter_map(|c| gone(c, now_ns)));
+        ended.extend(calls.into_iter().rev().map(|c| gone(c, now_ns)));
     }
 
     /// Ends all calls the same way: the process ended, or tracing stops.
@@ -305,6 +322,7 @@ impl<T> Join<T> {
                 call,
                 end,
                 at_ns: now_ns,
+                silent: false,
             })
             .collect();
         all.sort_by_key(|e| e.call.id);
@@ -322,11 +340,31 @@ impl<T> Join<T> {
                 call,
                 end: End::Open,
                 at_ns: now_ns,
+                silent: false,
             })
             .collect();
         self.open -= taken.len();
         taken.sort_by_key(|e| e.call.id);
         taken
+    }
+
+    /// Forgets the oldest of the open calls of some functions, where there are more
+    /// than `keep` of them; how many.
+    pub fn forget(&mut self, of: impl Fn(usize) -> bool, keep: usize) -> usize {
+        let calls = self.stacks.values().flatten();
+        let mut ids: Vec<u64> = calls.filter(|c| of(c.func)).map(|c| c.id).collect();
+        let many = ids.len().saturating_sub(keep);
+        if many == 0 {
+            return 0;
+        }
+        let (_, first, _) = ids.select_nth_unstable(many);
+        let first = *first;
+        for calls in self.stacks.values_mut() {
+            calls.retain(|c| c.id >= first || !of(c.func));
+        }
+        self.stacks.retain(|_, calls| !calls.is_empty());
+        self.open -= many;
+        many
     }
 
     /// Open calls that were known before `before_ns` and were not reported yet;
@@ -344,204 +382,17 @@ impl<T> Join<T> {
 }
 
 /// A call that is gone without a RET.
-fn gone<T>(call: OpenCall<T>, now_ns: u64) -> Option<Ended<T>> {
+fn gone<T>(call: OpenCall<T>, now_ns: u64) -> Ended<T> {
     let end = call.unwinding.unwrap_or(End::Unwound);
     let at_ns = call.unwound_ns.unwrap_or(now_ns);
-    (!call.doubtful).then_some(Ended { call, end, at_ns })
+    let silent = call.doubtful;
+    Ended {
+        call,
+        end,
+        at_ns,
+        silent,
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const G: Stack = Stack::Goroutine(7);
-
-    fn site(func: usize) -> EntrySite<'static> {
-        EntrySite {
-            func,
-            branch_target: false,
-            tail_callers: &[],
-        }
-    }
-
-    /// Runs steps, gives (id, end) of what ended, in order.
-    struct Run {
-        join: Join<()>,
-        ended: Vec<Ended<()>>,
-        now: u64,
-    }
-
-    impl Run {
-        fn new() -> Run {
-            Run {
-                join: Join::default(),
-                ended: Vec::new(),
-                now: 0,
-            }
-        }
-
-        fn enter_at(&mut self, site: EntrySite<'_>, depth: u64) -> Entry {
-            self.now += 1;
-            self.join
-                .enter(G, site, depth, self.now, || (), &mut self.ended)
-        }
-
-        fn enter(&mut self, func: usize, depth: u64) {
-            assert!(matches!(
-                self.enter_at(site(func), depth),
-                Entry::Began { .. }
-            ));
-        }
-
-        fn leave(&mut self, depth: u64) -> bool {
-            self.now += 1;
-            self.join.leave(G, depth, self.now, &mut self.ended)
-        }
-
-        fn ends(&self) -> Vec<(u64, End)> {
-            self.ended.iter().map(|e| (e.call.id, e.end)).collect()
-        }
-    }
-
-    #[test]
-    fn nested_calls_return_inside_out_and_know_their_parent() {
-        let mut r = Run::new();
-        r.enter(0, 100);
-        r.enter(1, 200);
-        assert_eq!(r.join.open_on(G)[1].parent, Some(1));
-        assert!(r.leave(200));
-        assert!(r.leave(100));
-        assert_eq!(r.ends(), [(2, End::Return), (1, End::Return)]);
-        assert_eq!(r.join.open_count(), 0);
-    }
-
-    #[test]
-    fn a_ret_ends_the_wrapper_that_tail_jumped_here_too() {
-        let mut r = Run::new();
-        r.enter(0, 100);
-        r.enter_at(
-            EntrySite {
-                tail_callers: &[0],
-                ..site(1)
-            },
-            100,
-        );
-        assert!(r.leave(100));
-        assert_eq!(r.ends(), [(2, End::Return), (1, End::Return)]);
-    }
-
-    #[test]
-    fn an_entry_at_the_same_depth_means_the_other_call_is_gone() {
-        let mut r = Run::new();
-        r.enter(0, 100);
-        r.enter(1, 100);
-        assert_eq!(r.ends(), [(1, End::Unwound)]);
-    }
-
-    #[test]
-    fn recursion_is_many_calls() {
-        let mut r = Run::new();
-        for depth in 1..=61 {
-            r.enter(0, depth * 64);
-        }
-        for depth in (1..=61).rev() {
-            assert!(r.leave(depth * 64));
-        }
-        assert_eq!(r.ended.len(), 61);
-        assert!(r.ended.iter().all(|e| e.end == End::Return));
-    }
-
-    #[test]
-    fn a_loop_to_the_functions_own_entry_is_one_call() {
-        let mut r = Run::new();
-        let looping = EntrySite {
-            branch_target: true,
-            ..site(0)
-        };
-        assert!(matches!(r.enter_at(looping, 100), Entry::Began { .. }));
-        assert!(matches!(r.enter_at(looping, 100), Entry::Again));
-        assert!(r.leave(100));
-        assert!(matches!(r.enter_at(looping, 100), Entry::Began { .. }));
-    }
-
-    #[test]
-    fn a_panic_recovered_three_frames_up() {
-        let mut r = Run::new();
-        r.enter(0, 100);
-        r.enter(1, 200);
-        r.enter(2, 300);
-        r.join.unwinding(G, End::Panic);
-        r.enter(3, 500); // a deferred function, called by gopanic
-        assert!(r.leave(500));
-        r.join.recovered(G, Some(150), 40, &mut r.ended);
-        assert!(r.leave(100));
-        assert_eq!(
-            r.ends(),
-            [
-                (4, End::Return),
-                (3, End::Panic),
-                (2, End::Panic),
-                (1, End::Return)
-            ]
-        );
-        assert_eq!(r.ended[1].at_ns, 40);
-    }
-
-    #[test]
-    fn without_the_recovering_frame_the_next_ret_tells() {
-        let mut r = Run::new();
-        r.enter(0, 100);
-        r.enter(1, 200);
-        r.join.unwinding(G, End::Panic);
-        r.join.recovered(G, None, 40, &mut r.ended);
-        assert!(r.leave(100));
-        assert_eq!(r.ends(), [(2, End::Panic), (1, End::Return)]);
-        assert_eq!(r.ended[0].at_ns, 40);
-    }
-
-    #[test]
-    fn goexit_ends_all() {
-        let mut r = Run::new();
-        r.enter(0, 100);
-        r.enter(1, 200);
-        r.join.unwinding(G, End::Exit);
-        r.join.stack_gone(G, 9, &mut r.ended);
-        assert_eq!(r.ends(), [(2, End::Exit), (1, End::Exit)]);
-    }
-
-    #[test]
-    fn a_ret_without_an_entry_began_before_we_looked() {
-        let mut r = Run::new();
-        assert!(!r.leave(100));
-        r.join.found_running(G, 0, 200, (0, false), ());
-        r.join.found_running(G, 0, 100, (0, false), ());
-        r.join.found_running(G, 0, 100, (0, false), ());
-        assert_eq!(r.join.open_count(), 2);
-        assert!(r.leave(200));
-        assert_eq!(r.ended[0].call.began_ns, None);
-    }
-
-    #[test]
-    fn a_function_given_up_leaves_the_others() {
-        let mut r = Run::new();
-        r.enter(0, 100);
-        r.enter(1, 200);
-        r.enter(0, 300);
-        let taken = r.join.take_function(0, 9);
-        let told: Vec<_> = taken.iter().map(|e| (e.call.id, e.end, e.at_ns)).collect();
-        assert_eq!(told, [(1, End::Open, 9), (3, End::Open, 9)]);
-        assert_eq!(r.join.open_count(), 1);
-        assert!(r.leave(200));
-        assert_eq!(r.ends(), [(2, End::Return)]);
-    }
-
-    #[test]
-    fn slow_calls_are_told_once() {
-        let mut r = Run::new();
-        r.enter(0, 100);
-        let mut seen = Vec::new();
-        r.join.take_slow(5, |c, _| seen.push(c.id));
-        r.join.take_slow(5, |c, _| seen.push(c.id));
-        assert_eq!(seen, [1]);
-    }
-}
+mod tests;

@@ -134,10 +134,7 @@ impl Jumped {
 
     /// Something once the process has ended (and how), or runs another program.
     pub fn outcome(&self) -> Option<Option<Ending>> {
-        let mut magic = [0; 8];
-        let at = LiveAddr(self.place.base);
-        let there = self.memory.read(at, &mut magic).is_ok();
-        if there && magic == crate::arch::jump::pages::MAGIC {
+        if self.is_there() {
             return None;
         }
         self.left.set(true);
@@ -160,6 +157,13 @@ impl Jumped {
         }
     }
 
+    /// The pages are in its memory.
+    fn is_there(&self) -> bool {
+        let mut magic = [0; 8];
+        let read = self.memory.read(LiveAddr(self.place.base), &mut magic);
+        read.is_ok() && magic == crate::arch::jump::pages::MAGIC
+    }
+
     /// [`Jumped::leave`] by a tracer that has the target already, and keeps it.
     /// Threads that wait at its traps wait on.
     pub fn leave_by(&self, tracer: &mut Tracer) -> Result<(), ProcessError> {
@@ -180,6 +184,10 @@ impl Jumped {
         let attached = Tracer::attach(self.pid);
         let mut tracer = match attached {
             Ok(tracer) => tracer,
+            // Its first thread has ended: only memory that is open reaches it.
+            Err(ProcessError::NotTraceable { .. }) if self.is_there() => {
+                Tracer::attach_to(self.pid, self.memory.again()?)?
+            }
             // It ended meanwhile, and everything with it.
             Err(
                 ProcessError::NoSuchProcess(_)
@@ -229,13 +237,14 @@ pub fn draw(pid: i32, jumps: &Jumps<'_>) -> Result<Drawn, ProcessError> {
     let mut layout = RingLayout::new(0, jumps.ring, longest.unwrap_or(0));
     let (lo, hi) = jumps.text;
     // How long they will be is known once they are written somewhere near.
-    layout.at = hi.0.next_multiple_of(PAGE);
+    layout.at = hi.0.next_multiple_of(PAGE) + PAGE;
     let first = layout.at + layout.len();
     let draft =
         JumpPages::build(first, jumps.sites, &layout, jumps.g, owner).map_err(|e| cannot(&e))?;
     let len = draft.bytes.len() as u64;
-    let base = room_near(pid, lo.0, hi.0, len + PAGE + layout.len())?;
-    layout.at = base + len + PAGE;
+    let base = room_near(pid, lo.0, hi.0, len + 2 * PAGE + layout.len())?;
+    // A page to spare, and the page that is the target's own.
+    layout.at = base + len + 2 * PAGE;
     let pages =
         JumpPages::build(base, jumps.sites, &layout, jumps.g, owner).map_err(|e| cannot(&e))?;
     if pages.bytes.len() as u64 > len + PAGE {
@@ -367,6 +376,13 @@ impl Tracer {
     /// Makes the ring in the target and maps it on both sides. Its memory is
     /// there before anybody writes to it: a fault in a trampoline is fatal.
     fn make_ring(&mut self, layout: &RingLayout, pages: u64) -> Result<Shared, ProcessError> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        self.map(layout.own(), PAGE, protection)?;
+        die::here("jump:own");
+        let what = "tell its children apart";
+        let wipe = [layout.own(), PAGE, libc::MADV_WIPEONFORK as u64, 0, 0, 0];
+        self.call(what, libc::SYS_madvise, wipe)?;
+        self.memory.write(layout.own(), &[1])?;
         let name = pages + JumpPages::NAME_AT;
         let flags = u64::from(libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING);
         let what = "make shared memory";

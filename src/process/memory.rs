@@ -60,6 +60,19 @@ impl ProcessMemory {
         })
     }
 
+    /// The same, once more.
+    pub fn again(&self) -> Result<ProcessMemory, ProcessError> {
+        let file = self.file.as_ref().map(File::try_clone).transpose();
+        Ok(ProcessMemory {
+            pid: self.pid,
+            file: file.map_err(|source| ProcessError::Proc {
+                path: format!("/proc/{}/mem", self.pid).into(),
+                source,
+            })?,
+            remote: RefCell::default(),
+        })
+    }
+
     /// Which process.
     pub fn pid(&self) -> i32 {
         self.pid

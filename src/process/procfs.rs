@@ -246,15 +246,19 @@ pub struct Mapping {
 
 /// The mappings of a process, in order.
 pub fn mappings(pid: i32) -> Result<Vec<Mapping>, ProcessError> {
-    let all: Vec<Mapping> = read(pid, "maps")?
-        .lines()
-        .filter_map(parse_mapping)
-        .collect();
-    // One that has ended and not been waited for has none.
-    if all.is_empty() {
-        return Err(ProcessError::Gone(pid));
+    let parsed = |text: &str| -> Vec<Mapping> { text.lines().filter_map(parse_mapping).collect() };
+    let all = parsed(&read(pid, "maps")?);
+    if !all.is_empty() {
+        return Ok(all);
     }
-    Ok(all)
+    // A first thread that has ended has none, but the others do. A process that has
+    // ended and not been waited for has no others.
+    let others = threads(pid)?.into_iter().filter(|tid| *tid != pid);
+    others
+        .filter_map(|tid| read(pid, &format!("task/{tid}/maps")).ok())
+        .map(|text| parsed(&text))
+        .find(|all| !all.is_empty())
+        .ok_or(ProcessError::Gone(pid))
 }
 
 fn parse_mapping(line: &str) -> Option<Mapping> {

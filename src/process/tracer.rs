@@ -124,7 +124,11 @@ impl Tracer {
     /// Seizes every thread of `pid`. Nothing is stopped.
     pub fn attach(pid: i32) -> Result<Tracer, ProcessError> {
         procfs::check_traceable(pid)?;
-        let memory = ProcessMemory::open(pid)?;
+        Tracer::attach_to(pid, ProcessMemory::open(pid)?)
+    }
+
+    /// The same with memory that is open already.
+    pub(super) fn attach_to(pid: i32, memory: ProcessMemory) -> Result<Tracer, ProcessError> {
         let mut tracer = Tracer::new(pid, memory);
         tracer.seize_all()?;
         Ok(tracer)

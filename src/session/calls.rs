@@ -53,6 +53,10 @@ impl Prepared {
     }
 }
 
+/// Most open calls of functions whose RETs are not all recorded; a few hundred bytes
+/// each.
+const MAX_GATED: usize = 1 << 17;
+
 /// What is kept with an open call; `None`: nobody wants to be told of it.
 pub(super) type Begun = Option<Box<Call>>;
 
@@ -69,6 +73,14 @@ pub struct Stats {
     pub dismissed: u64,
     /// Entries of which it could not be told whose they are: lost.
     pub unattributed: u64,
+    /// Calls that did not return with what a condition asks of their results: they
+    /// returned with something else, in another way, or are still open. Nobody is
+    /// told of them.
+    pub left_out: u64,
+    /// Of those, how many were given up to save memory, before it was known.
+    pub forgotten: u64,
+    /// Calls that a condition leaves out at their entry are not counted at all.
+    pub gated: bool,
 }
 
 /// One function's counter for `--max-rate`, and whether it is watched at all.
@@ -93,11 +105,15 @@ pub(super) struct Calls {
     ended: Vec<Ended<Begun>>,
     sender: Arc<Sender>,
     /// Functions whose calls leave marks where they are let in
-    /// ([`crate::arch::jump::gate`]), and goroutine and depth of those whose
-    /// marks are to be taken away.
+    /// ([`crate::arch::jump::handed`]); goroutine and depth of those that were found
+    /// running, and of those whose marks are to be taken away.
     marked: Vec<bool>,
     found: Vec<(u64, u64)>,
     marks: Vec<(u64, u64)>,
+    /// Functions whose RETs are only recorded where the results are wanted.
+    gated: Vec<bool>,
+    /// The RET that is looked at has taken its call's mark itself.
+    pub mark_taken: bool,
     /// Calls of each function, for one of so many.
     every: Option<(u32, Vec<u64>)>,
     /// Records that go together, by [`Calls::send_gathered`].
@@ -119,6 +135,8 @@ impl Calls {
             marked: Vec::new(),
             found: Vec::new(),
             marks: Vec::new(),
+            gated: Vec::new(),
+            mark_taken: false,
             every: options.every.map(|k| (k, vec![0; plan.functions.len()])),
             plan,
             gathered: None,
@@ -144,16 +162,16 @@ impl Calls {
             call.since_attach = true;
             call.conn = found.conn;
             let stack = Stack::Goroutine(found.goid);
-            if self.is_marked(found.func) {
-                self.found.push((found.goid, found.depth));
-            }
-            self.join.found_running(
+            let new = self.join.found_running(
                 stack,
                 found.func,
                 found.depth,
                 (now, doubtful),
                 Some(Box::new(call)),
             );
+            if new && self.is_marked(found.func) {
+                self.found.push((found.goid, found.depth));
+            }
         }
     }
 
@@ -200,7 +218,7 @@ impl Calls {
             .join
             .enter(g.stack, site, g.depth, now, || call, &mut self.ended);
         if matches!(begun, Entry::Again) && self.is_marked(func) {
-            self.marks.push((g.goid().unwrap_or(0), g.depth));
+            self.marks.push((g.stack.number(), g.depth));
         }
     }
 
@@ -335,9 +353,28 @@ impl Calls {
         self.ended = ended;
     }
 
-    /// Calls of these functions leave marks.
-    pub fn mark(&mut self, marked: Vec<bool>) {
+    /// Calls of these functions leave marks, and of those only wanted RETs are seen.
+    pub fn gate(&mut self, marked: Vec<bool>, gated: Vec<bool>) {
+        self.stats.gated |= marked.contains(&true);
         self.marked = marked;
+        self.gated = gated;
+    }
+
+    fn is_gated(&self, func: usize) -> bool {
+        self.gated.get(func).copied().unwrap_or(false)
+    }
+
+    /// Calls of which it will not be seen that they returned stay open until their
+    /// goroutine calls again: where they become too many, the oldest are given up. One
+    /// that is wanted after all is told as one whose entry was not seen.
+    pub fn bound(&mut self) {
+        if !self.gated.contains(&true) || self.join.open_count() <= MAX_GATED {
+            return;
+        }
+        let gated = |func: usize| self.gated.get(func).copied().unwrap_or(false);
+        let many = self.join.forget(gated, MAX_GATED / 2) as u64;
+        self.stats.left_out += many;
+        self.stats.forgotten += many;
     }
 
     fn is_marked(&self, func: usize) -> bool {
@@ -359,13 +396,10 @@ impl Calls {
     pub fn emit(&mut self, ended: impl IntoIterator<Item = Ended<Begun>>) {
         for one in ended {
             if self.is_marked(one.call.func) {
-                let goid = one
-                    .call
-                    .data
-                    .as_ref()
-                    .and_then(|call| call.goid)
-                    .unwrap_or(0);
-                self.marks.push((goid, one.call.depth));
+                let returned = one.end == End::Return;
+                if !(returned && std::mem::take(&mut self.mark_taken)) {
+                    self.marks.push((one.call.stack.number(), one.call.depth));
+                }
             }
             if let Some(call) = self.told(one) {
                 self.send(call);
@@ -385,8 +419,13 @@ impl Calls {
 
     /// The record of a call that ended. What `--slow` has told of and is still
     /// open goes again, to readers that have not wanted it then.
-    fn told(&self, one: Ended<Begun>) -> Begun {
-        let mut call = one.call.data?;
+    fn told(&mut self, one: Ended<Begun>) -> Begun {
+        // The condition asks for results: it holds for none that has not returned.
+        if one.end != End::Return && self.is_gated(one.call.func) {
+            self.stats.left_out += 1;
+            return None;
+        }
+        let mut call = one.call.data.filter(|_| !one.silent)?;
         call.id = one.call.id;
         call.parent = one.call.parent;
         call.dur_ns = one.call.began_ns.map(|b| one.at_ns.saturating_sub(b));

@@ -20,13 +20,12 @@ use super::calls::{Calls, Prepared};
 use super::control::{Control, StopReason};
 use super::engine::{Options, Outcome, Start, Stats};
 use super::target::Target;
-use crate::arch::jump::{GOffsets, Gate, JumpSite};
+use crate::arch::jump::{GOffsets, JumpSite};
 use crate::arch::unit::Interiors;
 use crate::golang::copied::Copied;
-use crate::golang::family::{Flow, family_of};
 use crate::golang::resting::{Resting, Stopped};
 use crate::probe::jump::{JumpPlan, Ways};
-use crate::probe::plan::Plan;
+use crate::probe::plan::Role;
 use crate::process::jump::{Drawn, draw as draw_pages};
 use crate::process::quiet::Whereabouts;
 use crate::process::tracer::Ending;
@@ -71,11 +70,7 @@ pub enum NoJumps {
 }
 
 /// True reasons why the machine or the options forbid jumps.
-pub fn unfit(plan: &Plan, options: &Options, minor: Option<u32>) -> Option<NoJumps> {
-    let reads = |f: &crate::probe::plan::FunctionPlan| {
-        let family = family_of(&f.name, minor);
-        family.is_some_and(|f| f.buffer.is_some() && f.flow != Flow::Out)
-    };
+pub fn unfit(options: &Options) -> Option<NoJumps> {
     let deepest = options.stacks.iter().copied().max().unwrap_or(0);
     if options.stack.max(deepest) > MAX_FRAMES {
         return Some(NoJumps::Needs("--stack of more than 31 frames"));
@@ -86,9 +81,6 @@ pub fn unfit(plan: &Plan, options: &Options, minor: Option<u32>) -> Option<NoJum
     if options.payload > MAX_PAYLOAD {
         return Some(NoJumps::Needs("--payload of more than 1024 bytes"));
     }
-    if options.payload > 0 && plan.functions.iter().any(reads) {
-        return Some(NoJumps::Needs("--payload of what is read"));
-    }
     tsc::unfit().map(NoJumps::Machine)
 }
 
@@ -98,8 +90,9 @@ pub struct JumpsPrepared {
     records: Arc<[SiteRecord]>,
     sites: Vec<JumpSite>,
     groups: Vec<usize>,
-    /// Functions whose calls leave marks.
+    /// Functions whose calls leave marks, and those of which not all RETs are seen.
     marked: Vec<bool>,
+    gated: Vec<bool>,
     ring: u64,
     drawn: Drawn,
     resting: Resting,
@@ -153,21 +146,24 @@ impl JumpsPrepared {
         let gates = Gates::new(&calls.reporter, plan, options, &jumping);
         let ends = |own| captures::ends_here(plan, own);
         let (mut sites, mut groups, mut anywhere) = (Vec::new(), Vec::new(), false);
+        let mut gated = vec![false; plan.functions.len()];
         for (index, unit) in jumps.units().filter(|(index, _)| ways.jumps(*index)) {
             let mut unit = unit.clone();
             unit.at = target.bias.live(crate::addr::ImageAddr(unit.at)).0;
             anywhere |= jumps.sites.get(index).is_some_and(|s| !s.rests.is_empty());
+            let roles = plan.sites.get(index).map_or(&[][..], |site| &site.roles);
+            let gate = gates.of_site(roles, &ends);
+            if let [Role::Return(own)] = roles
+                && !gate.tests.is_empty()
+            {
+                for func in ends(*own) {
+                    gated.get_mut(func).into_iter().for_each(|one| *one = true);
+                }
+            }
+            let shape = records.get(index).map(|r| r.shape.clone());
             sites.push(JumpSite {
                 unit,
-                shape: records
-                    .get(index)
-                    .map(|r| r.shape.clone())
-                    .unwrap_or_default()
-                    .behind(
-                        plan.sites
-                            .get(index)
-                            .map_or_else(Gate::default, |site| gates.of_site(&site.roles, &ends)),
-                    ),
+                shape: shape.unwrap_or_default().behind(gate),
                 id: index as u32,
             });
             groups.push(ways.group(index));
@@ -197,6 +193,7 @@ impl JumpsPrepared {
             sites,
             groups,
             marked,
+            gated,
             anywhere,
         })
     }
@@ -236,13 +233,13 @@ impl JumpsPrepared {
         }
         let drain = Drain::new(&jumped, calls, self.records, target);
         // Who traps after all has no generated code that marks.
-        let mut marked = self.marked;
+        let (mut marked, mut gated) = (self.marked, self.gated);
         for (own, _) in ways.trapped(&prepared.calls.plan) {
-            if let Some(marked) = marked.get_mut(own) {
-                *marked = false;
+            for all in [&mut marked, &mut gated] {
+                all.get_mut(own).into_iter().for_each(|one| *one = false);
             }
         }
-        prepared.calls.mark(marked);
+        prepared.calls.gate(marked, gated);
         Ok(Inside { jumped, drain })
     }
 }

@@ -403,7 +403,13 @@ impl Reporter {
             let at = std::mem::take(&mut payload.len);
             let len = call.n.and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
             let take = usize::try_from(len).unwrap_or(usize::MAX).min(self.payload);
-            payload.bytes = memory.read_vec(LiveAddr(at), take).unwrap_or_default();
+            payload.bytes = match seen.filled {
+                Some(words) => {
+                    let bytes = words.iter().flat_map(|word| word.to_le_bytes());
+                    bytes.take(take).collect()
+                }
+                None => memory.read_vec(LiveAddr(at), take).unwrap_or_default(),
+            };
             payload.len = len;
         }
     }

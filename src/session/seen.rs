@@ -45,6 +45,9 @@ pub(super) struct Seen<'a> {
     /// Return addresses of the stack, when they are known already: where each lies,
     /// and what it is; behind the last 0.
     pub frames: Option<&'a [u64]>,
+    /// At a RET, the first bytes of the buffer that the call has filled, when they are
+    /// known already.
+    pub filled: Option<&'a [u64]>,
     /// Set when something is read of memory as it is now, and the thread has
     /// gone on.
     pub late: Option<&'a Cell<bool>>,
@@ -78,6 +81,7 @@ impl<'a> Seen<'a> {
             g: None,
             floats: None,
             frames: None,
+            filled: None,
             late: None,
             conn: None,
         }

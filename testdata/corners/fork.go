@@ -47,6 +47,9 @@ func forkInChild(fd int) int {
 	status := 0
 	for i := 0; i < 7; i++ {
 		status = childTick(status)
+		if stride(int64(i)) != int64(i)*31+7 {
+			status = 99
+		}
 	}
 	for {
 		syscall.RawSyscall(syscall.SYS_EXIT_GROUP, uintptr(status), 0, 0)
@@ -60,8 +63,20 @@ func forkInChild(fd int) int {
 //go:nosplit
 func childTick(n int) int { return n + 1 }
 
+// stride is called by target and child alike, and has room for two jumps.
+//
+//go:noinline
+//go:norace
+//go:nosplit
+func stride(n int64) int64 {
+	a, b := n*16+3, n*8+2
+	c := n*4 + 1
+	return a + b + c + n*2 + n + 1
+}
+
 func reap() int {
 	childTick(0)
+	stride(100)
 	syscall.Write(childReads[1], []byte{1})
 	return wait(child)
 }

@@ -17,6 +17,7 @@ pub const PAGES: u64 = 0x2060_7000;
 pub const RING: u64 = 0x2100_0000;
 pub const STACK: u64 = 0xc0_0010_0000;
 pub const HEAP: u64 = 0xc0_0020_0000;
+pub const PAGE: u64 = 0x1000;
 pub const AREA: u64 = 0x1_0000;
 /// As much of stack and heap as is random, and compared.
 pub const USED: usize = 4096;
@@ -63,6 +64,7 @@ impl Child {
         child.map(own, STACK, AREA, rw);
         child.map(own, HEAP, AREA, rw);
         child.map(own, RING, ring.len(), rw);
+        child.map(own, ring.own(), PAGE, rw);
         child.write(TEXT, &vec![0xcc; AREA as usize]);
         child
     }

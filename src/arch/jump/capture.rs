@@ -100,6 +100,22 @@ pub enum Capture {
         /// A multiple of 16.
         max: u32,
     },
+    /// Nothing is written down, but where a buffer is that the call will fill is
+    /// kept for [`Capture::Filled`] (`handed`).
+    Buffer {
+        /// Its address.
+        ptr: Int,
+        /// Its length.
+        len: Int,
+        /// As much of it as will be written down.
+        max: u32,
+    },
+    /// At a RET with a count of bytes in RAX: where they lie (0: that is not known),
+    /// and the first of them, as many as there are, `max` at most.
+    Filled {
+        /// A multiple of 16.
+        max: u32,
+    },
 }
 
 impl Capture {
@@ -114,6 +130,8 @@ impl Capture {
             Capture::Interface { of, .. } => of.words(),
             Capture::Frames { max } => 2 * *max as usize,
             Capture::Bytes { max, .. } => (*max as usize).div_ceil(8),
+            Capture::Buffer { .. } => 0,
+            Capture::Filled { max } => (*max as usize).div_ceil(8).saturating_add(1),
         }
     }
 }

@@ -2,31 +2,13 @@
 //! costs none.
 //!
 //! A call that is not let in at its entry should not be told of at its RET
-//! either, where little is known of it. So calls that are let in leave a mark:
-//! a count in a table beside the ring, at a place that goroutine and depth
-//! choose. A RET that finds 0 there is of a call that was not let in. Who reads
-//! the ring takes the mark away when the call has ended. Several calls may share
-//! a place: then a RET too many is recorded, and never one too few.
+//! either, where little is known of it. So calls that are let in leave a mark,
+//! which the RET takes away ([`super::handed`]).
 
 use super::capture::Int;
 
-/// Places for marks; a power of two.
-pub const MARKS: u64 = 1 << 14;
-
 /// Counters for [`Test::Every`]; words of the ring's control page.
 pub const COUNTERS: u16 = 256;
-
-/// Odd numbers that spread goroutine and depth over the places.
-pub(super) const BY_GOID: i32 = 0x1e35_a7bd;
-pub(super) const BY_DEPTH: i32 = 0x27d4_eb2f;
-/// Bits of their sum that are not used.
-pub(super) const SHIFT: u32 = 20;
-
-/// The place for a call's mark, as a trampoline works it out.
-pub fn place(goid: u64, depth: u64) -> u64 {
-    let by = |word: u64, factor: i32| word.wrapping_mul(i64::from(factor).cast_unsigned());
-    (by(goid, BY_GOID).wrapping_add(by(depth, BY_DEPTH)) >> SHIFT) & (MARKS - 1)
-}
 
 /// A condition on what a trampoline finds.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

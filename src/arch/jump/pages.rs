@@ -23,7 +23,7 @@ use crate::arch::region::Owner;
 use crate::arch::unit::{JUMP, Unit};
 
 /// What the pages begin with; the last byte counts layouts.
-pub const MAGIC: [u8; 8] = *b"GOTAPJP\x01";
+pub const MAGIC: [u8; 8] = *b"GOTAPJP\x02";
 
 /// Name of the ring's memory: `/memfd:gotap-ring (deleted)` in /proc/PID/maps.
 pub const RING_NAME: &str = "gotap-ring";

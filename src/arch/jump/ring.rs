@@ -3,14 +3,19 @@
 //!
 //! ```text
 //! +0     magic, number of records, bytes of one
-//! +24    where the records lie in the target
+//! +24    where the records lie in the target, the marks, the buffers
 //! +64    head: tickets given (the target adds)
 //! +128   tail: records read (gotap writes)
 //! +192   dropped: records for which there was no room (the target adds)
 //! +512   counters of trampolines that let one of many through
 //! +4096  records, a power of two of them; see `capture` for one
-//!        marks of calls that were let in; see `gate`
+//!        marks of calls that were let in, and where their buffers are; see
+//!        `handed`
 //! ```
+//!
+//! Before it lies a page of the target's own, not shared, whose first word is not 0,
+//! and which the kernel gives to a forked child as zeros (madvise(2),
+//! MADV_WIPEONFORK): the child, which has jumps and ring as well, writes nothing.
 //!
 //! A ticket is a record: what was given a ticket and cannot be read is counted
 //! as lost, so received + lost + dropped is what the target did, exactly.
@@ -35,10 +40,11 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::capture::{HEAD, LINE};
-use super::gate::{COUNTERS, MARKS, place};
+use super::gate::COUNTERS;
+use super::handed::{BUFFERS, MARKS, PLACE, key, mark_place};
 
 /// What a ring begins with; the last byte counts layouts.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"GOTAPRG\x01");
+pub const MAGIC: u64 = u64::from_le_bytes(*b"GOTAPRG\x02");
 
 /// Bytes before the first record.
 pub const CONTROL: u64 = 4096;
@@ -50,6 +56,8 @@ pub const SPARE: u64 = 1 << 14;
 const COUNT: usize = 1;
 const BYTES: usize = 2;
 const DATA: usize = 3;
+const MARKS_AT: usize = 4;
+const BUFFERS_AT: usize = 5;
 const HEAD_WORD: usize = 8;
 const TAIL_WORD: usize = 16;
 const DROPPED_WORD: usize = 24;
@@ -80,7 +88,12 @@ impl RingLayout {
 
     /// Bytes to map; whole pages.
     pub fn len(&self) -> u64 {
-        (CONTROL + self.marks_offset() + MARKS * 8).next_multiple_of(4096)
+        (CONTROL + self.marks_offset() + (MARKS + BUFFERS) * PLACE).next_multiple_of(4096)
+    }
+
+    /// The page before the ring.
+    pub fn own(&self) -> u64 {
+        self.at.saturating_sub(CONTROL)
     }
 
     /// Never: it has a control page at least.
@@ -110,9 +123,14 @@ impl RingLayout {
         u64::from(self.count) * u64::from(self.record)
     }
 
-    /// Where marks lie.
-    pub(super) fn marks(&self) -> u64 {
-        self.at + CONTROL + self.marks_offset()
+    /// Where it is written where marks lie.
+    pub(super) fn marks_pointer(&self) -> u64 {
+        self.at + MARKS_AT as u64 * 8
+    }
+
+    /// Where it is written where buffers are kept.
+    pub(super) fn buffers_pointer(&self) -> u64 {
+        self.at + BUFFERS_AT as u64 * 8
     }
 
     /// Where a counter lies.
@@ -127,32 +145,40 @@ impl RingLayout {
         }
     }
 
-    fn all_marks<'a>(&self, words: &'a [AtomicU64]) -> &'a [AtomicU64] {
+    /// The counts of all places for marks.
+    fn all_marks<'a>(&self, words: &'a [AtomicU64]) -> impl Iterator<Item = &'a AtomicU64> {
         let first = usize::try_from((CONTROL + self.marks_offset()) / 8).unwrap_or(usize::MAX);
         let marks = first
-            .checked_add(MARKS as usize)
+            .checked_add((MARKS * PLACE / 8) as usize)
             .and_then(|end| words.get(first..end));
-        marks.unwrap_or_default()
+        marks.unwrap_or_default().iter().step_by(PLACE as usize / 8)
     }
 
-    /// Leaves a mark of a call, as its entry would have.
-    pub fn leave_mark(&self, words: &[AtomicU64], goid: u64, depth: u64) {
-        if let Some(mark) = self.mark(words, goid, depth) {
-            mark.fetch_add(1, Ordering::AcqRel);
+    /// Leaves a mark of a call that was found running.
+    pub fn leave_mark(&self, words: &[AtomicU64], id: u64, depth: u64) {
+        let key = key(id, depth);
+        if let Some((count, last)) = self.mark(words, key) {
+            count.fetch_add(1, Ordering::AcqRel);
+            let _ = last.compare_exchange(0, key, Ordering::AcqRel, Ordering::Acquire);
         }
     }
 
-    /// Takes away the mark of a call that has ended.
-    pub fn take_mark(&self, words: &[AtomicU64], goid: u64, depth: u64) {
-        if let Some(mark) = self.mark(words, goid, depth) {
+    /// Takes away the mark of a call that has ended, and that its RET has not taken.
+    pub fn take_mark(&self, words: &[AtomicU64], id: u64, depth: u64) {
+        let key = key(id, depth);
+        if let Some((count, last)) = self.mark(words, key) {
+            // First the key: a RET that finds it counts down itself.
+            let _ = last.compare_exchange(key, 0, Ordering::AcqRel, Ordering::Acquire);
             let less = |marks: u64| marks.checked_sub(1);
-            let _ = mark.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+            let _ = count.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
         }
     }
 
-    fn mark<'a>(&self, words: &'a [AtomicU64], goid: u64, depth: u64) -> Option<&'a AtomicU64> {
-        let first = (CONTROL + self.marks_offset()) / 8;
-        words.get(usize::try_from(first + place(goid, depth)).ok()?)
+    /// A place for marks: the count, and the last one's key.
+    fn mark<'a>(&self, words: &'a [AtomicU64], key: u64) -> Option<(&'a AtomicU64, &'a AtomicU64)> {
+        let first = (CONTROL + self.marks_offset() + mark_place(key) * PLACE) / 8;
+        let at = usize::try_from(first).ok()?;
+        Some((words.get(at)?, words.get(at.checked_add(1)?)?))
     }
 
     /// With so many records unread there is no room.
@@ -176,6 +202,9 @@ impl RingLayout {
         put(COUNT, u64::from(self.count));
         put(BYTES, u64::from(self.record));
         put(DATA, self.at + CONTROL);
+        let marks = self.at + CONTROL + self.marks_offset();
+        put(MARKS_AT, marks);
+        put(BUFFERS_AT, marks + MARKS * PLACE);
         for mark in self.all_marks(words) {
             mark.store(1, Ordering::Release);
         }

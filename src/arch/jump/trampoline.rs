@@ -32,7 +32,7 @@ use iced_x86::{
 mod held;
 
 use super::capture::{Capture, G, Shape};
-use super::gate::{BY_DEPTH, BY_GOID, MARKS, Mark, SHIFT, Test};
+use super::gate::{Mark, Test};
 use super::held::FIRST_PAGE;
 use super::ring::RingLayout;
 use crate::arch::unit::{JUMP, Unit, UnitKind};
@@ -158,9 +158,9 @@ fn displaced(unit: &Unit) -> Result<Vec<Instruction>, CannotGenerate> {
     Ok(instructions)
 }
 
-struct Writer<'a> {
-    a: CodeAssembler,
-    ring: &'a RingLayout,
+pub(super) struct Writer<'a> {
+    pub(super) a: CodeAssembler,
+    pub(super) ring: &'a RingLayout,
     /// Rarely run.
     later: Vec<held::Later>,
     /// Types that do not fit an instruction, and where they lie.
@@ -168,7 +168,7 @@ struct Writer<'a> {
 }
 
 /// What can go wrong while writing.
-enum Wrong {
+pub(super) enum Wrong {
     Iced(IcedError),
     Capture,
 }
@@ -203,11 +203,19 @@ impl Writer<'_> {
         }
         let mut full = self.a.create_label();
         let mut out = self.a.create_label();
-        for test in &shape.gate().tests {
-            self.test(test, g, out)?;
+        let mut refused = self.a.create_label();
+        let (tests, mark) = (&shape.gate().tests, shape.gate().mark);
+        let leaves = mark == Mark::Leave;
+        // A child that was forked?
+        let own = MemoryOperand::with_base_displ(Register::RIP, self.ring.own().cast_signed());
+        let own = Instruction::with2(Code::Cmp_rm32_imm8, own, 0)?;
+        self.a.add_instruction(own)?;
+        self.a.je(out)?;
+        for test in tests {
+            self.test(test, g, if leaves { refused } else { out })?;
         }
-        if shape.gate().mark != Mark::None {
-            self.mark(shape.gate().mark, g, to_return, out)?;
+        if mark == Mark::Ask {
+            self.ask_mark(g, to_return, out)?;
         }
         // Room? Each thread is here at most once, and there is room to spare for
         // all threads that are between this look and their ticket.
@@ -216,6 +224,14 @@ impl Writer<'_> {
         self.a.cmp(r12, self.ring.limit())?;
         // Signed: between the two looks others may have written and the reader read.
         self.a.jge(full)?;
+        if leaves {
+            self.leave_mark(g, to_return)?;
+        }
+        for (capture, _) in shape.parts() {
+            if let Capture::Buffer { ptr, len, max } = capture {
+                self.leave_buffer((int(*ptr)?, int(*len)?), *max, g, to_return)?;
+            }
+        }
         self.time()?;
         // The ticket, and the record's place.
         self.a.mov(r12d, 1)?;
@@ -247,6 +263,9 @@ impl Writer<'_> {
             let at = i32::try_from(at * 8).unwrap_or(i32::MAX);
             self.capture(capture, at, to_return, g)?;
         }
+        if mark == Mark::Ask {
+            self.take_mark(g, to_return)?;
+        }
         // Whole.
         let a = &mut self.a;
         a.mov(r12, qword_ptr(r13 + 8))?;
@@ -263,6 +282,10 @@ impl Writer<'_> {
         a.set_label(&mut full)?;
         self.rip(Code::Inc_rm64, None, self.ring.dropped())?;
         self.a.jmp(out)?;
+        if leaves {
+            self.a.set_label(&mut refused)?;
+            self.forget_mark(g, to_return, out)?;
+        }
         self.put_off()?;
         self.constants()
     }
@@ -332,35 +355,6 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Leaves the call's mark, or jumps to `no` when there is none.
-    fn mark(
-        &mut self,
-        mark: Mark,
-        g: GOffsets,
-        to_return: i32,
-        no: CodeLabel,
-    ) -> Result<(), Wrong> {
-        let marks = self.ring.marks().cast_signed();
-        let a = &mut self.a;
-        a.mov(r12, qword_ptr(r14 + g.goid))?;
-        a.imul_3(r12, r12, BY_GOID)?;
-        a.mov(r13, qword_ptr(r14 + g.stack_hi))?;
-        a.sub(r13, rsp)?;
-        a.sub(r13, to_return)?;
-        a.imul_3(r13, r13, BY_DEPTH)?;
-        a.add(r12, r13)?;
-        a.shr(r12, SHIFT)?;
-        a.and(r12d, (MARKS - 1) as i32)?;
-        a.mov(r13, marks)?;
-        if mark == Mark::Leave {
-            a.lock().inc(qword_ptr(r13 + r12 * 8))?;
-        } else {
-            a.cmp(qword_ptr(r13 + r12 * 8), 0)?;
-            a.je(no)?;
-        }
-        Ok(())
-    }
-
     /// The time stamp counter, to X15.
     fn time(&mut self) -> Result<(), Wrong> {
         let a = &mut self.a;
@@ -377,7 +371,12 @@ impl Writer<'_> {
 
     /// An instruction whose memory operand, the second one, is at a fixed address;
     /// or it is the only one, and the bus is locked.
-    fn rip(&mut self, code: Code, register: Option<Register>, address: u64) -> Result<(), Wrong> {
+    pub(super) fn rip(
+        &mut self,
+        code: Code,
+        register: Option<Register>,
+        address: u64,
+    ) -> Result<(), Wrong> {
         let memory = MemoryOperand::with_base_displ(Register::RIP, address.cast_signed());
         let insn = if let Some(register) = register {
             Instruction::with2(code, register, memory)?
@@ -430,6 +429,8 @@ impl Writer<'_> {
             }
             Capture::Frames { max } => self.frames(*max, at, to_return, g)?,
             Capture::Bytes { ptr, len, max } => self.bytes(int(*ptr)?, int(*len)?, *max, at)?,
+            Capture::Buffer { .. } => {} // before the ticket
+            Capture::Filled { max } => self.filled(*max, at, g, to_return)?,
         }
         Ok(())
     }

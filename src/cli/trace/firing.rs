@@ -95,9 +95,8 @@ impl Firing {
         if args.fire == Fire::Trap {
             return Ok(firing);
         }
-        let minor = target.image.go_version().minor();
         let options = super::options(args);
-        let mut why = unfit(&firing.plan, &options, minor);
+        let mut why = unfit(&options);
         if why.is_none() {
             why = obstacle(args, target)?.map(|o| NoJumps::Machine(o.to_string()));
         }

@@ -358,6 +358,13 @@ impl Tracer {
             }
         }
         die::here("jump:ring-unmapped");
+        let own = place.ring.saturating_sub(PAGE);
+        let has_own = mappings
+            .iter()
+            .any(|m| (m.start, m.end, m.inode) == (own, place.ring, 0) && m.write && !m.exec);
+        if has_own {
+            self.unmap(own, PAGE)?;
+        }
         self.unmap(place.base, place.len)
     }
 }

@@ -5,7 +5,7 @@
 use crate::arch::jump::capture::G;
 use crate::arch::jump::{Capture, Shape};
 use crate::golang::copied::Copied;
-use crate::golang::family::{Flow, Receiver};
+use crate::golang::family::{Family, Flow, Receiver};
 use crate::golang::layout::Layouts;
 use crate::probe::decode::{Decoder, Needs};
 use crate::probe::plan::{Event, Plan, Role};
@@ -30,6 +30,8 @@ pub struct SiteRecord {
     pub conn: Option<(usize, ConnFields)>,
     /// The word with the first return address of the stack.
     pub frames: Option<(usize, usize)>,
+    /// The words of the buffer that the call has filled: the first, and how many.
+    pub filled: Option<(usize, usize)>,
     /// The word with the thread's id.
     pub tid: Option<usize>,
 }
@@ -65,6 +67,8 @@ pub fn of_site(
     let mut captures = Vec::new();
     let mut conn = None;
     let mut tid = None;
+    let mut filled = None;
+    let max = u32::try_from(payload.next_multiple_of(16)).ok()?;
     let of_roles = roles.iter().filter_map(|role| match role {
         Role::Entry(func) | Role::Return(Some(func)) => Some(frames(*func)),
         Role::Return(None) | Role::Event(_) | Role::Place(_) => None,
@@ -106,11 +110,11 @@ pub fn of_site(
                     if let Some(buffer) = family.buffer {
                         needs.ints |= 1 << buffer.ptr | 1 << buffer.len;
                         if payload > 0 && family.flow == Flow::Out {
-                            captures.push(Capture::Bytes {
-                                ptr: buffer.ptr,
-                                len: buffer.len,
-                                max: u32::try_from(payload.next_multiple_of(16)).ok()?,
-                            });
+                            let (ptr, len) = (buffer.ptr, buffer.len);
+                            captures.push(Capture::Bytes { ptr, len, max });
+                        } else if payload > 0 && fills(&family) {
+                            let (ptr, len) = (buffer.ptr, buffer.len);
+                            captures.push(Capture::Buffer { ptr, len, max });
                         }
                     }
                 }
@@ -118,6 +122,11 @@ pub fn of_site(
             Role::Return(own) => {
                 for func in ends_here(plan, own) {
                     needs = needs.and(results(reporter, func));
+                    let fills = reporter.family(func).is_some_and(|f| fills(&f));
+                    if payload > 0 && fills && filled.is_none() {
+                        filled = Some(captures.len());
+                        captures.push(Capture::Filled { max });
+                    }
                     let gives = reporter.family(func).and_then(|f| f.gives);
                     let given = gives.and_then(|g| connection(layouts, g.register, g.kind));
                     if let Some((capture, fields)) = given
@@ -172,9 +181,17 @@ pub fn of_site(
             Some(frames) => Some((word_of(0)?, with_wrappers(frames))),
             None => None,
         },
+        filled: filled
+            .and_then(word_of)
+            .map(|at| (at, Capture::Filled { max }.words())),
         tid: tid.and_then(word_of),
         shape,
     })
+}
+
+/// It reads into a buffer, and its RET has the count in RAX.
+fn fills(family: &Family) -> bool {
+    family.buffer.is_some() && family.flow != Flow::Out && family.n == Some(0)
 }
 
 /// Wrappers are unwound and not shown.

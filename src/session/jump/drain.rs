@@ -11,6 +11,7 @@ use super::super::target::Target;
 use super::captures::SiteRecord;
 use super::past::Past;
 use super::ticks::Ticks;
+use crate::arch::jump::handed::TOOK;
 use crate::arch::jump::{Next, Reader};
 use crate::probe::hash::WordMap;
 use crate::probe::plan::{Plan, Role, Site};
@@ -284,9 +285,10 @@ impl Drain {
     fn on_record(&mut self, words: &[u64], memory: &ProcessMemory, calls: &mut Calls) {
         let (plan, records) = (self.plan.clone(), self.records.clone());
         let word = |i: usize| words.get(i).copied().unwrap_or(0);
-        let Ok(index) = usize::try_from(word(3)) else {
+        let Ok(index) = usize::try_from(word(3) & !TOOK) else {
             return;
         };
+        calls.mark_taken = word(3) & TOOK != 0;
         let (Some(site), Some(record), Some(at)) = (
             plan.sites.get(index),
             records.get(index),
@@ -315,6 +317,7 @@ impl Drain {
             }
         }
         calls.emit_ended();
+        calls.mark_taken = false;
     }
 
     /// The connection of a call that begins. Records that have the same words, the
@@ -370,6 +373,7 @@ impl Drain {
             self.conns.clear();
         }
         self.tids.fresh = false;
+        calls.bound();
         self.tell_lost(jumped, calls);
     }
 

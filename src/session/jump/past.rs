@@ -144,6 +144,11 @@ impl<'a> Past<'a> {
             frames: self.site.frames.and_then(|(at, frames)| {
                 self.record.get(at..at.checked_add(frames.checked_mul(2)?)?)
             }),
+            filled: self.site.filled.and_then(|(at, words)| {
+                let record = self.record.get(at..at.checked_add(words)?)?;
+                let (place, bytes) = record.split_first()?;
+                (*place != 0).then_some(bytes)
+            }),
             late: Some(&self.late),
             conn: None,
         }
@@ -171,6 +176,8 @@ impl<'a> Past<'a> {
             | Capture::Copied { .. }
             | Capture::Interface { .. }
             | Capture::Frames { .. }
+            | Capture::Buffer { .. }
+            | Capture::Filled { .. }
             | Capture::Bytes { .. } => {}
         }
     }
@@ -188,7 +195,11 @@ impl<'a> Past<'a> {
             let words = self.record.get(from..).unwrap_or_default();
             let word = |i: usize| words.get(i).copied().unwrap_or(0);
             match capture {
-                Capture::Int(_) | Capture::Float(_) | Capture::Frames { .. } => {}
+                Capture::Int(_)
+                | Capture::Float(_)
+                | Capture::Frames { .. }
+                | Capture::Buffer { .. }
+                | Capture::Filled { .. } => {}
                 Capture::Stack { offset, words: n } => {
                     let argp = regs.rsp.wrapping_add(8);
                     let words = words.get(..*n as usize).unwrap_or_default();
