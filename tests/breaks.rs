@@ -348,7 +348,7 @@ fn signals_wait_and_come_once() {
         terminal.send("continue\r");
         let heard = poll(SOON, || target.ask("count")["usr1"] == round);
         assert!(heard, "round {round}");
-        terminal.send("\x03");
+        terminal.wait_for("nothing is set that could stop it");
         terminal.wait_for("(gotap) ");
     }
     terminal.line("exit");

@@ -48,7 +48,10 @@ fn continue_ends_when_nothing_can_stop_it() {
         let outcome = run(&target, folder.path(), text).finish(LATER);
         outcome.must_succeed();
         let said = outcome.errors();
-        assert!(said.contains("nothing is set any more"), "{text}: {said}");
+        assert!(
+            said.contains("nothing is set that could stop it"),
+            "{text}: {said}"
+        );
     }
     // Cleared by what is done while it waits.
     let text = "break a main.rest\nevery 50ms { clearall }\nfor 1h\ncontinue\n";
@@ -90,7 +93,7 @@ fn a_prompt_sees_the_end_of_the_target() {
     let mut terminal = AtTerminal::start(&["attach", &pid], home.path(), "xterm");
     terminal.wait_for("(gotap) ");
     terminal.line("continue");
-    terminal.wait_for("nothing is set any more that could stop the target");
+    terminal.wait_for("nothing is set that could stop it");
     terminal.wait_for("(gotap) ");
     target.signal(Signal::SIGKILL);
     terminal.wait_for("the target has ended");

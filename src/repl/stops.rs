@@ -161,7 +161,7 @@ impl Shell {
                 }
                 Woke::Cancelled | Woke::TargetGone | Woke::Over => break false,
                 Woke::Nothing => {
-                    self.say("nothing is set any more that could stop the target");
+                    self.say("it runs on: nothing is set that could stop it");
                     break false;
                 }
                 // Nobody was asked for a line: what comes now was typed before.
