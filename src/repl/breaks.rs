@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use super::asked::{Asked, apart};
-use super::compile::{Action, Compiled, action, compile_block, plan_places};
+use super::blocks::wrong_in;
+use super::compile::{Action, Compiled, action, plan_places};
 use super::names::PointNames;
 use super::resolve::{Resolved, file_of, resolve};
 use crate::addr::{ImageAddr, LiveAddr};
@@ -63,7 +64,8 @@ pub fn compile(program: Option<&Target>, point: &Point) -> Result<Compiled, Vec<
             Err(error) => errors.push(error),
         }
     }
-    errors.extend(compile_block(point.actions.as_deref().unwrap_or_default()));
+    let block = point.actions.as_deref().unwrap_or_default();
+    errors.extend(wrong_in(program, &compiled.places, block));
     if errors.is_empty() {
         Ok(compiled)
     } else {

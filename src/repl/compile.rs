@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::asked::{Asked, ask};
 use super::breaks::PointPlace;
-use super::check::usable;
 use super::names::PointNames;
 use super::resolve::{Resolved, resolve};
 use crate::arch::scan::Disassembler;
@@ -58,6 +57,9 @@ pub struct Compiled {
     /// Of a `break` or `snap`, where it stands.
     pub places: Vec<PointPlace>,
 }
+
+/// Where a point stands.
+pub type PointPlaces<'a> = &'a [PointPlace];
 
 /// Events of the runtime that tell how calls end.
 pub const EVENTS: &[Event] = &[
@@ -205,21 +207,6 @@ pub fn plan_functions(
     };
     let wanted: Vec<Wanted<'_>> = functions.iter().filter_map(named).collect();
     Ok(plan(image, &Disassembler::new()?, &wanted, &[]))
-}
-
-/// What is wrong with the block of a `break` or `snap`: any command may stand in
-/// it that works while the target stands still.
-pub fn compile_block(block: &[Statement]) -> Vec<ExprError> {
-    let mut errors = Vec::new();
-    for statement in block {
-        if let Command::Plain(verb, _, then) = &statement.command {
-            errors.extend(usable(*verb, statement).err());
-            errors.extend(compile_block(
-                then.as_deref().map_or(&[], std::slice::from_ref),
-            ));
-        }
-    }
-    errors
 }
 
 /// The commands of a trace's block.
