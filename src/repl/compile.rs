@@ -76,10 +76,7 @@ pub fn compile(program: Option<&Target>, point: &Point) -> Result<Compiled, Vec<
         Strength::Break | Strength::Snap => return super::breaks::compile(program, point),
     }
     if let Some(target) = program
-        && matches!(
-            resolve(&target.image, &point.location),
-            Ok(Resolved::Line { .. })
-        )
+        && matches!(resolve(target, &point.location), Ok(Resolved::Line { .. }))
     {
         return super::breaks::compile_line(target, point);
     }
@@ -122,7 +119,7 @@ pub fn compile_condition(
 /// The functions of a location, planned.
 fn place(target: &Target, location: &Location) -> Result<Compiled, ExprError> {
     let image: &Image = &target.image;
-    let (functions, exact) = match resolve(image, location)? {
+    let (functions, exact) = match resolve(target, location)? {
         Resolved::Functions(functions, exact) => (functions, exact),
         Resolved::Line { function, .. } => {
             return Err(ExprError::new(
