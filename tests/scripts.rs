@@ -68,6 +68,22 @@ fn check_finds_planted_errors_at_their_places() {
             "1:35: `regs` cannot stand in the block of a trace: print, args, locals and stack can",
         ),
         (
+            "break main.main {\n    locals\n    print goid, os.Agrs\n}",
+            "3:17: unknown name `os`",
+        ),
+        (
+            "snap main.main { locals; print remot }",
+            "1:32: unknown name `remot`; did you mean `remote`?",
+        ),
+        (
+            "break m main.main\non m { frame 1; print whatever; next }",
+            "2:34: a step waits for a stop, which the block of one cannot",
+        ),
+        (
+            "break main.main { goroutine 1 step }",
+            "1:31: a step waits for a stop, which the block of one cannot",
+        ),
+        (
             "break main.main if dur > 5ms",
             "1:20: `dur` is not known yet where a call begins; a trace knows it at the end",
         ),

@@ -306,3 +306,64 @@ fn a_started_program_and_scripts() {
         outcome.errors()
     );
 }
+
+/// A line whose code is only where it was inlined: every place that Delve has.
+#[test]
+fn lines_of_code_that_was_inlined() {
+    let folder = folder();
+    let fixture = Fixture::build("steps", &[]);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/steps/main.go");
+    let source = fs::read_to_string(source).expect("the source");
+    let program = fixture.path.to_str().expect("UTF-8");
+    let mut inlined = 0;
+    let lines: Vec<usize> = (15..=60).collect();
+    // Delve's answers, in one run.
+    let init = folder.path().join("init.dlv");
+    let mut text = String::new();
+    for line in &lines {
+        text.push_str(&format!("break b{line} main.go:{line}\nclear b{line}\n"));
+    }
+    fs::write(&init, text + "exit\n").expect("write");
+    let out = std::process::Command::new("dlv")
+        .args(["exec", "--allow-non-terminal-interactive=true", "--init"])
+        .arg(&init)
+        .arg(program)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("dlv is needed: go install github.com/go-delve/delve/cmd/dlv@v1.27.2");
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    // The same from gotap.
+    let mut text = String::new();
+    for line in &lines {
+        text.push_str(&format!("break b{line} main.go:{line}\nclear b{line}\n"));
+    }
+    let mut target = Target::start(&fixture, &["wait"]);
+    target.expect_line("ready");
+    let path = script(folder.path(), &(text + "exit\n"));
+    let mut command = gotap::command(&["attach", &target.pid().to_string()]);
+    command.stdin(fs::File::open(path).expect("commands"));
+    let own = gotap::run_command(command).errors();
+    for line in &lines {
+        let head = format!("Breakpoint b{line} set at ");
+        let delve = said.lines().find_map(|l| l.strip_prefix(&head));
+        let delve = delve.and_then(|rest| rest.split(" for ").next());
+        let mut delve: Vec<&str> = delve
+            .map(|all| all.split(',').collect())
+            .unwrap_or_default();
+        let mut all: Vec<&str> = own
+            .lines()
+            .filter_map(|l| l.strip_prefix("gotap: ").unwrap_or(l).strip_prefix(&head))
+            .filter_map(|rest| rest.split(" for ").next())
+            .collect();
+        delve.sort_unstable();
+        all.sort_unstable();
+        let code = source.lines().nth(line - 1).unwrap_or_default();
+        // A line on which a function begins, a literal too, is that function's.
+        if code.contains("func ") || code.contains("func(") {
+            continue;
+        }
+        assert_eq!(all, delve, "{line}: {code}\n{own}");
+        inlined += usize::from(all.len() > 1);
+    }
+    assert!(inlined > 0, "{said}");
+}

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use super::asked::{Asked, apart};
-use super::compile::{Action, Compiled, action, compile_block, plan_places};
+use super::blocks::wrong_in;
+use super::compile::{Action, Compiled, action, plan_places};
 use super::names::PointNames;
-use super::resolve::{Resolved, file_of, resolve};
+use super::resolve::{Resolved, file_of, path_ends_so, resolve};
 use crate::addr::{ImageAddr, LiveAddr};
 use crate::arch::abi::Abi;
 use crate::golang::family::family_of;
@@ -63,7 +64,8 @@ pub fn compile(program: Option<&Target>, point: &Point) -> Result<Compiled, Vec<
             Err(error) => errors.push(error),
         }
     }
-    errors.extend(compile_block(point.actions.as_deref().unwrap_or_default()));
+    let block = point.actions.as_deref().unwrap_or_default();
+    errors.extend(wrong_in(program, &compiled.places, block));
     if errors.is_empty() {
         Ok(compiled)
     } else {
@@ -200,7 +202,7 @@ fn places(target: &Target, point: &Point) -> Result<Compiled, ExprError> {
     let location = &point.location;
     let fail = |message: String| ExprError::new(location.span, message);
     let dwarf = target.debug_info().map_err(|e| fail(e.to_string()))?;
-    let (wanted, exact) = match resolve(image, location)? {
+    let (wanted, exact) = match resolve(target, location)? {
         Resolved::Functions(functions, exact) => {
             if functions.len() > MOST {
                 return Err(fail(format!(
@@ -361,7 +363,17 @@ fn of_line(
         Place::Named(_, line) => *line,
         _ => None,
     };
-    let tables = || match dwarf?.places_of_line(&target.image, &file_of(function, at)?, line?) {
+    // Of code that was inlined the file is the inlined function's.
+    let file = |place: &Place| match place {
+        Place::Named(base, Some(_)) => {
+            let own = target.image.frames_at(at).into_iter();
+            let mut named = own.map(|f| f.file).filter(|f| path_ends_so(base, f));
+            named.next().or_else(|| file_of(function, at))
+        }
+        _ => file_of(function, at),
+    };
+    let path = file(&point.location.place);
+    let tables = || match dwarf?.places_of_line(&target.image, &path?, line?) {
         LinePlaces::At(all) => Some(all),
         LinePlaces::NoCode | LinePlaces::NoFile => None,
     };

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::asked::ask;
+use super::blocks::wrong_in;
 use super::breaks::{PointPlace, condition_of};
 use super::compile::{self, Compiled};
 use super::config::Config;
@@ -175,7 +176,9 @@ impl Checker<'_> {
                     let found = super::breaks::line_actions(self.program, names, block);
                     errors.extend(found.err().unwrap_or_default());
                 }
-                Ok(known) if !known.is_trace => errors.extend(compile::compile_block(block)),
+                Ok(known) if !known.is_trace => {
+                    errors.extend(wrong_in(self.program, &known.places, block));
+                }
                 Ok(known) => {
                     errors.extend(self.asked(known, None, block));
                 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::asked::{Asked, ask};
 use super::breaks::PointPlace;
-use super::check::usable;
 use super::names::PointNames;
 use super::resolve::{Resolved, resolve};
 use crate::arch::scan::Disassembler;
@@ -59,6 +58,9 @@ pub struct Compiled {
     pub places: Vec<PointPlace>,
 }
 
+/// Where a point stands.
+pub type PointPlaces<'a> = &'a [PointPlace];
+
 /// Events of the runtime that tell how calls end.
 pub const EVENTS: &[Event] = &[
     Event::Panic,
@@ -74,10 +76,7 @@ pub fn compile(program: Option<&Target>, point: &Point) -> Result<Compiled, Vec<
         Strength::Break | Strength::Snap => return super::breaks::compile(program, point),
     }
     if let Some(target) = program
-        && matches!(
-            resolve(&target.image, &point.location),
-            Ok(Resolved::Line { .. })
-        )
+        && matches!(resolve(target, &point.location), Ok(Resolved::Line { .. }))
     {
         return super::breaks::compile_line(target, point);
     }
@@ -120,7 +119,7 @@ pub fn compile_condition(
 /// The functions of a location, planned.
 fn place(target: &Target, location: &Location) -> Result<Compiled, ExprError> {
     let image: &Image = &target.image;
-    let (functions, exact) = match resolve(image, location)? {
+    let (functions, exact) = match resolve(target, location)? {
         Resolved::Functions(functions, exact) => (functions, exact),
         Resolved::Line { function, .. } => {
             return Err(ExprError::new(
@@ -205,21 +204,6 @@ pub fn plan_functions(
     };
     let wanted: Vec<Wanted<'_>> = functions.iter().filter_map(named).collect();
     Ok(plan(image, &Disassembler::new()?, &wanted, &[]))
-}
-
-/// What is wrong with the block of a `break` or `snap`: any command may stand in
-/// it that works while the target stands still.
-pub fn compile_block(block: &[Statement]) -> Vec<ExprError> {
-    let mut errors = Vec::new();
-    for statement in block {
-        if let Command::Plain(verb, _, then) = &statement.command {
-            errors.extend(usable(*verb, statement).err());
-            errors.extend(compile_block(
-                then.as_deref().map_or(&[], std::slice::from_ref),
-            ));
-        }
-    }
-    errors
 }
 
 /// The commands of a trace's block.

@@ -55,7 +55,7 @@ pub fn returns_of_traces(target: &Target, config: &Config, script: &Script) -> V
         .iter()
         .filter(|(_, p)| p.strength == Strength::Trace)
         .flat_map(
-            |(_, point)| match resolve(&target.image, &config.placed(point).location) {
+            |(_, point)| match resolve(target, &config.placed(point).location) {
                 Ok(Resolved::Functions(functions, true)) => functions,
                 _ => Vec::new(),
             },

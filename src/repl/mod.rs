@@ -3,7 +3,7 @@
 //! Who lives here: how sessions begin and end ([`start`]), their loop
 //! ([`shell`], `waiting`), where lines come from ([`prompt`], [`complete`]), the commands
 //! ([`commands`]), locations to functions ([`resolve`]), tracepoints made ready
-//! ([`mod@compile`], [`names`], [`asked`]), breakpoints too ([`breaks`]), and kept
+//! ([`mod@compile`], [`names`], [`asked`]), breakpoints too ([`breaks`], [`blocks`]), and kept
 //! ([`points`]), the tracer while there are any ([`mod@tracing`]), a target that
 //! stands still ([`stops`]), frozen copies of it ([`copies`]), variables of goroutines
 //! ([`frames`]), records and actions on their way out ([`watcher`], [`output`]), what
@@ -11,6 +11,7 @@
 //! wrote ([`delve`]). Nobody here calls ptrace. Allowed in: cli.
 
 pub mod asked;
+pub mod blocks;
 pub mod breaks;
 pub mod check;
 pub mod commands;

@@ -7,10 +7,12 @@
 use regex::bytes::Regex;
 
 use crate::addr::ImageAddr;
+use crate::image::dwarf::LinePlaces;
 use crate::image::pattern::is_generated;
 use crate::image::{Function, Image, nearest};
 use crate::script::ExprError;
 use crate::script::command::{Location, Place};
+use crate::session::Target;
 
 /// Functions that an expression may match.
 const MOST: usize = 2_000;
@@ -33,8 +35,10 @@ pub enum Resolved<'a> {
     },
 }
 
-/// Looks a location up.
-pub fn resolve<'a>(image: &'a Image, location: &Location) -> Result<Resolved<'a>, ExprError> {
+/// Looks a location up. What a line of a file is, the debug information tells where
+/// there is some, as Delve has it: code that was inlined stands there, too.
+pub fn resolve<'a>(target: &'a Target, location: &Location) -> Result<Resolved<'a>, ExprError> {
+    let image = &*target.image;
     let fail = |message: String| Err(ExprError::new(location.span, message));
     if location.is_lost() {
         return fail(
@@ -63,7 +67,7 @@ pub fn resolve<'a>(image: &'a Image, location: &Location) -> Result<Resolved<'a>
             Ok(found) => Ok(Resolved::Functions(vec![found], true)),
             Err(message) => fail(message),
         },
-        Place::Named(base, Some(line)) => match line_of(image, base, *line) {
+        Place::Named(base, Some(line)) => match line_of(target, base, *line) {
             Ok(found) => Ok(found),
             Err(message) => fail(message),
         },
@@ -162,7 +166,8 @@ pub(super) fn short(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-fn line_of<'a>(image: &'a Image, base: &str, line: u32) -> Result<Resolved<'a>, String> {
+fn line_of<'a>(target: &'a Target, base: &str, line: u32) -> Result<Resolved<'a>, String> {
+    let image = &*target.image;
     let is_file = [".go", ".s", ".c", ".h", ".cc", ".cpp"]
         .iter()
         .any(|end| base.ends_with(end));
@@ -196,12 +201,50 @@ fn line_of<'a>(image: &'a Image, base: &str, line: u32) -> Result<Resolved<'a>, 
             found = Some((function, at));
         }
     }
+    // Whose code is nowhere but in others' is in no function of the table.
+    if within.is_none() && (files.len() < 2 || found.is_none()) {
+        match by_debug_info(target, &file, line)? {
+            Some(Ok(at)) => {
+                if let Some(function) = image.functions().find(at) {
+                    return Ok(Resolved::Line { function, at });
+                }
+            }
+            // Its tables know the file, and no statement there.
+            Some(Err(path)) => return Err(format!("no code stands at {}:{line}", short(&path))),
+            None => {}
+        }
+    }
     match (files.as_slice(), found) {
         ([], _) => Err(format!("no source file is called `{base}`")),
         ([_, _, ..], _) => Err(format!("`{base}` is ambiguous: {}", files.join(", "))),
         (_, Some((function, at))) => Ok(Resolved::Line { function, at }),
         (_, None) => Err(format!("no code stands at {}:{line}", short(&file))),
     }
+}
+
+/// The first of the places that the debug information has for a line, or the path of
+/// the file where it has none; `None` where it does not know the file.
+fn by_debug_info(
+    target: &Target,
+    file: &str,
+    line: u32,
+) -> Result<Option<Result<ImageAddr, String>>, String> {
+    let Some(dwarf) = target.debug_info().map_err(|e| e.to_string())? else {
+        return Ok(None);
+    };
+    let mut files = dwarf.source_files();
+    files.retain(|path| path_ends_so(file, path));
+    let [path] = files.as_slice() else {
+        return match files.len() {
+            0 => Ok(None),
+            _ => Err(format!("`{file}` is ambiguous: {}", files.join(", "))),
+        };
+    };
+    Ok(match dwarf.places_of_line(&target.image, path, line) {
+        LinePlaces::At(all) => all.first().copied().map(Ok),
+        LinePlaces::NoCode => Some(Err(path.clone())),
+        LinePlaces::NoFile => None,
+    })
 }
 
 /// The first instruction of a line in the function's own code.
@@ -221,7 +264,8 @@ fn first_at(function: &Function<'_>, line: u32) -> Option<ImageAddr> {
     None
 }
 
-fn path_ends_so(wanted: &str, whole: &str) -> bool {
+/// A path is another one from a directory on.
+pub(super) fn path_ends_so(wanted: &str, whole: &str) -> bool {
     whole
         .strip_suffix(wanted)
         .is_some_and(|before| before.is_empty() || before.ends_with('/') || wanted.starts_with('/'))

@@ -16,7 +16,7 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
         [word] => {
             let location = Location::parse(word)?;
             let target = shell.source.target.clone();
-            let found = match resolve(&target.image, &location)? {
+            let found = match resolve(&target, &location)? {
                 Resolved::Functions(functions, _) => functions,
                 Resolved::Line { function, .. } => vec![function],
             };

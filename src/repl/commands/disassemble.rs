@@ -40,7 +40,7 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
         _ => return Err(call.fail("what? disassemble main.main")),
     };
     let location = chosen;
-    let function = match resolve(&target.image, &location)? {
+    let function = match resolve(&target, &location)? {
         Resolved::Functions(functions, _) => match functions.as_slice() {
             [one] => *one,
             many => {

@@ -46,7 +46,7 @@ fn named(shell: &Shell, word: &Word) -> Result<(String, u32), ExprError> {
     let target = shell.source.target.clone();
     let mut location = Location::parse(word)?;
     super::breaks::from_here(shell, &mut location)?;
-    let (function, line) = match resolve(&target.image, &location)? {
+    let (function, line) = match resolve(&target, &location)? {
         Resolved::Functions(functions, _) => match functions.as_slice() {
             [one] => (*one, one.start_line()),
             many => {

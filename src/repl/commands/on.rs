@@ -21,8 +21,8 @@
 //! ```
 
 use super::condition::{asked_with, known};
+use crate::repl::blocks::wrong_in;
 use crate::repl::breaks::line_actions;
-use crate::repl::compile::compile_block;
 use crate::repl::shell::Shell;
 use crate::script::ExprError;
 use crate::script::command::{Statement, Verb, Word};
@@ -69,8 +69,10 @@ pub fn run(shell: &mut Shell, id: &Word, block: &[Statement]) -> Result<(), Expr
         });
         return shell.apply_points().map_err(|e| ExprError::new(id.span, e));
     }
-    if found.is_some_and(|p| !p.is_trace()) {
-        if let Some(error) = compile_block(block).into_iter().next() {
+    if let Some(point) = found.as_ref().filter(|p| !p.is_trace()) {
+        let target = shell.source.target.clone();
+        let wrong = wrong_in(Some(&target), &point.places, block);
+        if let Some(error) = wrong.into_iter().next() {
             return Err(error);
         }
         shell
