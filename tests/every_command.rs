@@ -12,6 +12,7 @@ use std::process::Command;
 use ::gotap::repl::config::SETTINGS;
 use ::gotap::script::command::{Standing, VERBS, parse_script};
 use regex::Regex;
+use support::oracle::{functions, instructions};
 use support::piped::{Piped, note};
 use support::{Fixture, LATER, SOON, Target, Toolchain, Variant, gotap, oracle};
 
@@ -46,38 +47,6 @@ fn source() -> PathBuf {
 fn line_of(text: &str) -> usize {
     let code = fs::read_to_string(source()).expect("the fixture's source");
     1 + code.lines().position(|l| l.contains(text)).expect(text)
-}
-
-fn go_tool(go: &Toolchain, args: &[&str], path: &Path) -> String {
-    let out = go.go().arg("tool").args(args).arg(path).output();
-    let out = out.expect("go is needed: https://go.dev/dl/");
-    String::from_utf8_lossy(&out.stdout).into_owned()
-}
-
-/// The program's own functions, by the symbol table of the one that has one.
-fn functions(go: &Toolchain, path: &Path) -> BTreeSet<String> {
-    let symbols = go_tool(go, &["nm"], path);
-    let own = symbols.lines().filter_map(|l| {
-        let words: Vec<&str> = l.split_whitespace().collect();
-        let name = words.last().filter(|n| n.starts_with("main."))?;
-        matches!(words.get(1), Some(&("T" | "t"))).then(|| (*name).to_owned())
-    });
-    own.collect()
-}
-
-/// Address and bytes of each instruction of a function, as `go tool objdump`
-/// has them, up to its last RET.
-fn instructions(go: &Toolchain, path: &Path, function: &str) -> Vec<(String, String)> {
-    let text = go_tool(go, &["objdump", "-s", &format!("^{function}$")], path);
-    let lines = text.lines().filter_map(|l| {
-        let words: Vec<&str> = l.split_whitespace().collect();
-        let [_, at, bytes, ..] = words.as_slice() else {
-            return None;
-        };
-        at.starts_with("0x")
-            .then(|| ((*at).to_owned(), (*bytes).to_owned()))
-    });
-    lines.collect()
 }
 
 /// What only looks, whether the program runs, stands, or has been dumped.
@@ -345,6 +314,13 @@ fn stopped(s: &mut Piped, knows: Knows, target: &mut Target) {
     s.has("goroutine {goid}", &["main.visit"]);
     s.has("up", &["frame 1: main.run "]);
     variables(s, knows, "args", &["base = "]);
+    if knows != Knows::Stripped {
+        assert!(
+            !s.has("locals", &["sum = "]).contains("~r0."),
+            "{}",
+            s.label
+        );
+    }
     s.has("down", &["frame 0: main.visit "]);
     s.has(
         "frame 1 list",

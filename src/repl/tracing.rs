@@ -40,7 +40,7 @@ pub struct Tracing {
     ids_given: u64,
     held: Stats,
     left_badly: Option<String>,
-    /// Attached at least once.
+    /// A tracepoint was on at least once.
     used: bool,
     /// It stays attached, although nothing may be armed.
     stays: bool,
@@ -157,6 +157,7 @@ impl Tracing {
             .iter()
             .filter(|p| p.enabled && !p.is_trace())
             .collect();
+        self.used |= !on.is_empty();
         if on.is_empty() && breaks.is_empty() && !self.stays {
             self.leave();
             return Ok(());
@@ -234,7 +235,6 @@ impl Tracing {
             .map_err(|error| error.to_string())?;
         live.max_stop(self.max_stop);
         self.live = Some(live);
-        self.used = true;
         refused(&armed.refused)
     }
 
@@ -318,7 +318,8 @@ impl Tracing {
         }
         let mut lines = Vec::new();
         let Stats { hits, held_ns, .. } = self.held;
-        if hits > 0 {
+        // Breakpoints have no durations.
+        if hits > 0 && self.used {
             lines.push(format!(
                 "{hits} stops at sites; gotap held a thread {:.1} µs at each; durations are too \
                  long by one wake-up of gotap",

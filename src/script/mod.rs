@@ -1,7 +1,7 @@
 //! The language of filters, conditions and `print`, and that of commands.
 //!
 //! Who lives here: `lexer`, `parser` and the tree ([`ast`]), the table of
-//! facts ([`facts`]), the checker ([`mod@check`]) and the evaluator ([`eval`]);
+//! facts ([`facts`]), the checker ([`mod@check`], `unknown`) and the evaluator ([`eval`]);
 //! the commands around the expressions ([`command`]); the program's variables in
 //! expressions: checked (`program`, `fields`), evaluated (`operand`, `elements`), in two steps
 //! where the program is not at hand for long (`taken`), and where
@@ -72,6 +72,7 @@ mod simple;
 mod taken;
 #[cfg(test)]
 mod tests;
+mod unknown;
 
 pub use ast::{BinaryOp, Builtin, Expr, ExprKind, Literal, UnaryOp};
 pub use check::{Checked, Type, check, check_condition};

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::ast::{Builtin, Expr, ExprKind, Field, Literal, TypeText, UnaryOp};
-use super::check::{Checker, Node, Type, Typed, nearest, unknown};
+use super::check::{Checker, Node, Type, Typed, unknown};
 use super::error::{ExprError, Span};
 use super::facts::{Key, Known};
 use super::fields::{Step, find_field};
@@ -482,28 +482,6 @@ impl Checker<'_> {
         let length = Length { of, builtin, span };
         let node = Node::Length(Box::new(length));
         Ok(Typed::program(node, Type::Int, false))
-    }
-
-    /// A bare word that is no name: the nearest one, else what there is; a package
-    /// has too many names to be listed.
-    pub(super) fn unknown_name(&self, name: &str, span: Span) -> ExprError {
-        let program = self.names.program();
-        let facts = self.names.names(None);
-        let mut all = program.map(Scope::names).unwrap_or_default();
-        all.extend(facts.iter().cloned());
-        let of_main = format!("main.{name}");
-        let in_main = program.is_some_and(|scope| scope.variable(&of_main).is_some());
-        if in_main {
-            let message = format!("unknown name `{name}`; did you mean `{of_main}`?");
-            return ExprError::new(span, message);
-        }
-        if nearest(name, &all).is_none()
-            && let Some(scope) = program
-        {
-            all = scope.own_names();
-            all.extend(facts);
-        }
-        unknown(name, span, &all, "name")
     }
 
     /// True for what stands before a dot and is no value.

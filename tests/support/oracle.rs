@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use super::Toolchain;
 
 /// One line of `/proc/PID/maps`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -302,4 +305,36 @@ fn parse_addr(text: &str) -> SocketAddr {
         IpAddr::V4(_) => ip,
     };
     SocketAddr::new(ip, port)
+}
+
+fn go_tool(go: &Toolchain, args: &[&str], path: &Path) -> String {
+    let out = go.go().arg("tool").args(args).arg(path).output();
+    let out = out.expect("go is needed: https://go.dev/dl/");
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+/// The functions of package main, by the symbol table of the one that has one.
+pub fn functions(go: &Toolchain, path: &Path) -> BTreeSet<String> {
+    let symbols = go_tool(go, &["nm"], path);
+    let own = symbols.lines().filter_map(|l| {
+        let words: Vec<&str> = l.split_whitespace().collect();
+        let name = words.last().filter(|n| n.starts_with("main."))?;
+        matches!(words.get(1), Some(&("T" | "t"))).then(|| (*name).to_owned())
+    });
+    own.collect()
+}
+
+/// Address and bytes of each instruction of a function, as `go tool objdump`
+/// has them, up to its last RET.
+pub fn instructions(go: &Toolchain, path: &Path, function: &str) -> Vec<(String, String)> {
+    let text = go_tool(go, &["objdump", "-s", &format!("^{function}$")], path);
+    let lines = text.lines().filter_map(|l| {
+        let words: Vec<&str> = l.split_whitespace().collect();
+        let [_, at, bytes, ..] = words.as_slice() else {
+            return None;
+        };
+        at.starts_with("0x")
+            .then(|| ((*at).to_owned(), (*bytes).to_owned()))
+    });
+    lines.collect()
 }

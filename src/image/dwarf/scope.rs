@@ -135,6 +135,8 @@ impl ScopeFrame {
         let seen: Vec<&Local> = self
             .variables
             .iter()
+            // A name with a dot is a part that the compiler took apart (`~r0.ptr`).
+            .filter(|v| v.role != Role::Local || !v.name.contains('.'))
             .filter(|v| v.role != Role::Local || line == 0 || v.line < line)
             .collect();
         let shadowed = |at: usize, v: &Local| {
