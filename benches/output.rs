@@ -105,6 +105,7 @@ fn call(id: u64) -> Call {
         payload: None,
         taken: Vec::new(),
         locals: Vec::new(),
+        no_locals: None,
         passed: None,
     };
     if id % 10 == 9 {

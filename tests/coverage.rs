@@ -73,7 +73,18 @@ fn what_connections_do() {
                 exact: true,
             })
             .collect();
+        for (name, found) in preset_conn().iter().zip(&named) {
+            if found.is_empty() {
+                println!("{}: {name}: has no code of its own here", program.label);
+            }
+        }
         let (plan, jumps) = plan_of(&image, &wanted);
+        let refused = plan.functions.iter().filter_map(|f| {
+            let why = f.trap.as_ref().err()?;
+            Some(format!("{}: {why}", f.name))
+        });
+        let refused: Vec<String> = refused.collect();
+        assert!(refused.is_empty(), "{}: {refused:?}", program.label);
         let mut trapping = Vec::new();
         for (function, why) in traps_by_function(&plan, &jumps) {
             println!("{}: {function}: {why}", program.label);

@@ -1,7 +1,7 @@
 //! Go's own tests of its packages end as they do by themselves while the packages
 //! they test are traced. Everyday a few tests of `net`; `GOTAP_GO_TESTS` names
 //! others: packages by commas, each with an expression behind `=` where not all
-//! of its tests are wanted (`net/http=TestServe,runtime=TestGC`).
+//! of its tests are wanted (`net/http=TestServe,runtime=TestGC`), or `all`.
 
 mod support;
 
@@ -13,6 +13,12 @@ use support::gotap;
 
 /// Everyday.
 const SHORT: &str = "net=^(TestTCP|TestUDP|TestUnix|TestDial|TestRead|TestConn)";
+
+/// By hand. Of the runtime what goroutines do, and what unwinds, moves and scans
+/// their stacks: its other tests start `go build` or take the machine for an hour.
+const ALL: &str = "net,crypto/tls,net/http,runtime=^(TestChan|TestSelect|TestDefer|\
+    TestRecover|TestStackGrowth|TestTimer|TestMutex|TestGoexit|TestNetpoll|TestFinalizer|\
+    TestSemaHandoff|TestLFStack|TestPingPong)";
 
 /// A package's test program, and its folder.
 fn build(package: &str, to: &Path) -> (PathBuf, PathBuf) {
@@ -108,6 +114,7 @@ fn fire() -> String {
 #[test]
 fn they_end_as_they_do_untraced() {
     let asked = std::env::var("GOTAP_GO_TESTS").unwrap_or_else(|_| SHORT.to_owned());
+    let asked = if asked == "all" { ALL } else { &asked };
     for one in asked.split(',') {
         let (package, which) = one.split_once('=').unwrap_or((one, "."));
         same(package, which);

@@ -1,10 +1,10 @@
 //! What a target seldom does, with jumps in it: it forks without exec, it loses its
-//! first thread.
+//! first thread; or that its stacks move under what is read into them.
 
 mod support;
 
 use nix::sys::signal::Signal;
-use support::{Fixture, Gotap, SOON, Target, oracle, wait_for};
+use support::{Fixture, Gotap, LATER, SOON, Target, oracle, wait_for};
 
 /// Called once for each child by the target, with 100, and seven times by the child.
 const STRIDE: &str = "main.stride";
@@ -78,5 +78,33 @@ fn the_first_thread_ends() {
     assert!(!maps.is_empty());
     for maps in maps {
         assert!(!maps.contains("gotap"), "{maps}");
+    }
+}
+
+/// The bytes that a call has read into its caller's frame, wherever that lies by then.
+#[test]
+fn buffers_on_stacks_that_move() {
+    let fixture = Fixture::build("filled", &[]);
+    let mut target = Target::start(&fixture, &[]);
+    target.expect_line("ready ");
+    let more = ["--fire", "jump", "--payload=16"];
+    let gotap = Gotap::trace_json(target.pid(), &["syscall.read"], &more);
+    target.tell("go");
+    let moved = target.answer("read", LATER).as_u64();
+    assert!(moved > Some(0), "no stack has moved");
+    let outcome = gotap.stop();
+    outcome.must_succeed();
+    let calls = outcome.calls_of("syscall.read");
+    for n in 0..600 {
+        let want = format!("message-{n:04}");
+        let mut found = calls.iter().filter(|call| call["payload"] == *want);
+        let call = found
+            .next()
+            .unwrap_or_else(|| panic!("{want} was not seen"));
+        assert!(
+            call["payload_len"] == 12 && call["late"].is_null(),
+            "{call}"
+        );
+        assert!(found.next().is_none(), "{want} twice");
     }
 }

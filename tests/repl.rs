@@ -63,17 +63,33 @@ fn typing_while_a_thousand_lines_a_second_arrive() {
 }
 
 #[test]
-fn completion_of_commands_functions_and_goroutines() {
+fn completion_of_all_that_has_names() {
     let (busy, home) = (Busy::start(&echo(), &[]), folder());
     let mut terminal = attach(busy.server.pid(), home.path());
     terminal.send("tog\t");
     terminal.wait_for("toggle");
     terminal.send("\x03");
     terminal.wait_for(PROMPT);
-    terminal.send("funcs net.(*conn).Wri\t");
-    terminal.wait_for("net.(*conn).Write");
-    terminal.send("\x03");
-    terminal.wait_for(PROMPT);
+    let script = home.path().join("reads.gotap");
+    std::fs::write(&script, "").expect("a script");
+    let start = script.to_str().expect("UTF-8").trim_end_matches("ds.gotap");
+    // Functions, files, variables, types, names on disk; in a block, too.
+    for (typed, wanted) in [
+        ("funcs net.(*conn).Wri", "net.(*conn).Write"),
+        ("b net.(*conn).Wri", "net.(*conn).Write"),
+        ("snap main.g", "main.go:"),
+        ("set net.DefaultRes", "net.DefaultResolver"),
+        ("b main.main if net.DefaultRes", "net.DefaultResolver"),
+        ("t main.main { p net.DefaultRes", "net.DefaultResolver"),
+        ("types net.TCPCon", "net.TCPConn"),
+        (&format!("source {start}"), "reads.gotap"),
+        (&format!("every 5s {{ source {start}"), "reads.gotap"),
+    ] {
+        terminal.send(&format!("{typed}\t"));
+        terminal.wait_for(wanted);
+        terminal.send("\x03");
+        terminal.wait_for(PROMPT);
+    }
     // All goroutines are offered.
     terminal.send("stack \t");
     terminal.wait_for("\n1 ");

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -50,6 +51,8 @@ pub struct Assistant {
     functions: OnceCell<Vec<String>>,
     /// Package variables, by their full names.
     variables: OnceCell<Vec<String>>,
+    /// Source files, as locations begin with them.
+    sources: OnceCell<Vec<String>>,
 }
 
 impl Assistant {
@@ -62,6 +65,7 @@ impl Assistant {
             source: OnceCell::new(),
             functions: OnceCell::new(),
             variables: OnceCell::new(),
+            sources: OnceCell::new(),
         }
     }
 
@@ -88,6 +92,40 @@ impl Assistant {
         };
         let found = self.functions().iter().filter(fits);
         found.take(MOST).cloned().collect()
+    }
+
+    /// Where something may be set: functions, and source files before their lines.
+    fn places_like(&self, start: &str) -> Vec<String> {
+        let mut all = self.functions_like(start);
+        let files = self.sources.get_or_init(|| {
+            let functions = self.offers.target.image.functions();
+            let files: BTreeSet<&str> = functions.iter().filter_map(|f| f.file()).collect();
+            let named = files.into_iter().map(|file| format!("{file}:"));
+            named.collect()
+        });
+        for file in files {
+            let last = file.rsplit('/').next().unwrap_or(file);
+            if last.starts_with(start) {
+                all.push(last.to_owned());
+            } else if file.starts_with(start) {
+                all.push(file.clone());
+            }
+        }
+        // Files of many packages have the same name.
+        all.sort_unstable();
+        all.dedup();
+        all.truncate(MOST);
+        all
+    }
+
+    /// Threads of the process.
+    fn threads(&self) -> Vec<String> {
+        let tasks = self.offers.pid.map(|pid| format!("/proc/{pid}/task"));
+        let tasks = tasks.and_then(|path| std::fs::read_dir(path).ok());
+        let names = tasks.into_iter().flatten().flatten();
+        names
+            .filter_map(|task| task.file_name().into_string().ok())
+            .collect()
     }
 
     fn goroutines(&self) -> Vec<String> {
@@ -164,11 +202,10 @@ impl Assistant {
                 .to_vec(),
             (Some(Verb::Clear | Verb::Toggle | Verb::Condition), [_]) => self.points(),
             (Some(Verb::Goroutine | Verb::Stack), [_]) => self.goroutines(),
-            (Some(Verb::Goroutine), [_, _]) => vec!["stack".to_owned()],
-            (Some(Verb::Print | Verb::Whatis | Verb::Condition), _) => self.in_expressions(start),
-            (Some(Verb::Trace | Verb::Break | Verb::Snap), words) if words.contains(&"if") => {
-                self.in_expressions(start)
-            }
+            (Some(Verb::Goroutine), [_, _]) => AT_A_GOROUTINE.map(|v| v.name().to_owned()).to_vec(),
+            (Some(Verb::Thread), [_]) => self.threads(),
+            (Some(Verb::Snapshot), [_]) => vec!["live".to_owned(), "drop".to_owned()],
+            (Some(verb), words) if takes_expression(verb, words) => self.in_expressions(start),
             (Some(Verb::Vars), _) => self.package_variables().to_vec(),
             (Some(Verb::Goroutines), words) => match words.last() {
                 Some(&("-with" | "-without" | "-group")) => [
@@ -182,14 +219,43 @@ impl Assistant {
             },
             (Some(Verb::Config), [_]) => SETTINGS.iter().map(|s| s.name.to_owned()).collect(),
             (Some(Verb::Types), _) => self.offers.target.types.listed_names(),
-            (
-                Some(Verb::Trace | Verb::Funcs | Verb::List | Verb::Disassemble | Verb::ClearAll),
-                _,
-            ) => return self.functions_like(start),
+            (Some(Verb::Funcs | Verb::Disassemble), _) => return self.functions_like(start),
+            (Some(Verb::Trace | Verb::Break | Verb::Snap | Verb::List | Verb::ClearAll), _) => {
+                return self.places_like(start);
+            }
             _ => Vec::new(),
         };
         let fits = |name: &String| name.starts_with(start);
         all.into_iter().filter(fits).take(MOST).collect()
+    }
+}
+
+/// What is asked of a goroutine behind its number.
+const AT_A_GOROUTINE: [Verb; 6] = [
+    Verb::Stack,
+    Verb::Frame,
+    Verb::Locals,
+    Verb::Args,
+    Verb::Print,
+    Verb::Deferred,
+];
+
+/// Whether an expression follows these words of a command.
+fn takes_expression(verb: Verb, words: &[&str]) -> bool {
+    match verb {
+        Verb::Print | Verb::Whatis | Verb::Set | Verb::Display | Verb::ExamineMem => true,
+        Verb::Condition => words.len() > 1,
+        Verb::Trace | Verb::Break | Verb::Snap => words.contains(&"if"),
+        _ => false,
+    }
+}
+
+/// Whether the name of a file on disk does.
+fn takes_file(verb: Verb, words: &[&str]) -> bool {
+    match verb {
+        Verb::Source | Verb::Transcript | Verb::Dump => true,
+        Verb::Breakpoints => words.contains(&"-save"),
+        _ => false,
     }
 }
 
@@ -208,12 +274,10 @@ impl Completer for Assistant {
     ) -> rustyline::Result<(usize, Vec<Pair>)> {
         let typed = line.get(..pos).unwrap_or(line);
         // In an expression a name begins behind an operator, too.
-        let first = typed.split_whitespace().next().and_then(Verb::by_name);
-        let expression = match first {
-            Some(Verb::Print | Verb::Whatis | Verb::Condition) => true,
-            Some(Verb::Trace | Verb::Break | Verb::Snap) => typed.contains(" if "),
-            _ => false,
-        };
+        let last = typed.rsplit(['{', ';', '\n']).next().unwrap_or(typed);
+        let words: Vec<&str> = last.split_whitespace().collect();
+        let verb = words.first().and_then(|word| Verb::by_name(word));
+        let expression = verb.is_some_and(|verb| takes_expression(verb, &words));
         let start = typed
             .rfind(|c: char| {
                 c.is_whitespace()
@@ -228,10 +292,7 @@ impl Completer for Assistant {
             });
         let before = typed.get(..start).unwrap_or("");
         let word = typed.get(start..).unwrap_or("");
-        let verb = before.split_whitespace().next().and_then(Verb::by_name);
-        let names_file = matches!(verb, Some(Verb::Source | Verb::Transcript))
-            || verb == Some(Verb::Breakpoints) && before.contains("-save");
-        if names_file {
+        if last.trim_start().contains(' ') && verb.is_some_and(|verb| takes_file(verb, &words)) {
             return self.files.complete(line, pos, ctx);
         }
         let found = self.candidates(before, word);

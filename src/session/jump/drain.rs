@@ -351,6 +351,13 @@ impl Drain {
         }
         past.check_connection(words, record);
         let mut conn = calls.reporter.receiver(func, &past.seen());
+        // It may have been closed while it was read.
+        if !past.conn_changed {
+            past.check_connection(words, record);
+            if past.conn_changed {
+                conn = calls.reporter.receiver(func, &past.seen());
+            }
+        }
         if past.conn_changed
             && let Some(conn) = &mut conn
         {

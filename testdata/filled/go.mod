@@ -1,0 +1,3 @@
+module gotap.test/filled
+
+go 1.19
