@@ -44,11 +44,11 @@ fn obstacle(args: &TraceArgs, target: &Target) -> Result<Option<Obstacle>, Proce
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Fire {
     /// By jumps where that is safe and tells as much, else by traps
-    #[default]
     Auto,
     /// By jumps into generated code; what cannot jump is left out
     Jump,
     /// By traps (int3)
+    #[default]
     Trap,
 }
 
@@ -103,7 +103,7 @@ impl Firing {
         match why {
             None => firing.plan_jumps(target, replan)?,
             Some(why) if firing.only => return Err(why.into()),
-            Some(why) => firing.trap_instead(&why.into()),
+            Some(why) => firing.trap_instead(&why.to_string()),
         }
         Ok(firing)
     }
@@ -147,11 +147,10 @@ impl Firing {
             self.notes.extend(left_out_notes(&left_out));
             if trapped.len() >= self.plan.armed() {
                 let first = trapped.first().and_then(|(own, why)| {
-                    let name = function(own)?.name.clone();
-                    Some(NoJumps::Nothing(name, (*why).to_owned()))
+                    let name = &function(own)?.name;
+                    Some(format!("{name}: {why}"))
                 });
-                let none = NoJumps::Nothing(String::new(), String::new());
-                self.trap_instead(&first.unwrap_or(none).into());
+                self.trap_instead(&first.unwrap_or_default());
             } else {
                 self.jumps = Some(Arc::new(jumps));
             }
@@ -159,17 +158,9 @@ impl Firing {
         }
     }
 
-    /// What the process or the machine is in the way of is said; what follows from
-    /// what was asked for only to those who want to know.
-    fn trap_instead(&mut self, why: &SessionError) {
+    fn trap_instead(&mut self, why: &str) {
         self.jumps = None;
-        let text = format!("firing by traps: {}", reason(why));
-        match why {
-            SessionError::NoJumps(NoJumps::Needs(_) | NoJumps::Nothing(..)) => {
-                tracing::debug!("{text}");
-            }
-            _ => self.notes.push(text),
-        }
+        self.notes.push(format!("firing by traps: {why}"));
     }
 
     /// Something more to tell.
@@ -203,7 +194,7 @@ impl Firing {
             match JumpsPrepared::new(&prepared, target, &plan, &mut ways, options, how) {
                 Ok(made) => jumps = Some((made, ways)),
                 Err(error) if self.only || !may_trap(&error) => return Err(error),
-                Err(error) => self.trap_instead(&error),
+                Err(error) => self.trap_instead(&reason(&error)),
             }
         }
         Ok(Ready { prepared, jumps })
@@ -243,7 +234,7 @@ impl Firing {
                     });
                 }
                 Err(error) if self.only || !may_trap(&error) => return Err(error),
-                Err(error) => self.trap_instead(&error),
+                Err(error) => self.trap_instead(&reason(&error)),
             }
         }
         let engine = Engine::arm(tracer, target, prepared, options, start, control)?;
@@ -337,7 +328,7 @@ impl AnyEngine {
         };
         match self {
             AnyEngine::Trap(e) => match e.jumps() {
-                None => " (by traps)".to_owned(),
+                None => String::new(),
                 Some((sites, pause, stops)) => format!(
                     " ({sites} by jumps, {} by traps; {})",
                     e.armed_sites(),
