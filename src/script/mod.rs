@@ -3,7 +3,7 @@
 //! Who lives here: `lexer`, `parser` and the tree ([`ast`]), the table of
 //! facts ([`facts`]), the checker ([`mod@check`]) and the evaluator ([`eval`]);
 //! the commands around the expressions ([`command`]); the program's variables in
-//! expressions: checked (`program`), evaluated (`operand`, `elements`), in two steps
+//! expressions: checked (`program`, `fields`), evaluated (`operand`, `elements`), in two steps
 //! where the program is not at hand for long (`taken`), and where
 //! DWARF has them ([`scope`]).
 //! Nobody here knows processes: an environment is asked for facts ([`Facts`])
@@ -62,6 +62,7 @@ mod elements;
 pub mod error;
 pub mod eval;
 pub mod facts;
+mod fields;
 mod lexer;
 mod operand;
 mod parser;
