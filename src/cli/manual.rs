@@ -46,8 +46,8 @@ Firing (--fire):
   program meanwhile. Functions of which some site cannot jump are left out and
   named. auto: each function jumps if it can and if what is shown of its values need
   not be read at once (texts, slices and the like, and errors but those that methods
-  of connections return; with -q --summary nothing is shown), else it traps; gotap -v says why. The program is traced only while
-  something traps.
+  of connections return; with -q --summary nothing is shown), else it traps; gotap -v
+  says why. The program is traced only while something traps.
   Comparisons with == and != of fd, goid, n (with numbers) and err (with nil) that
   --where joins by && are asked by the generated code, and so is --every-nth:
   what they leave out costs no record. What n and err leave out is told by the
