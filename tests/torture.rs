@@ -135,3 +135,44 @@ fn probes_come_and_go_under_load() {
     assert!(counts.values().all(|(calls, _)| *calls > 0), "{counts:?}");
     oracle::assert_clean(pid, &before, "after probes came and went");
 }
+
+/// Tracepoints of a session are added and taken away: a call of the function that
+/// stays is told once, whatever happens at its neighbours meanwhile.
+#[test]
+fn tracepoints_come_and_go_under_load() {
+    let program = Fixture::build("torture", &[]);
+    let mut target = Target::start(&program, &[]);
+    target.expect_line("ready");
+    let pid = target.pid();
+    let before = oracle::footprint(pid);
+    let rounds = (asked(CALLS) / (CALLS / (4 * ROUNDS))).max(1);
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut script = String::from("trace stays main.tSpill\n");
+    for _ in 0..rounds / 2 {
+        script += "trace m main.tMixed\ntrace b main.tBorn\nclear m\nclear b\n";
+    }
+    script += "trace last main.tExit\n";
+    let path = folder.path().join("script");
+    std::fs::write(&path, script).expect("write a script");
+    let (path, pid_text) = (path.display().to_string(), pid.to_string());
+    let args = ["run", &path, "-p", &pid_text, "-o", "json"];
+    let mut gotap = Gotap::spawn(support::gotap::command(&args));
+    let on = gotap.stderr_line("Tracepoint stays on", SOON);
+    on.unwrap_or_else(|| panic!("{:?}", gotap.said()));
+    target.tell("go");
+    target.answer("go", SOON);
+    let patience = LATER * u32::try_from(rounds / 100 + 1).expect("a number");
+    let done = gotap.stderr_line("Tracepoint last on", patience);
+    done.unwrap_or_else(|| panic!("{:?}", gotap.said().last()));
+    target.tell("stop");
+    let counts = told(&target.answer("stop", LATER));
+    let outcome = gotap.stop();
+    outcome.must_succeed();
+    let calls = outcome.calls_of("main.tSpill");
+    let ended = calls.iter().filter(|call| call["end"] == "return").count() as u64;
+    assert_eq!(counts["main.tSpill"], (ended, 0), "{}", outcome.errors());
+    assert!(outcome.errors().contains(" 0 lost"), "{}", outcome.errors());
+    println!("{rounds} rounds, {ended} calls");
+    assert!(target.is_alive());
+    oracle::assert_clean(pid, &before, "after tracepoints came and went");
+}

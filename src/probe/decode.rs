@@ -269,21 +269,6 @@ impl Decoder {
         self.results.last().is_some_and(|part| part.is_error)
     }
 
-    /// The registers that the error's two words are returned in.
-    pub fn error_registers(&self) -> Option<(u8, u8)> {
-        let part = self.results.last().filter(|part| part.is_error)?;
-        match &part.location {
-            Location::Registers(pieces) => match pieces.as_slice() {
-                [itab, data] => match (itab.reg, data.reg) {
-                    (Reg::Int(itab), Reg::Int(data)) => Some((itab, data)),
-                    _ => None,
-                },
-                _ => None,
-            },
-            Location::Stack { .. } => None,
-        }
-    }
-
     /// The last result, when it is an `error`.
     pub fn error(&self, from: &Origin<'_>) -> Option<ErrorResult> {
         let index = self.results.len().checked_sub(1)?;

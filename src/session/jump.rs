@@ -38,11 +38,11 @@ use drain::{BATCH, ENOUGH};
 use gates::Gates;
 
 /// Bytes of the ring.
-const RING: u64 = 64 << 20;
+const RING: u64 = 128 << 20;
 
 /// The same beside traps: a thread that hits one waits until what lies in the ring
 /// was read.
-const RING_BESIDE: u64 = 16 << 20;
+const RING_BESIDE: u64 = 32 << 20;
 
 /// How long the ring is left alone when nothing was in it.
 /// Each look interrupts somebody on a busy machine; what comes meanwhile should

@@ -77,6 +77,10 @@ fn kinds(
 
 pub fn captures(random: &mut Random, at: &State) -> Vec<Capture> {
     let mut captures = Vec::new();
+    // A RET's own number, which leads nowhere.
+    if at.regs.rax == u64::MAX {
+        return captures;
+    }
     for _ in 0..random.below(3) {
         let (one, other) = (random.below(3) as u8, random.below(3) as u8);
         if random.one_in(2) {

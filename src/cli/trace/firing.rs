@@ -21,7 +21,7 @@ use crate::sink::queue::Sender;
 
 /// What jumps lead to, and the memory that they write to, have more than enough
 /// room in so many bytes.
-const JUMP_ROOM: u64 = 64 << 20;
+const JUMP_ROOM: u64 = 192 << 20;
 
 /// What `--plan` prints.
 pub(super) fn explain(args: &TraceArgs, target: &Target, plan: &Plan) -> anyhow::Result<String> {

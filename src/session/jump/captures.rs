@@ -214,10 +214,11 @@ pub(super) fn ends_here(plan: &Plan, own: Option<usize>) -> Vec<usize> {
     functions
 }
 
+/// Of methods of connections: others' errors are of any type, and there may be
+/// thousands of them.
 fn error_registers(reporter: &Reporter, func: usize) -> Option<(u8, u8)> {
-    let family = reporter.family(func);
-    let known = family.and_then(|f| Some((f.err?, f.err_data()?)));
-    known.or_else(|| reporter.decoder(func)?.error_registers())
+    let family = reporter.family(func)?;
+    Some((family.err?, family.err_data()?))
 }
 
 fn results(reporter: &Reporter, func: usize) -> Needs {
