@@ -60,7 +60,7 @@ fn functions(go: &Toolchain, path: &Path) -> BTreeSet<String> {
     let own = symbols.lines().filter_map(|l| {
         let words: Vec<&str> = l.split_whitespace().collect();
         let name = words.last().filter(|n| n.starts_with("main."))?;
-        (words.get(1)? == &"T").then(|| (*name).to_owned())
+        matches!(words.get(1), Some(&("T" | "t"))).then(|| (*name).to_owned())
     });
     own.collect()
 }
@@ -125,6 +125,7 @@ fn reading(s: &mut Piped, knows: Knows, go: &Toolchain, twin: &Path) {
             "{at} {bytes}:\n{shown}"
         );
     }
+    assert!(!shown.contains("int3"), "{shown}");
     let (at, bytes) = instructions(go, twin, "main.visit").remove(0);
     let first = format!("{at}:   0x{}", &bytes[..2]);
     s.has(&format!("examinemem {at}"), &[&first]);

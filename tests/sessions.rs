@@ -48,7 +48,10 @@ fn continue_ends_when_nothing_can_stop_it() {
         let outcome = run(&target, folder.path(), text).finish(LATER);
         outcome.must_succeed();
         let said = outcome.errors();
-        assert!(said.contains("nothing is set any more"), "{text}: {said}");
+        assert!(
+            said.contains("nothing is set that could stop it"),
+            "{text}: {said}"
+        );
     }
     // Cleared by what is done while it waits.
     let text = "break a main.rest\nevery 50ms { clearall }\nfor 1h\ncontinue\n";
@@ -90,7 +93,7 @@ fn a_prompt_sees_the_end_of_the_target() {
     let mut terminal = AtTerminal::start(&["attach", &pid], home.path(), "xterm");
     terminal.wait_for("(gotap) ");
     terminal.line("continue");
-    terminal.wait_for("nothing is set any more that could stop the target");
+    terminal.wait_for("nothing is set that could stop it");
     terminal.wait_for("(gotap) ");
     target.signal(Signal::SIGKILL);
     terminal.wait_for("the target has ended");
@@ -194,5 +197,112 @@ fn a_point_that_was_saved_without_a_place() {
     assert!(
         said.contains("`bp1` has several places, and Delve saves none"),
         "{said}"
+    );
+}
+
+/// Processes that run this program.
+fn running(program: &Path) -> Vec<i32> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").expect("/proc").flatten() {
+        let pid = entry.file_name().to_str().and_then(|n| n.parse().ok());
+        let exe = fs::read_link(entry.path().join("exe")).ok();
+        if let (Some(pid), true) = (pid, exe.as_deref() == Some(program)) {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+/// The program in a folder of its own, so that what runs it is this test's.
+fn copied(fixture: &Fixture, folder: &Path) -> PathBuf {
+    let program = folder.join("program");
+    fs::copy(&fixture.path, &program).expect("copy a program");
+    program
+}
+
+/// A program that is started stands before main until it is told to go on, and its
+/// end is seen.
+#[test]
+fn a_program_is_started_and_stands_before_main() {
+    for variants in [&[][..], &[Variant::Pie], &[Variant::Stripped]] {
+        let folder = folder();
+        // Without input it ends.
+        let program = copied(&Fixture::build("breaks", variants), folder.path());
+        let path = script(folder.path(), "break m main.main\ncontinue\ncontinue\n");
+        let program = program.to_str().expect("UTF-8");
+        let mut command = gotap::command(&["attach", "-o", "json", "--", program]);
+        command.stdin(fs::File::open(path).expect("commands"));
+        let outcome = gotap::run_command(command);
+        let said = outcome.errors();
+        let records = outcome.records();
+        let stops: Vec<_> = records.iter().filter(|r| r["event"] == "stop").collect();
+        assert_eq!(stops.len(), 2, "{variants:?}: {said}");
+        assert_eq!(stops[0]["why"], "start", "{variants:?}");
+        assert_eq!(stops[0]["func"], "runtime.gcenable", "{variants:?}");
+        assert_eq!(stops[1]["func"], "main.main", "{variants:?}");
+        assert!(said.contains("the target exited"), "{variants:?}: {said}");
+        assert!(
+            said.contains("ready"),
+            "{variants:?}: its own output: {said}"
+        );
+        assert_eq!(running(Path::new(program)), [0; 0]);
+    }
+}
+
+/// Who sits at a prompt is asked what becomes of it.
+#[test]
+fn a_program_that_was_started_is_asked_about() {
+    let folder = folder();
+    let program = copied(&Fixture::build("breaks", &[]), folder.path());
+    let path = program.to_str().expect("UTF-8");
+    for (answer, said) in [("y", "was killed"), ("n", "runs on")] {
+        let mut terminal =
+            AtTerminal::start(&["attach", "--", path, "stay"], folder.path(), "xterm");
+        terminal.wait_for("> started: goroutine 1 at runtime.gcenable");
+        terminal.line("break main.visit");
+        terminal.wait_for("Breakpoint 1 set");
+        terminal.wait_for("(gotap) ");
+        terminal.send("\x04");
+        terminal.wait_for("which gotap started?");
+        terminal.line(answer);
+        terminal.wait_for(said);
+        // One that is left writes to the terminal, too.
+        let left = running(&program);
+        if answer == "n" {
+            assert_eq!(left.len(), 1);
+            support::target::send(left[0], Signal::SIGKILL);
+        }
+        terminal.finish();
+        assert!(poll(SOON, || running(&program).is_empty()));
+    }
+}
+
+/// What a script has wrong is found before the program runs anything; and where
+/// nobody can be asked, it runs on.
+#[test]
+fn a_started_program_and_scripts() {
+    let folder = folder();
+    let program = copied(&Fixture::build("breaks", &[]), folder.path());
+    let path = program.to_str().expect("UTF-8");
+    let wrong = script(folder.path(), "break main.nowhere\n");
+    let wrong = wrong.to_str().expect("UTF-8");
+    let outcome = gotap::run(&["attach", "--script", wrong, "--", path, "stay"]);
+    assert!(
+        outcome.errors().contains("no function"),
+        "{}",
+        outcome.errors()
+    );
+    assert!(poll(SOON, || running(&program).is_empty()));
+    let outcome = gotap::run(&["attach", "--", path, "stay"]);
+    outcome.must_succeed();
+    assert!(outcome.errors().contains("runs on"), "{}", outcome.errors());
+    let left = running(&program);
+    assert_eq!(left.len(), 1);
+    support::target::send(left[0], Signal::SIGKILL);
+    let outcome = gotap::run(&["attach", "--", "/nowhere/at/all"]);
+    assert!(
+        outcome.errors().contains("/nowhere/at/all"),
+        "{}",
+        outcome.errors()
     );
 }

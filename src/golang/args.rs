@@ -14,17 +14,20 @@ const MAX_DEPTH: usize = 8;
 /// The arguments of `function` at `pc` (as lines are looked up), whose area
 /// begins at `args`; `word` reads the stack. A `?` marks what may be stale, as
 /// the runtime marks it, which never looks at a frame before its entry has
-/// written its arguments down: there all that came in registers is marked, too.
+/// written its arguments down: there all that came in registers is marked, too,
+/// but what `known` still finds in them.
 pub fn render(
     image: &Image,
     function: &Function<'_>,
     pc: ImageAddr,
     args: LiveAddr,
+    known: &dyn Fn(LiveAddr) -> Option<u64>,
     word: &dyn Fn(LiveAddr) -> Option<u64>,
 ) -> String {
     let mut printer = Printer {
         text: String::new(),
         args,
+        known,
         word,
         liveness: Liveness::of(image, function, pc),
         slot: 0,
@@ -87,6 +90,7 @@ impl<'a> Liveness<'a> {
 struct Printer<'a> {
     text: String,
     args: LiveAddr,
+    known: &'a dyn Fn(LiveAddr) -> Option<u64>,
     word: &'a dyn Fn(LiveAddr) -> Option<u64>,
     liveness: Liveness<'a>,
     slot: u8,
@@ -113,7 +117,9 @@ impl Printer<'_> {
     }
 
     fn scalar(&mut self, offset: u8, size: u8) {
-        match (self.word)(self.args.offset(u64::from(offset))) {
+        let at = self.args.offset(u64::from(offset));
+        let known = (self.known)(at);
+        match known.or_else(|| (self.word)(at)) {
             Some(word) => {
                 let bits = u32::from(size.min(8)) * 8;
                 let mask = u64::MAX.checked_shr(64 - bits).unwrap_or(0);
@@ -121,7 +127,7 @@ impl Printer<'_> {
             }
             None => self.text.push('_'),
         }
-        if !self.liveness.is_live(offset, self.slot) {
+        if known.is_none() && !self.liveness.is_live(offset, self.slot) {
             self.text.push('?');
         }
         if offset >= self.liveness.start {

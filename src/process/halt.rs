@@ -306,7 +306,11 @@ impl Tracer {
         let pieces = Interiors::whole(self.retired.iter().map(piece));
         let clear = self.halted.as_ref().is_some_and(|halt| {
             let mut all = halt.threads.iter();
+            let mut hits = halt.hits.keys();
+            // Who has hit is at its site, but for a thread that was borrowed there:
+            // that one goes on from the slot.
             all.all(|(tid, s)| *s != Settled::Stuck && self.is_elsewhere(*tid, &pieces))
+                && hits.all(|tid| self.is_elsewhere(*tid, &pieces))
         });
         if !clear || !self.children.is_empty() {
             return;

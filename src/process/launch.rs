@@ -20,6 +20,20 @@ impl Tracer {
     /// mapped and nothing of it has run. With `stdout_to_stderr` its standard
     /// output goes to gotap's standard error. [`Tracer::start`] lets it run.
     pub fn launch(argv: &[OsString], stdout_to_stderr: bool) -> Result<Tracer, ProcessError> {
+        Tracer::launch_as(argv, stdout_to_stderr, false)
+    }
+
+    /// The same for a program beside a session: it reads no standard input, and has a
+    /// process group of its own.
+    pub fn launch_apart(argv: &[OsString]) -> Result<Tracer, ProcessError> {
+        Tracer::launch_as(argv, true, true)
+    }
+
+    fn launch_as(
+        argv: &[OsString],
+        stdout_to_stderr: bool,
+        apart: bool,
+    ) -> Result<Tracer, ProcessError> {
         let program = argv
             .first()
             .map(|p| p.to_string_lossy().into_owned())
@@ -28,7 +42,7 @@ impl Tracer {
             program: program.clone(),
             source,
         };
-        let held = spawn_held(argv, stdout_to_stderr).map_err(failed)?;
+        let held = spawn_held(argv, stdout_to_stderr, apart).map_err(failed)?;
         let pid = held.pid();
         if let Err(errno) = ptrace::seize(pid) {
             drop(held);

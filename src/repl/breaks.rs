@@ -468,4 +468,10 @@ impl Scope for PlaceScope<'_> {
         all.retain(|name| !self.results.iter().any(|r| **r == **name));
         all
     }
+
+    fn own_names(&self) -> Vec<String> {
+        let mut all = self.inner.own_names();
+        all.retain(|name| !self.results.iter().any(|r| **r == **name));
+        all
+    }
 }

@@ -175,20 +175,30 @@ pub struct Shown {
 }
 
 /// Evaluates expressions in the chosen frame; where no goroutine is chosen, over
-/// package variables.
-pub fn evaluate(shell: &Shell, call: &Call<'_>, exprs: &[Expr]) -> Result<Vec<Shown>, ExprError> {
+/// package variables. All that can be read comes with the first error of what
+/// cannot; what makes no sense at all is an error alone.
+pub fn evaluate(
+    shell: &Shell,
+    call: &Call<'_>,
+    exprs: &[Expr],
+) -> Result<(Vec<Shown>, Option<ExprError>), ExprError> {
     let limits = shell.config.limits();
     let mut shown = Vec::new();
+    let mut wrong = None;
     in_frame(shell, call, &mut |env| {
         // Nothing is read before all of it is known to make sense.
         let checked: Result<Vec<Checked>, ExprError> =
             exprs.iter().map(|expr| check(expr, env)).collect();
         for (expr, checked) in exprs.iter().zip(checked?) {
-            let value = checked.value(env, &limits).map_err(|error| {
-                let whole = error.span == Span::default();
-                let span = if whole { expr.span } else { error.span };
-                ExprError::new(span, error.message)
-            })?;
+            let value = match checked.value(env, &limits) {
+                Ok(value) => value,
+                Err(error) => {
+                    let whole = error.span == Span::default();
+                    let span = if whole { expr.span } else { error.span };
+                    wrong.get_or_insert(ExprError::new(span, error.message));
+                    continue;
+                }
+            };
             shown.push(Shown {
                 name: expr.to_string(),
                 text: match &value {
@@ -202,7 +212,7 @@ pub fn evaluate(shell: &Shell, call: &Call<'_>, exprs: &[Expr]) -> Result<Vec<Sh
         }
         Ok(())
     })?;
-    Ok(shown)
+    Ok((shown, wrong))
 }
 
 /// The arguments of the chosen goroutine, of a program without debug information,

@@ -39,6 +39,7 @@ impl PointNames {
     }
 
     /// The same of a program that may have no debug information.
+    #[must_use]
     pub fn of_program(self, target: &Target) -> PointNames {
         PointNames {
             blind: matches!(target.debug_info(), Ok(None)),

@@ -147,8 +147,8 @@ fn edit_lines(
             Err(ReadlineError::Eof) => Event::Eof,
             Err(error) => return Err(error),
         };
-        let last = matches!(event, Event::Eof);
-        if events.send(event).is_err() || last {
+        // Behind the end of input there may be a question.
+        if events.send(event).is_err() {
             return Ok(());
         }
     }

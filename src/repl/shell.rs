@@ -17,7 +17,7 @@ use super::output::{Form, Output};
 use super::points::Points;
 use super::stops::Standing;
 use super::terminal::Terminal;
-use super::tracing::Tracing;
+use super::tracing::{Begun, Tracing};
 use super::waiting::tell_end;
 pub use super::waiting::{Event, Woke};
 use super::watcher::Figures;
@@ -120,6 +120,12 @@ pub struct Shell {
     pub(super) target_gone: bool,
     /// Its process has ended, and the tracer may tell how.
     pub(super) target_ended: bool,
+    /// The process, where gotap has started it.
+    pub(super) started: Option<i32>,
+    /// The session ends because somebody has said so, not by a signal or its time.
+    pub(super) by_word: bool,
+    /// It is to be ended, too.
+    pub(super) kills: bool,
     failed: bool,
     pub(super) events: Receiver<Event>,
     /// Files that are run, one in another.
@@ -130,13 +136,15 @@ pub struct Shell {
 }
 
 impl Shell {
-    /// Around an opened program.
+    /// Around an opened program, which gotap may have started.
     pub fn new(
         source: Source,
         out: Output,
         mode: Mode,
         events: (Sender<Event>, Receiver<Event>),
+        begun: Option<Begun>,
     ) -> Shell {
+        let started = source.pid.filter(|_| begun.is_some());
         let points = Arc::new(Mutex::new(Points::default()));
         let figures = Arc::new(Mutex::new(Figures::new(out.form())));
         let (tell, events) = events;
@@ -144,7 +152,7 @@ impl Shell {
         if let Some(pid) = source.pid {
             tell_end(pid, tell.clone());
         }
-        let tracing = Tracing::new(&source, &points, &figures, &out, terminal, tell);
+        let tracing = Tracing::new(&source, &points, &figures, &out, terminal, tell, begun);
         Shell {
             source,
             out,
@@ -173,6 +181,9 @@ impl Shell {
             over: false,
             target_gone: false,
             target_ended: false,
+            started,
+            by_word: false,
+            kills: false,
             failed: false,
             events,
             sources: 0,
@@ -214,6 +225,7 @@ impl Shell {
     /// The session ends when this command is done.
     pub fn end(&mut self) {
         self.over = true;
+        self.by_word = true;
     }
 
     /// The block of a point is run.
@@ -400,6 +412,22 @@ impl Shell {
         self.tracing.apply(&points)
     }
 
+    /// What becomes of a program that gotap started, when nothing is in it any more.
+    fn leave_program(&self) {
+        let Some(pid) = self.started.filter(|_| !self.target_gone) else {
+            return;
+        };
+        if !self.kills {
+            self.say(&format!("process {pid}, which gotap started, runs on"));
+            return;
+        }
+        // Nobody else waits for it, so the number is its own still.
+        match signals::send(pid, libc::SIGKILL) {
+            Ok(()) => self.say(&format!("process {pid} was killed")),
+            Err(error) => self.say(&format!("process {pid} cannot be killed: {error}")),
+        }
+    }
+
     /// Detaches, runs what is to be done then, and says what was seen. False
     /// when something went wrong in leaving.
     pub fn finish(&mut self) -> bool {
@@ -415,6 +443,7 @@ impl Shell {
         for line in &left.lines {
             self.say(line);
         }
+        self.leave_program();
         let written = self.out.finish();
         if !written {
             let _ = std::io::Write::write_all(

@@ -1,9 +1,10 @@
 //! Sessions from their beginning to their end: a script alone, or a prompt.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use super::check::check;
@@ -12,10 +13,11 @@ use super::output::{Form, Output, Writer};
 use super::prompt::Prompt;
 use super::shell::{Event, Mode, Shell, Woke};
 use super::terminal::Terminal;
+use super::tracing::{Begun, records};
 use crate::addr::LiveAddr;
-use crate::process::{ProcessMemory, procfs};
-use crate::session::SessionError;
+use crate::process::{ProcessError, ProcessMemory, procfs};
 use crate::session::look::Source;
+use crate::session::{Live, Said, SessionError};
 use crate::sys::signals;
 
 /// How long output is gathered where a prompt is drawn anew for each portion.
@@ -26,6 +28,8 @@ const LINGER: Duration = Duration::from_millis(15);
 pub enum Subject {
     /// A process.
     Process(i32),
+    /// A program that gotap starts, with its arguments.
+    Program(Vec<OsString>),
     /// A core file, and its executable.
     Core(PathBuf, Option<PathBuf>),
 }
@@ -40,17 +44,25 @@ pub enum Ended {
 }
 
 impl Subject {
-    fn open(&self, symbols: Option<&Path>) -> Result<Source, SessionError> {
+    fn open(
+        &self,
+        symbols: Option<&Path>,
+        events: &Sender<Event>,
+    ) -> Result<(Source, Option<Begun>), SessionError> {
+        if let Subject::Program(argv) = self {
+            return started(argv, symbols, events).map(|(source, begun)| (source, Some(begun)));
+        }
         let source = self.open_bare()?;
         if let Some(symbols) = symbols {
             source.target.image.add_symbols(symbols)?;
         }
-        Ok(source)
+        Ok((source, None))
     }
 
     fn open_bare(&self) -> Result<Source, SessionError> {
         match self {
             Subject::Core(core, program) => Source::core(core, program.as_deref()),
+            Subject::Program(_) => Err(ProcessError::Gone(0).into()),
             Subject::Process(pid) => {
                 let source = Source::process(*pid)?;
                 // Opening the executable takes less permission than reading memory.
@@ -64,6 +76,50 @@ impl Subject {
     }
 }
 
+/// Starts a program, which stands before its own packages are initialised then.
+fn started(
+    argv: &[OsString],
+    symbols: Option<&Path>,
+    events: &Sender<Event>,
+) -> Result<(Source, Begun), SessionError> {
+    let records = records();
+    let (tell, at_main) = channel();
+    let events = events.clone();
+    let say = move |said: Said| {
+        // A session that begins then finds the news.
+        let there = match &said {
+            Said::Stopped(_) => Some(true),
+            Said::Over => Some(false),
+            _ => None,
+        };
+        let _ = events.send(Event::Tracer(1, said));
+        if let Some(there) = there {
+            let _ = tell.send(there);
+        }
+    };
+    let symbols = symbols.map(Path::to_owned);
+    let (live, target, pid) = Live::launch(argv.to_vec(), symbols, records.0.clone(), say)?;
+    if at_main.recv() != Ok(true) {
+        return Err(ProcessError::Gone(pid).into());
+    }
+    let begun = Begun { live, records };
+    match Source::of_target(target, pid) {
+        Ok(source) => Ok((source, begun)),
+        Err(error) => {
+            abandon(pid, Some(begun));
+            Err(error)
+        }
+    }
+}
+
+/// Ends a program that was started, and has run nothing of its own.
+fn abandon(pid: i32, begun: Option<Begun>) {
+    if let Some(begun) = begun {
+        let _ = signals::send(pid, libc::SIGKILL);
+        drop(begun);
+    }
+}
+
 /// A script alone. Its errors are found before the target is touched.
 pub fn script(
     subject: &Subject,
@@ -74,12 +130,12 @@ pub fn script(
     use anyhow::Context;
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
-    let source = subject.open(symbols)?;
-    refuse_wrong(&source, &name, &text)?;
     let events = channel();
+    let (source, begun) = subject.open(symbols, &events.0)?;
+    refuse_wrong(&source, &name, &text)?;
     let out = Output::start(form, stdout(), Duration::ZERO);
     listen(events.0.clone());
-    let mut shell = Shell::new(source, out, Mode::Script, events);
+    let mut shell = Shell::new(source, out, Mode::Script, events, begun);
     shell.run_text(&name, &text);
     Ok(rest_of_script(&mut shell))
 }
@@ -132,13 +188,17 @@ pub fn attach(
     form: Form,
 ) -> Result<Ended, anyhow::Error> {
     use anyhow::Context;
-    let source = subject.open(symbols)?;
+    let events = channel();
+    let (source, begun) = subject.open(symbols, &events.0)?;
     let script = match first {
         Some(path) => {
             let name = path.display().to_string();
             let text =
                 std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
-            refuse_wrong(&source, &name, &text)?;
+            if let Err(error) = refuse_wrong(&source, &name, &text) {
+                abandon(source.pid.unwrap_or(0), begun);
+                return Err(error);
+            }
             Some((name, text))
         }
         None => None,
@@ -146,13 +206,12 @@ pub fn attach(
     let at_terminal =
         crate::sys::is_terminal(&std::io::stdin()) && crate::sys::is_terminal(&std::io::stdout());
     if at_terminal && form == Form::Text {
-        return Ok(prompt(subject, source, script.as_ref()));
+        return Ok(prompt(subject, (source, begun), script.as_ref(), events));
     }
-    let events = channel();
     let out = Output::start(form, stdout(), Duration::ZERO);
     listen(events.0.clone());
     let lines = Prompt::piped(events.0.clone());
-    let mut shell = Shell::new(source, out, Mode::Script, events);
+    let mut shell = Shell::new(source, out, Mode::Script, events, begun);
     if let Some((name, text)) = &script {
         shell.run_text(name, text);
     }
@@ -176,9 +235,13 @@ pub fn attach(
     Ok(ended(&mut shell))
 }
 
-fn prompt(subject: &Subject, source: Source, script: Option<&(String, String)>) -> Ended {
+fn prompt(
+    subject: &Subject,
+    (source, begun): (Source, Option<Begun>),
+    script: Option<&(String, String)>,
+    events: (Sender<Event>, Receiver<Event>),
+) -> Ended {
     let terminal = Terminal::remember();
-    let events = channel();
     listen(events.0.clone());
     let (give, writer) = channel::<Writer>();
     // The editor is made on its own thread, and tells how to print above it.
@@ -200,14 +263,20 @@ fn prompt(subject: &Subject, source: Source, script: Option<&(String, String)>) 
         }),
         LINGER,
     );
-    let mut shell = Shell::new(source, out, Mode::Prompt, (events.0.clone(), events.1));
+    let mut shell = Shell::new(
+        source,
+        out,
+        Mode::Prompt,
+        (events.0.clone(), events.1),
+        begun,
+    );
     shell.terminal = terminal;
     let offers = Offers {
         target: shell.source.target.clone(),
         pid: shell.source.pid,
         core: match subject {
             Subject::Core(core, program) => Some((core.clone(), program.clone())),
-            Subject::Process(_) => None,
+            Subject::Process(_) | Subject::Program(_) => None,
         },
         points: shell.points.clone(),
         in_scope: shell.in_scope.clone(),
@@ -239,6 +308,10 @@ fn prompt(subject: &Subject, source: Source, script: Option<&(String, String)>) 
             Woke::Over => break,
         }
     }
+    if shell.asks_of_program() {
+        lines.ask();
+        shell.await_answer();
+    }
     // The editor ends, unless a line is being typed.
     drop(lines);
     let editing = shell.asked;
@@ -255,8 +328,12 @@ fn greet(shell: &Shell) {
     }
     shell.say(&match shell.source.pid {
         Some(pid) => format!(
-            "process {pid}, {}, {version}; it runs on. `help` lists commands, Ctrl-D leaves.",
-            procfs::name(pid)
+            "process {pid}, {}, {version}; it {}. `help` lists commands, Ctrl-D leaves.",
+            procfs::name(pid),
+            match shell.started {
+                Some(_) => "stands before main until continue",
+                None => "runs on",
+            }
         ),
         None => format!("a core file, {version}. `help` lists commands, Ctrl-D leaves."),
     });

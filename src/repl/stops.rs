@@ -76,7 +76,9 @@ impl Shell {
             }
             self.run_stop_block(&label, &block);
         }
-        let awaited = std::mem::take(&mut self.awaits_stop);
+        // Who has it started begins with it, and goes on where it likes.
+        let started = self.standing.as_ref().map(|s| &s.stop.why) == Some(&Why::Started);
+        let awaited = std::mem::take(&mut self.awaits_stop) || started;
         if self.mode == Mode::Script && !awaited && self.is_stopped() {
             self.resume();
         }
@@ -159,7 +161,7 @@ impl Shell {
                 }
                 Woke::Cancelled | Woke::TargetGone | Woke::Over => break false,
                 Woke::Nothing => {
-                    self.say("nothing is set any more that could stop the target");
+                    self.say("it runs on: nothing is set that could stop it");
                     break false;
                 }
                 // Nobody was asked for a line: what comes now was typed before.
@@ -249,6 +251,7 @@ impl Shell {
                 format!("> {who} hit breakpoint{plural} {} {at}", labels.join(", "))
             }
             Why::Halted => format!("> halted: {who}"),
+            Why::Started => format!("> started: {who} at {at}"),
             Why::Arrived | Why::NotThere => format!("> {who} at {at}"),
         }
     }
@@ -258,6 +261,7 @@ impl Shell {
         let (why, ids) = match &stop.why {
             Why::Points(ids) => ("breakpoint", ids.clone()),
             Why::Halted => ("halt", Vec::new()),
+            Why::Started => ("start", Vec::new()),
             Why::Arrived | Why::NotThere => ("step", Vec::new()),
         };
         let place = standing.place.as_ref();

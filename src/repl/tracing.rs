@@ -18,7 +18,7 @@ use crate::session::{
     Answer, Ended, Hook, Keeper, Leaving, Live, Options, Outcome, Said, Stats, Target, Watch,
 };
 use crate::sink::Color;
-use crate::sink::queue::{Sender, queue};
+use crate::sink::queue::{Receiver, Sender, queue};
 use crate::sink::run::{Counters, Selection, Stop, run_sink};
 
 /// Records between the tracer and the writer; more than fit are counted as lost.
@@ -50,6 +50,20 @@ pub struct Tracing {
     keepers: Vec<Keeper>,
 }
 
+/// An engine that runs before its session does, and where its records go.
+pub struct Begun {
+    /// The engine, whose news have number 1.
+    pub live: Live,
+    /// Its records.
+    pub records: (Arc<Sender>, Receiver),
+}
+
+/// Where records of an engine go.
+pub fn records() -> (Arc<Sender>, Receiver) {
+    let (sender, receiver) = queue(QUEUE);
+    (Arc::new(sender), receiver)
+}
+
 /// How a session ended.
 pub struct Left {
     /// For the user.
@@ -59,7 +73,7 @@ pub struct Left {
 }
 
 impl Tracing {
-    /// Not attached. Records go to `out`.
+    /// Not attached, unless it has begun before. Records go to `out`.
     pub fn new(
         source: &Source,
         points: &Arc<Mutex<Points>>,
@@ -67,8 +81,12 @@ impl Tracing {
         out: &Output,
         terminal: bool,
         events: EventSender<Event>,
+        begun: Option<Begun>,
     ) -> Tracing {
-        let (sender, receiver) = queue(QUEUE);
+        let (live, (sender, receiver)) = match begun {
+            Some(begun) => (Some(begun.live), begun.records),
+            None => (None, records()),
+        };
         let counters = Arc::new(Counters::default());
         let color = if terminal && !no_color() {
             Color::Always
@@ -96,17 +114,17 @@ impl Tracing {
             pid: source.pid,
             target: source.target.clone(),
             events,
-            live: None,
-            session: 0,
+            session: u64::from(live.is_some()),
+            used: live.is_some(),
+            stays: live.is_some(),
+            live,
             wanted: Vec::new(),
-            sender: Some(Arc::new(sender)),
+            sender: Some(sender),
             writer: Some(writer),
             counters,
             ids_given: 0,
             held: Stats::default(),
             left_badly: None,
-            used: false,
-            stays: false,
             max_stop: None,
             keepers: Vec::new(),
         }

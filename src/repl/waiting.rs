@@ -185,6 +185,36 @@ impl Shell {
         Woke::TargetGone
     }
 
+    /// Asks what becomes of a program that gotap started, where the session ends
+    /// because somebody has said so. True when there is an answer to wait for.
+    pub(super) fn asks_of_program(&mut self) -> bool {
+        let Some(pid) = self.started.filter(|_| self.by_word && !self.target_gone) else {
+            return false;
+        };
+        self.say(&format!(
+            "kill process {pid}, which gotap started? y kills it, anything else lets it run on"
+        ));
+        self.out.settle();
+        self.over = false;
+        self.asked = true;
+        true
+    }
+
+    /// Waits for the answer.
+    pub(super) fn await_answer(&mut self) {
+        loop {
+            match self.wait() {
+                Woke::Line(line) => {
+                    self.kills = matches!(line.trim(), "y" | "Y" | "yes");
+                    break;
+                }
+                Woke::Resumed | Woke::Stopped | Woke::Snapped | Woke::Nothing => {}
+                Woke::Cancelled | Woke::Eof | Woke::TargetGone | Woke::Over => break,
+            }
+        }
+        self.over = true;
+    }
+
     /// The target has ended, or runs another program.
     pub fn is_gone(&self) -> bool {
         self.target_gone

@@ -221,7 +221,7 @@ impl Checker<'_> {
             )),
             None => Err(match self.names.refused(name) {
                 Some(why) => ExprError::new(span, why),
-                None => unknown(name, span, &self.known_names(), "name"),
+                None => self.unknown_name(name, span),
             }),
         }
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::ast::{Builtin, Expr, ExprKind, Field, Literal, TypeText, UnaryOp};
-use super::check::{Checker, Node, Type, Typed, unknown};
+use super::check::{Checker, Node, Type, Typed, nearest, unknown};
 use super::error::{ExprError, Span};
 use super::facts::{Key, Known};
 use crate::image::types::{TypeId, TypeKind, TypeTable};
@@ -24,6 +24,10 @@ pub trait Scope {
     fn find_type(&self, text: &str) -> Option<TypeId>;
     /// All names of variables, for "did you mean".
     fn names(&self) -> Vec<String>;
+    /// Those of the function alone.
+    fn own_names(&self) -> Vec<String> {
+        self.names()
+    }
 }
 
 /// What elements are taken from.
@@ -278,7 +282,7 @@ impl Checker<'_> {
         {
             return Err(match self.names.refused(name) {
                 Some(why) => ExprError::new(root.span, why),
-                None => unknown(name, root.span, &self.known_names(), "name"),
+                None => self.unknown_name(name, root.span),
             });
         }
         Err(ExprError::new(
@@ -482,11 +486,26 @@ impl Checker<'_> {
         Ok(Typed::program(node, Type::Int, false))
     }
 
-    /// All names that a bare word may be.
-    pub(super) fn known_names(&self) -> Vec<String> {
-        let mut all = self.names.program().map(Scope::names).unwrap_or_default();
-        all.extend(self.names.names(None));
-        all
+    /// A bare word that is no name: the nearest one, else what there is; a package
+    /// has too many names to be listed.
+    pub(super) fn unknown_name(&self, name: &str, span: Span) -> ExprError {
+        let program = self.names.program();
+        let facts = self.names.names(None);
+        let mut all = program.map(Scope::names).unwrap_or_default();
+        all.extend(facts.iter().cloned());
+        let of_main = format!("main.{name}");
+        let in_main = program.is_some_and(|scope| scope.variable(&of_main).is_some());
+        if in_main {
+            let message = format!("unknown name `{name}`; did you mean `{of_main}`?");
+            return ExprError::new(span, message);
+        }
+        if nearest(name, &all).is_none()
+            && let Some(scope) = program
+        {
+            all = scope.own_names();
+            all.extend(facts);
+        }
+        unknown(name, span, &all, "name")
     }
 
     /// True for what stands before a dot and is no value.

@@ -94,6 +94,10 @@ impl Scope for DwarfScope<'_> {
         find_type(self.dwarf, &self.package, text)
     }
 
+    fn own_names(&self) -> Vec<String> {
+        self.locals.iter().map(|(n, _)| n.to_string()).collect()
+    }
+
     fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.locals.iter().map(|(n, _)| n.to_string()).collect();
         let prefix = format!("{}.", self.package);

@@ -404,7 +404,9 @@ impl Engine {
             match event {
                 Event::Hit(hit) => {
                     let taken = self.on_hit(&hit, arrived);
+                    let started = std::mem::take(&mut self.stops.reached_main);
                     let why = match self.stops_at(&hit, &taken) {
+                        None if started => Some(Why::Started),
                         None => match self.steps_to(&hit) {
                             Ok(why) => why,
                             Err(()) => continue,
@@ -459,6 +461,10 @@ impl Engine {
                 Role::Entry(func) => self.calls.on_entry(func, &seen, None),
                 Role::Return(func) => self.calls.on_return(func, &seen, arrived),
                 Role::Event(event) => self.on_event(event, hit, arrived),
+                // The one place of a program that was started so.
+                Role::Place(_) if self.stops.at_main => {
+                    self.on_event(RuntimeEvent::Main, hit, arrived);
+                }
                 Role::Place(place) => {
                     let reporter = &mut self.calls.reporter;
                     if let Some(hooks) = reporter.hooks.take() {
@@ -492,6 +498,7 @@ impl Engine {
                         "the program would not survive a kill -9 of gotap: {error}"
                     ));
                 }
+                self.stops.reached_main = std::mem::take(&mut self.stops.at_main);
                 if let Err(error) = self.tracer.disarm(hit.site) {
                     tracing::debug!(%error, "runtime.main stays armed");
                 }

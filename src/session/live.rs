@@ -3,6 +3,8 @@
 //! ptrace answers only the thread that attached, so everything that is asked of
 //! the target's threads goes through here.
 
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -19,10 +21,16 @@ use super::stepping::Walk;
 use super::stopped::{Ask, Desk, Errand, Stop};
 use super::target::Target;
 use crate::addr::LiveAddr;
-use crate::probe::plan::Plan;
+use crate::arch::scan::Disassembler;
+use crate::probe::plan::{PlaceWanted, Plan, plan_with};
 use crate::process::{ProcessError, Tracer};
 use crate::sink::queue;
 use crate::sys::Regs;
+
+/// Where a program stops that is started: `runtime.main` calls it once, when a second
+/// thread is there (sysmon), the runtime's signal handlers are set, and no package but
+/// the runtime has been initialised (runtime/proc.go, Go 1.19 to 1.27).
+const BEFORE_INIT: &str = "runtime.gcenable";
 
 /// How often a waiting thread looks whether the engine still runs.
 const GLANCE: Duration = Duration::from_millis(50);
@@ -61,7 +69,8 @@ pub struct Ended {
 pub struct Live {
     control: Control,
     asks: Sender<Ask>,
-    target: Arc<Target>,
+    /// `None` until it was launched.
+    target: Option<Arc<Target>>,
     thread: Option<JoinHandle<()>>,
     ended: Receiver<Ended>,
 }
@@ -92,37 +101,87 @@ impl Live {
         sender: Arc<queue::Sender>,
         say: impl Fn(Said) + Send + Clone + 'static,
     ) -> Result<(Live, Armed), SessionError> {
+        let own = target.clone();
+        let begin = move |control: &Control| begin(pid, &own, plan, options, sender, control);
+        let (mut live, armed) = Live::on_thread(Some(target), say, move |control| {
+            Ok((begin(control)?, None))
+        });
+        match armed.recv() {
+            Ok(Ok((armed, _))) => Ok((live, armed)),
+            Ok(Err(error)) => {
+                live.end();
+                Err(error)
+            }
+            // It panicked, and its guard has left the target.
+            Err(_) => Err(ProcessError::Gone(pid).into()),
+        }
+    }
+
+    /// Starts a program, with no input and a process group of its own, and stops it
+    /// before anything of its own packages runs: [`Said::Stopped`] comes then, or [`Said::Over`]. Returns when it
+    /// has been started, with its target and process id.
+    pub fn launch(
+        argv: Vec<OsString>,
+        symbols: Option<PathBuf>,
+        sender: Arc<queue::Sender>,
+        say: impl Fn(Said) + Send + Clone + 'static,
+    ) -> Result<(Live, Arc<Target>, i32), SessionError> {
+        let (mut live, armed) = Live::on_thread(None, say, move |control| {
+            launched(&argv, symbols.as_deref(), sender, control)
+        });
+        match armed.recv() {
+            Ok(Ok((_, Some((target, pid))))) => {
+                live.target = Some(target.clone());
+                Ok((live, target, pid))
+            }
+            Ok(Err(error)) => {
+                live.end();
+                Err(error)
+            }
+            Ok(Ok((_, None))) | Err(_) => Err(ProcessError::Gone(0).into()),
+        }
+    }
+
+    /// An engine that `begin` makes on a thread of its own; what is armed comes by
+    /// the receiver.
+    fn on_thread(
+        target: Option<Arc<Target>>,
+        say: impl Fn(Said) + Send + Clone + 'static,
+        begin: impl FnOnce(&Control) -> Result<(Engine, Launched), SessionError> + Send + 'static,
+    ) -> (Live, Receiver<Result<(Armed, Launched), SessionError>>) {
         let control = Control::default();
         let (asks, asked) = std::sync::mpsc::channel();
         let (tell, armed) = sync_channel(1);
         let (finish, ended) = sync_channel(1);
         let (own_control, own_target) = (control.clone(), target.clone());
         let thread = std::thread::spawn(move || {
-            let begun = begin(pid, &own_target, plan, options, sender, &own_control);
-            let mut engine = match begun {
-                Ok(engine) => engine,
+            let (mut engine, launched) = match begin(&own_control) {
+                Ok(begun) => begun,
                 Err(error) => {
                     let _ = tell.send(Err(error));
                     return;
                 }
             };
+            let target = own_target.or_else(|| launched.as_ref().map(|(target, _)| target.clone()));
             let news = say.clone();
-            engine.desk = Some(Desk {
+            engine.desk = target.map(|target| Desk {
                 asked,
-                target: own_target,
+                target,
                 tell: Box::new(news),
             });
             let (told, refused) = engine
                 .take_messages()
                 .into_iter()
                 .partition::<Vec<_>, _>(|message| message == CLEANED);
-            let _ = tell.send(Ok(Armed {
+            let armed = Armed {
                 sites: engine.armed_sites(),
                 refused,
-            }));
+            };
+            let _ = tell.send(Ok((armed, launched)));
             for message in told {
                 say(Said::Message(message));
             }
+            engine.start();
             let (outcome, left) = engine.run(&mut |message| say(Said::Message(message)));
             own_control.end();
             let ended = Ended {
@@ -135,28 +194,22 @@ impl Live {
             say(Said::Over);
             engine.keep_copies();
         });
-        let mut live = Live {
+        let live = Live {
             control,
             asks,
             target,
             thread: Some(thread),
             ended,
         };
-        match armed.recv() {
-            Ok(Ok(armed)) => Ok((live, armed)),
-            Ok(Err(error)) => {
-                live.end();
-                Err(error)
-            }
-            // It panicked, and its guard has left the target.
-            Err(_) => Err(ProcessError::Gone(pid).into()),
-        }
+        (live, armed)
     }
 
     /// Another plan, which has the functions of the one before first and in the
     /// same order; the options say which are watched. Returns when it is armed.
     pub fn change(&self, plan: &Arc<Plan>, options: Options) -> Result<Armed, SessionError> {
-        let reporter = Reporter::new(&self.target, plan, &options);
+        let gone = || SessionError::Process(ProcessError::Gone(0));
+        let target = self.target.as_ref().ok_or_else(gone)?;
+        let reporter = Reporter::new(target, plan, &options);
         self.ask(|answer| {
             Ask::Change(Box::new(Change {
                 plan: plan.clone(),
@@ -256,6 +309,52 @@ impl Drop for Live {
             self.end();
         }
     }
+}
+
+/// The target of an engine that started it, and its process id.
+type Launched = Option<(Arc<Target>, i32)>;
+
+/// Starts a program that runs to where it begins; what goes wrong ends it.
+fn launched(
+    argv: &[OsString],
+    symbols: Option<&Path>,
+    sender: Arc<queue::Sender>,
+    control: &Control,
+) -> Result<(Engine, Launched), SessionError> {
+    control.adopt();
+    let mut tracer = Tracer::launch_apart(argv)?;
+    let pid = tracer.pid();
+    let options = Options::default();
+    let ready = Target::of_process(pid).and_then(|target| {
+        let target = target.with_symbols(symbols)?;
+        let disassembler = Disassembler::new()?;
+        let main = target.image.functions().by_name(BEFORE_INIT).pop();
+        let place: Vec<PlaceWanted> = main
+            .map(|f| PlaceWanted::Entry(f.index()))
+            .into_iter()
+            .collect();
+        let plan = plan_with(&target.image, &disassembler, &[], &place, &[]);
+        plan.places
+            .first()
+            .ok_or_else(|| SessionError::NothingArmed(format!("{BEFORE_INIT} is not there")))?
+            .as_ref()
+            .map_err(Clone::clone)?;
+        let prepared = Prepared::new(&target, Arc::new(plan), &options, sender, None);
+        Ok((Arc::new(target), prepared))
+    });
+    let (target, prepared) = match ready {
+        Ok(ready) => ready,
+        Err(error) => {
+            tracer.abandon_launch();
+            return Err(error);
+        }
+    };
+    control.start_ticker();
+    let control = control.clone();
+    let start = Start::Launched;
+    let mut engine = Engine::arm(tracer, &target, prepared, options, start, control)?;
+    engine.stops.at_main = true;
+    Ok((engine, Some((target, pid))))
 }
 
 fn begin(

@@ -273,6 +273,10 @@ impl Reporter {
         let mut g_read = false;
         if let Some(known) = seen.conn {
             call.conn = Some(known.clone());
+        } else if let Some((register, kind)) = family.and_then(|f| f.receiver)
+            && let Some(in_time) = self.facts_in_time(seen, kind, register)
+        {
+            call.conn = Some(in_time);
         } else if let Some((register, kind)) = family.and_then(|f| f.receiver) {
             let words = [int(regs, register), int(regs, register + 1)];
             let mut with_g = [Piece {

@@ -38,6 +38,8 @@ pub enum Why {
     Points(Vec<usize>),
     /// Somebody asked for it.
     Halted,
+    /// gotap started it, and none of its own packages has run anything yet.
+    Started,
     /// A thread came to where [`Errand`] sent it.
     Arrived,
     /// The only thread that was let run did not get there.
@@ -166,6 +168,10 @@ pub(super) struct Desk {
 pub(super) struct Stops {
     /// How long one may last.
     pub max: Option<Duration>,
+    /// It is to stop where it begins.
+    pub at_main: bool,
+    /// It is there.
+    pub reached_main: bool,
     /// Under way, with its sites by address.
     errand: Option<(Errand, HashMap<u64, Option<u64>>)>,
     /// A step under way.

@@ -171,6 +171,10 @@ impl Scope for CallScope {
     fn names(&self) -> Vec<String> {
         self.scope().names()
     }
+
+    fn own_names(&self) -> Vec<String> {
+        self.scope().own_names()
+    }
 }
 
 /// A condition that may be tested at the entry.

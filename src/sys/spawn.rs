@@ -18,8 +18,10 @@ pub struct Held {
 
 /// Forks a child that will run `argv` (found in PATH as a shell would) once
 /// released. With `stdout_to_stderr` its standard output goes to ours' error,
-/// so that gotap's stdout stays data. The child belongs to the calling thread.
-pub fn spawn_held(argv: &[OsString], stdout_to_stderr: bool) -> io::Result<Held> {
+/// so that gotap's stdout stays data. `apart`: it reads nothing from where gotap reads
+/// commands, and what is typed at the terminal reaches it neither as a signal: it has a
+/// process group of its own. The child belongs to the calling thread.
+pub fn spawn_held(argv: &[OsString], stdout_to_stderr: bool, apart: bool) -> io::Result<Held> {
     let nul = |_| io::Error::new(io::ErrorKind::InvalidInput, "an argument holds a NUL byte");
     let args: Vec<CString> = argv
         .iter()
@@ -33,6 +35,10 @@ pub fn spawn_held(argv: &[OsString], stdout_to_stderr: bool) -> io::Result<Held>
     };
     let mut pointers: Vec<*const libc::c_char> = args.iter().map(|a| a.as_ptr()).collect();
     pointers.push(std::ptr::null());
+    let nothing = match apart {
+        true => Some(std::fs::File::open("/dev/null")?),
+        false => None,
+    };
     let (go_read, go_write) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     let (fail_read, fail_write) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     // SAFETY: the child calls only async-signal-safe functions until it execs or _exits; all memory it uses was prepared above.
@@ -49,6 +55,10 @@ pub fn spawn_held(argv: &[OsString], stdout_to_stderr: bool) -> io::Result<Held>
             drop(go_write);
             let released = nix::unistd::read(&go_read, &mut byte) == Ok(1);
             if released {
+                if let Some(nothing) = &nothing {
+                    let _ = nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
+                    let _ = nix::unistd::dup2_stdin(nothing.as_fd());
+                }
                 if stdout_to_stderr {
                     let _ = nix::unistd::dup2_stdout(io::stderr().as_fd());
                 }

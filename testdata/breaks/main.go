@@ -1,6 +1,8 @@
 // Command breaks calls functions as often as it is told to, for breakpoints to
 // stop it, and says what its variables held.
 //
+// With an argument it does not end with its input.
+//
 // Control lines on stdin, answered by "WORD {json}":
 //
 //	visit N    two goroutines call visit N times each
@@ -156,6 +158,9 @@ func main() {
 		default:
 			fmt.Println("pong" + strings.TrimPrefix(lines.Text(), "ping"))
 		}
+	}
+	if len(os.Args) > 1 {
+		time.Sleep(time.Hour)
 	}
 }
 

@@ -79,7 +79,7 @@ impl Piped {
             .expect("a pattern")
             .captures(&answer)
         {
-            self.goid = found[1].to_owned();
+            found[1].clone_into(&mut self.goid);
         }
         answer
     }

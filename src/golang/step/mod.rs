@@ -189,9 +189,10 @@ impl Planner {
         let found = self.maps.entry(function.entry().0);
         found
             .or_insert_with(|| {
-                let map = match program.dwarf.is_absent() {
-                    true => StepMap::of_table(function),
-                    false => program.dwarf.step_map(function),
+                let map = if program.dwarf.is_absent() {
+                    StepMap::of_table(function)
+                } else {
+                    program.dwarf.step_map(function)
                 };
                 map.map(Arc::new)
             })

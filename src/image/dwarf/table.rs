@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::bodies::{Body, StepMap};
 use super::lines::{FunctionLines, LineRow};
 use crate::addr::ImageAddr;
+use crate::arch::scan::Disassembler;
 use crate::image::Function;
 use crate::image::function::{PCDATA_INL_TREE_INDEX, decode_name};
 
@@ -37,6 +38,17 @@ fn lines(function: &Function<'_>) -> Option<FunctionLines> {
     let tables = [function.line_values(), function.file_values()];
     for range in tables.into_iter().flatten().flatten().take(MAX_ROWS) {
         starts.push((range.start, true));
+    }
+    // A jump may go past where a line begins.
+    let scan = function.code().zip(Disassembler::new().ok());
+    let scan = scan.map(|(code, d)| d.scan_function(code, function.entry().0));
+    for to in scan.iter().flat_map(|s| &s.branch_targets).take(MAX_ROWS) {
+        let offset = to.checked_sub(function.entry().0);
+        starts.extend(
+            offset
+                .and_then(|o| u32::try_from(o).ok())
+                .map(|o| (o, true)),
+        );
     }
     starts.push((prologue_end, false));
     // Of the same place the one that begins a stretch.

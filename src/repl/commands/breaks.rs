@@ -36,11 +36,48 @@ use crate::value::escaped;
 
 /// Sets one.
 pub fn run(shell: &mut Shell, point: &Point, span: Span) -> Result<(), ExprError> {
+    let (mut made, compiled) = ready(shell, point, span, "there is nothing to stop")?;
+    let (verb, refused) = (made.point.strength.verb(), compiled.refused);
+    made.rule = shell.copies.rule_for(&made.point);
+    let target = shell.source.target.clone();
+    let mut text = String::new();
+    for place in &made.places {
+        let live = target.bias.live(place.at);
+        let source = shell.place_at(live);
+        let at = source.map_or_else(String::new, |p| {
+            format!("for {} {}:{}", p.function, shell.near(&p.file), p.line)
+        });
+        let line = format!("{} {} set at {live} {at}", made.title(), made.label());
+        let _ = writeln!(text, "{}", escaped(line.trim_end()));
+    }
+    set(shell, made, span)?;
+    for line in refused.iter().take(3) {
+        let _ = writeln!(text, "  {line}");
+    }
+    shell.tell(verb, &text);
+    Ok(())
+}
+
+/// What was said of how a point is set.
+pub(super) struct Told {
+    /// Sites in all.
+    pub entries: usize,
+    /// The same.
+    pub returns: usize,
+    /// What is not armed, and why.
+    pub refused: Vec<String>,
+}
+
+/// A point of any strength made ready for a program that runs, under the next number.
+pub(super) fn ready(
+    shell: &Shell,
+    point: &Point,
+    span: Span,
+    nothing: &str,
+) -> Result<(Tracepoint, Told), ExprError> {
     let fail = |message: String| ExprError::new(span, message);
     if shell.source.pid.is_none() {
-        return Err(fail(
-            "a core file runs no code: there is nothing to stop".into(),
-        ));
+        return Err(fail(format!("a core file runs no code: {nothing}")));
     }
     if let Some(name) = &point.name
         && shell.points().find(&name.text).is_some()
@@ -53,35 +90,28 @@ pub fn run(shell: &mut Shell, point: &Point, span: Span) -> Result<(), ExprError
     let mut point = point.clone();
     from_here(shell, &mut point.location)?;
     let target = shell.source.target.clone();
-    let compiled = compile(Some(&target), &point).map_err(|errors| {
+    let mut compiled = compile(Some(&target), &point).map_err(|errors| {
         let first = errors.into_iter().next();
         first.unwrap_or_else(|| fail("it cannot be set".into()))
     })?;
-    let refused = compiled.refused.clone();
-    let verb = point.strength.verb();
+    let told = Told {
+        entries: compiled.entries,
+        returns: compiled.returns,
+        refused: std::mem::take(&mut compiled.refused),
+    };
     let id = shell.points().next_id();
-    let mut made = Tracepoint::new(id, point, compiled);
-    made.rule = shell.copies.rule_for(&made.point);
-    let mut text = String::new();
-    for place in &made.places {
-        let live = target.bias.live(place.at);
-        let source = shell.place_at(live);
-        let at = source.map_or_else(String::new, |p| {
-            format!("for {} {}:{}", p.function, shell.near(&p.file), p.line)
-        });
-        let line = format!("{} {} set at {live} {at}", made.title(), made.label());
-        let _ = writeln!(text, "{}", escaped(line.trim_end()));
-    }
+    Ok((Tracepoint::new(id, point, compiled), told))
+}
+
+/// Adds it and arms it, or leaves all as it was.
+pub(super) fn set(shell: &mut Shell, made: Tracepoint, span: Span) -> Result<(), ExprError> {
+    let id = made.id;
     shell.points().add(made);
     if let Err(error) = shell.apply_points() {
         shell.points().remove(|p| p.id == id);
         let _ = shell.apply_points();
-        return Err(fail(error));
+        return Err(ExprError::new(span, error));
     }
-    for line in refused.iter().take(3) {
-        let _ = writeln!(text, "  {line}");
-    }
-    shell.tell(verb, &text);
     Ok(())
 }
 

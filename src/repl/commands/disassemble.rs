@@ -8,8 +8,10 @@
 
 use std::fmt::Write as _;
 
+use crate::addr::ImageAddr;
 use crate::arch::scan::Disassembler;
 use crate::arch::slot::instruction_text;
+use crate::image::{Function, Image};
 use crate::repl::resolve::{Resolved, resolve, short};
 use crate::repl::shell::{Call, Shell};
 use crate::script::ExprError;
@@ -75,7 +77,12 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
             short(function.file_at(at).unwrap_or("?")),
             function.line_at(at).unwrap_or(0)
         );
-        let instruction = instruction_text(bytes, at.0);
+        // What fills up to the next function has no line.
+        if bytes == [0xcc] && function.line_at(at).is_none() {
+            offset += 1;
+            continue;
+        }
+        let instruction = with_target(&target.image, &function, instruction_text(bytes, at.0));
         let _ = writeln!(
             text,
             "{} {:<20} {at}  {hex:<20}  {instruction}",
@@ -86,4 +93,25 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
     }
     shell.answer(Verb::Disassemble, &text);
     Ok(())
+}
+
+/// A call or jump out of the function, with the name of what it goes to.
+fn with_target(image: &Image, function: &Function<'_>, text: String) -> String {
+    let goes = text.starts_with("call ") || text.starts_with('j');
+    let digits = text.strip_suffix('h').and_then(|t| t.rsplit(' ').next());
+    let to = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    let Some(to) = to.filter(|_| goes).map(ImageAddr) else {
+        return text;
+    };
+    match image.functions().find(to) {
+        Some(other) if other != *function => {
+            let skip = to.0.wrapping_sub(other.entry().0);
+            let skip = match skip {
+                0 => String::new(),
+                skip => format!("+{skip:#x}"),
+            };
+            format!("{text}  {}{skip}", escaped(&other.name()))
+        }
+        _ => text,
+    }
 }

@@ -77,8 +77,8 @@ fn show(shell: &Shell, number: usize) {
         then: None,
     };
     let shown = match frames::evaluate(shell, &call, std::slice::from_ref(expr)) {
-        Ok(values) => values.into_iter().map(|v| v.text).collect(),
-        Err(error) => format!("({})", error.message),
+        Ok((values, None)) => values.into_iter().map(|v| v.text).collect(),
+        Ok((_, Some(error))) | Err(error) => format!("({})", error.message),
     };
     let line = format!("{number}: {} = {shown}\n", escaped(&expr.to_string()));
     shell.answer(Verb::Display, &line);

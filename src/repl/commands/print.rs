@@ -39,7 +39,7 @@ pub fn run(shell: &mut Shell, exprs: &[Expr], span: Span) -> Result<(), ExprErro
         span,
         then: None,
     };
-    let shown = evaluate(shell, &call, exprs)?;
+    let (shown, wrong) = evaluate(shell, &call, exprs)?;
     match shell.form() {
         Form::Text => {
             let mut text = String::new();
@@ -48,6 +48,7 @@ pub fn run(shell: &mut Shell, exprs: &[Expr], span: Span) -> Result<(), ExprErro
             }
             shell.answer(Verb::Print, &text);
         }
+        Form::Json if shown.is_empty() => {}
         Form::Json => {
             let values: Map<_, _> = shown.into_iter().map(|v| (v.name, v.json)).collect();
             let mut object = Map::new();
@@ -56,5 +57,5 @@ pub fn run(shell: &mut Shell, exprs: &[Expr], span: Span) -> Result<(), ExprErro
             shell.out.object(&object);
         }
     }
-    Ok(())
+    wrong.map_or(Ok(()), Err)
 }

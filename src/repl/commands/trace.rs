@@ -32,9 +32,7 @@
 
 use std::fmt::Write as _;
 
-use super::breaks::from_here;
-use crate::repl::compile::compile;
-use crate::repl::points::Tracepoint;
+use super::breaks::{Told, ready, set};
 use crate::repl::shell::Shell;
 use crate::script::command::{Point, Verb};
 use crate::script::{ExprError, Span};
@@ -42,31 +40,7 @@ use crate::value::escaped;
 
 /// Sets a tracepoint.
 pub fn run(shell: &mut Shell, point: &Point, span: Span) -> Result<(), ExprError> {
-    let fail = |message: String| ExprError::new(span, message);
-    if shell.source.pid.is_none() {
-        return Err(fail(
-            "a core file runs no code: there is nothing to trace".into(),
-        ));
-    }
-    if let Some(name) = &point.name
-        && shell.points().find(&name.text).is_some()
-    {
-        return Err(ExprError::new(
-            name.span,
-            format!("there is a tracepoint `{}` already", name.text),
-        ));
-    }
-    let mut point = point.clone();
-    from_here(shell, &mut point.location)?;
-    let target = shell.source.target.clone();
-    let compiled = compile(Some(&target), &point).map_err(|errors| {
-        let first = errors.into_iter().next();
-        first.unwrap_or_else(|| fail("it cannot be set".into()))
-    })?;
-    let (entries, returns) = (compiled.entries, compiled.returns);
-    let refused = compiled.refused.clone();
-    let id = shell.points().next_id();
-    let mut made = Tracepoint::new(id, point, compiled);
+    let (mut made, told) = ready(shell, point, span, "there is nothing to trace")?;
     made.limits = shell.config.limits();
     let label = made.label();
     let names: Vec<&str> = made.functions.iter().take(3).map(|(_, n)| &**n).collect();
@@ -81,12 +55,12 @@ pub fn run(shell: &mut Shell, point: &Point, span: Span) -> Result<(), ExprError
         });
         all.collect::<Vec<_>>().join(", ")
     });
-    shell.points().add(made);
-    if let Err(error) = shell.apply_points() {
-        shell.points().remove(|p| p.id == id);
-        let _ = shell.apply_points();
-        return Err(fail(error));
-    }
+    set(shell, made, span)?;
+    let Told {
+        entries,
+        returns,
+        refused,
+    } = told;
     let plural = |n: usize, one: &str, many: &str| match n {
         1 => format!("1 {one}"),
         n => format!("{n} {many}"),

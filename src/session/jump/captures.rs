@@ -48,6 +48,13 @@ pub struct ConnFields {
     pub blank: Vec<i32>,
 }
 
+impl ConnFields {
+    /// The addresses' words are among them.
+    pub fn has_addresses(&self) -> bool {
+        self.fields.len() > 1
+    }
+}
+
 /// The captures of one site. `None` when there is more than fits.
 pub fn of_site(
     reporter: &Reporter,

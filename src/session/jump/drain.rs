@@ -53,7 +53,7 @@ pub struct Drain {
     ticks: Ticks,
     no_regs: Regs,
     /// Connections by the words written down of them, some ticks long.
-    conns: WordMap<Vec<u64>, Option<Arc<Conn>>>,
+    conns: WordMap<Vec<u64>, Receiver>,
     unfinished: Option<Instant>,
     told_lost: u64,
     tids: Tids,
@@ -61,6 +61,15 @@ pub struct Drain {
     /// Marks of calls that were running are left.
     marks_closed: bool,
     constants: Constants,
+}
+
+/// What a call is made on.
+#[derive(Clone)]
+struct Receiver {
+    conn: Option<Arc<Conn>>,
+    /// It was read later than the record was written, and could not be compared
+    /// with it.
+    late: bool,
 }
 
 /// The runtime knows its threads by the ids of its own pid namespace.
@@ -292,10 +301,10 @@ impl Drain {
         let constants = self.constants.clone();
         let mut past = Past::new(words, record, *at, self.no_regs, (memory, &constants));
         past.tid = self.tids.ours(past.tid);
-        let conn = self.connection(site, record, words, &mut past, calls);
-        past.is_checked();
+        let receiver = self.connection(site, record, words, &mut past, calls);
+        past.set_late(receiver.as_ref().is_some_and(|known| known.late));
         let seen = Seen {
-            conn: conn.as_ref(),
+            conn: receiver.as_ref().and_then(|known| known.conn.as_ref()),
             ..past.seen()
         };
         for role in &site.roles {
@@ -321,20 +330,24 @@ impl Drain {
         words: &[u64],
         past: &mut Past<'_>,
         calls: &mut Calls,
-    ) -> Option<Arc<Conn>> {
+    ) -> Option<Receiver> {
         let (at, fields) = record.conn.as_ref()?;
         let key = words.get(*at..*at + 1 + fields.fields.len())?;
         if let Some(known) = self.conns.get(key) {
             // What a RET gives is read there.
-            return known.clone();
+            return Some(known.clone());
         }
         let func = site.roles.iter().find_map(|role| match role {
             Role::Entry(func) => Some(*func),
             Role::Return(_) | Role::Event(_) | Role::Place(_) => None,
         })?;
         if let Some(conn) = calls.reporter.receiver_in_time(func, &past.seen()) {
-            self.conns.insert(key.to_vec(), Some(conn.clone()));
-            return Some(conn);
+            let known = Receiver {
+                conn: Some(conn),
+                late: false,
+            };
+            self.conns.insert(key.to_vec(), known.clone());
+            return Some(known);
         }
         past.check_connection(words, record);
         let mut conn = calls.reporter.receiver(func, &past.seen());
@@ -350,8 +363,13 @@ impl Drain {
         {
             Arc::make_mut(conn).note = Some("closed since");
         }
-        self.conns.insert(key.to_vec(), conn.clone());
-        conn
+        // Of what has no addresses to be compared they are read all the same.
+        let known = Receiver {
+            late: !fields.has_addresses() && conn.as_ref().is_some_and(|c| c.network.is_some()),
+            conn,
+        };
+        self.conns.insert(key.to_vec(), known.clone());
+        Some(known)
     }
 
     /// From time to time: clocks, and what was lost.

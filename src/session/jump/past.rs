@@ -128,9 +128,9 @@ impl<'a> Past<'a> {
         past
     }
 
-    /// What was read late until now was compared with the record.
-    pub fn is_checked(&self) {
-        self.late.set(false);
+    /// What was read late until now was compared with the record, or was not.
+    pub fn set_late(&self, late: bool) {
+        self.late.set(late);
     }
 
     /// As a hit shows it.

@@ -3,13 +3,14 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use super::stacks::shows_wrappers;
 use super::{Registers, Source};
 use crate::addr::LiveAddr;
 use crate::arch::numbers::dwarf_register;
 use crate::golang::census::{self, Resident};
 use crate::golang::errors::ErrorReader;
 use crate::golang::parked::{Outcome, Parked, read_stacks};
-use crate::golang::stack::{Ended, StackCopy, Unwinder};
+use crate::golang::stack::{Ended, Frame, StackCopy, Unwinder};
 use crate::image::dwarf::Dwarf;
 use crate::image::types::TypeTable as _;
 use crate::memory::{Memory, MemoryError};
@@ -168,7 +169,13 @@ impl Source {
         };
         self.with_variables(dwarf, &copy, limits, &mut |variables| {
             let physical = stack.frames.iter().enumerate();
-            let shown = physical.filter(|(i, frame)| *i == 0 || !frame.wrapper);
+            let function = |frame: &Frame| image.functions().find(frame.entry);
+            let panics = |i: usize| {
+                let callee = i.checked_sub(1).and_then(|i| stack.frames.get(i));
+                let callee = callee.and_then(function);
+                callee.is_some_and(|f| shows_wrappers(&f.name()))
+            };
+            let shown = physical.filter(|(i, frame)| *i == 0 || !frame.wrapper || panics(*i));
             let frames: Vec<FrameVariables> = shown
                 .flat_map(|(i, frame)| variables.of_frame_with(frame, &|n| known(i, n)))
                 .collect();

@@ -124,6 +124,12 @@ impl Source {
         Source::new(target, Box::new(memory), Some(pid))
     }
 
+    /// A process whose executable was opened before.
+    pub fn of_target(target: Arc<Target>, pid: i32) -> Result<Source, SessionError> {
+        let memory = readable(&target, pid)?;
+        Source::around(target, Box::new(memory), Some(pid))
+    }
+
     /// A core file, and the executable that it is of, unless the core names it.
     pub fn core(core: &Path, program: Option<&Path>) -> Result<Source, SessionError> {
         let core = Core::open(core, program)?;

@@ -25,6 +25,14 @@ const MAX_MOLD: usize = 256;
 /// Frames of one stack.
 const MAX_FRAMES: usize = 1 << 17;
 
+/// A wrapper that calls this is shown (runtime/traceback.go: elideWrapperCalling).
+pub(super) fn shows_wrappers(callee: &str) -> bool {
+    matches!(
+        callee,
+        "runtime.gopanic" | "runtime.sigpanic" | "runtime.panicwrap"
+    )
+}
+
 /// What one goroutine's stack told.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
@@ -360,16 +368,8 @@ impl<'a> Reader<'a> {
                 .collect()
         });
         let mut lines = lines.clone();
-        // A wrapper that calls these is shown (runtime/traceback.go:
-        // elideWrapperCalling).
         let callee = inner.last().and_then(|l| survey.names.get(l.place));
-        let panics = callee.is_some_and(|p| {
-            matches!(
-                &*p.func,
-                "runtime.gopanic" | "runtime.sigpanic" | "runtime.panicwrap"
-            )
-        });
-        if panics {
+        if callee.is_some_and(|p| shows_wrappers(&p.func)) {
             for line in &mut lines {
                 line.hidden = false;
             }
@@ -407,10 +407,12 @@ impl<'a> Reader<'a> {
             Some(found)
         });
         let spilled = spilled.unwrap_or_default();
-        args::render(&target.image, &function, at, args, &|a| {
+        let known = |a: LiveAddr| {
             let kept = spilled.iter().find(|(to, _)| args.offset(*to) == a);
-            kept.map(|(_, w)| *w).or_else(|| word(parked, a))
-        })
+            kept.map(|(_, word)| *word)
+        };
+        let image = &target.image;
+        args::render(image, &function, at, args, &known, &|a| word(parked, a))
     }
 
     /// The lock that it waits for, and where on the stack that is said.

@@ -298,7 +298,9 @@ pub fn stack(to: &mut dyn Write, survey: &Survey, one: &Entry, most: usize) -> i
     writeln!(to)?;
     let args = one.arguments();
     if let Some(id) = one.stack {
-        for (i, line) in survey.names.lines(id).iter().take(most).enumerate() {
+        let lines = survey.names.lines(id).iter().enumerate();
+        // As in tracebacks of the runtime, which `frame N` counts by too.
+        for (i, line) in lines.filter(|(i, l)| *i == 0 || !l.hidden).take(most) {
             frame(to, survey, line, args.get(i).copied().unwrap_or("..."))?;
         }
     }
