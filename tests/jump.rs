@@ -241,7 +241,11 @@ fn in_and_out_under_load() {
         outcome.must_succeed();
         for call in outcome.calls() {
             let end = &call["end"];
-            assert!(end == "return" || end == "open", "round {round}: {call}");
+            let said = outcome.errors();
+            assert!(
+                end == "return" || end == "open",
+                "round {round}: {call}\n{said}"
+            );
         }
         busy.must_be_clean("after a round");
     }

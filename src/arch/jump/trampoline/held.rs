@@ -153,11 +153,13 @@ impl Writer<'_> {
             self.a.cmp(r12, short)?;
         } else {
             let known = self.types.iter().find(|(known, _)| *known == ty);
-            let label = known.map(|(_, label)| *label).unwrap_or_else(|| {
+            let label = if let Some((_, label)) = known {
+                *label
+            } else {
                 let label = self.a.create_label();
                 self.types.push((ty, label));
                 label
-            });
+            };
             self.a.cmp(r12, qword_ptr(label))?;
         }
         self.a.jne(no)?;
