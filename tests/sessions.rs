@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
-use support::oracle::{assert_clean, footprint};
+use support::oracle::{self, assert_clean, footprint};
 use support::{AtTerminal, Fixture, Gotap, LATER, SOON, Target, Variant, gotap, poll};
 
 fn folder() -> tempfile::TempDir {
@@ -366,4 +366,115 @@ fn lines_of_code_that_was_inlined() {
         inlined += usize::from(all.len() > 1);
     }
     assert!(inlined > 0, "{said}");
+}
+
+/// An argument that came in a register is changed there, and the program reads it.
+#[test]
+fn variables_in_registers_are_changed() {
+    for variants in [&[][..], &[Variant::NoOpt], &[Variant::Pie]] {
+        let folder = folder();
+        let mut target = breaks(variants);
+        let text = "break main.visit {\nset n = 0\nprint n\nset label = \"x\"\n}\n\
+                    break armed main.spin\n";
+        let mut gotap = run(&target, folder.path(), text);
+        gotap
+            .stderr_line("Breakpoint armed set", SOON)
+            .expect("set");
+        target.tell("visit 10");
+        let answer = target.answer("visit", LATER);
+        let outcome = gotap.stop();
+        let number = |name: &str| answer[name].as_i64().expect("a number");
+        let ids: i64 = (0..10).chain(1000..1010).sum();
+        let more = if answer["on"] == true { 20 } else { 0 };
+        let said = outcome.errors();
+        assert_eq!(
+            number("sum"),
+            ids * number("factor") + more,
+            "{variants:?}: {said}"
+        );
+        let printed = outcome.records();
+        let printed: Vec<_> = printed.iter().filter(|r| r["command"] == "print").collect();
+        assert_eq!(printed.len(), 20, "{variants:?}: {said}");
+        assert!(
+            printed.iter().all(|r| r["values"]["n"] == 0),
+            "{variants:?}"
+        );
+        assert!(said.contains("a string cannot be set"), "{said}");
+    }
+}
+
+/// Counts, Enter, and what a frozen copy has to say of steps.
+#[test]
+fn steps_at_a_prompt() {
+    let home = folder();
+    let mut target = breaks(&[Variant::NoOpt]);
+    let pid = target.pid().to_string();
+    let mut terminal = AtTerminal::start(&["attach", &pid], home.path(), "xterm");
+    terminal.wait_for("(gotap) ");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/breaks/main.go");
+    let source = fs::read_to_string(source).expect("the source");
+    let line_of = |text: &str| 1 + source.lines().position(|l| l.contains(text)).expect(text);
+    let first = line_of("\tvisits.Add(1)");
+    terminal.line(&format!("break v main.go:{first} if req.ID == 7"));
+    terminal.wait_for("Breakpoint v set");
+    target.tell("visit 10");
+    terminal.wait_for(&format!(
+        "hit breakpoint v main.visit ./testdata/breaks/main.go:{first}"
+    ));
+    // Two lines on: behind the branch that is not taken for odd numbers.
+    terminal.line("next 2");
+    terminal.wait_for(&format!("main.go:{}", line_of("total = req.ID * factor")));
+    terminal.wait_for("(gotap) ");
+    // Enter does the step again.
+    terminal.line("next");
+    terminal.wait_for(&format!("main.go:{}", line_of("for i := 0; i < n%3")));
+    terminal.wait_for("(gotap) ");
+    terminal.line("");
+    terminal.wait_for(&format!("main.go:{}", line_of("total += weigh")));
+    terminal.wait_for("(gotap) ");
+    terminal.line("clearall");
+    terminal.wait_for("(gotap) ");
+    terminal.line("continue");
+    terminal.wait_for("nothing is set any more");
+    target.answer("visit", LATER);
+    terminal.wait_for("(gotap) ");
+    terminal.send("\x04");
+    terminal.finish();
+}
+
+/// Ctrl-C ends a step that does not come to its end, and a stop ends by itself.
+#[test]
+fn a_long_step_is_ended() {
+    let home = folder();
+    let mut target = breaks(&[Variant::NoOpt]);
+    let pid = target.pid().to_string();
+    let mut terminal = AtTerminal::start(&["attach", &pid], home.path(), "xterm");
+    terminal.wait_for("(gotap) ");
+    terminal.line("break main.rest");
+    terminal.wait_for("Breakpoint 1 set");
+    terminal.wait_for("(gotap) ");
+    terminal.line("goroutine 1");
+    terminal.wait_for("(gotap) ");
+    terminal.line("halt");
+    terminal.wait_for("> halted");
+    terminal.wait_for("(gotap) ");
+    // It reads its input: until somebody writes there.
+    terminal.line("goroutine 1");
+    terminal.wait_for("(gotap) ");
+    terminal.line("stepout");
+    assert!(poll(SOON, || oracle::thread_states(target.pid())
+        .iter()
+        .all(|s| *s != 't')));
+    terminal.send("\x03");
+    terminal.wait_for("> halted");
+    terminal.wait_for("(gotap) ");
+    terminal.line("config max-stop 300ms");
+    terminal.wait_for("(gotap) ");
+    terminal.line("continue");
+    target.tell("late");
+    terminal.wait_for("hit breakpoint 1");
+    terminal.wait_for("max-stop: the target runs on");
+    terminal.send("\x04");
+    terminal.finish();
+    assert!(target.answers());
 }

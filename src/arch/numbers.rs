@@ -2,6 +2,27 @@
 
 use crate::sys::Regs;
 
+/// The same register, to be changed; none of those that a thread goes on by (the stack
+/// pointer, the program counter, and R14, where Go keeps the goroutine).
+pub fn changeable(regs: &mut Regs, number: u16) -> Option<&mut u64> {
+    Some(match number {
+        0 => &mut regs.rax,
+        1 => &mut regs.rdx,
+        2 => &mut regs.rcx,
+        3 => &mut regs.rbx,
+        4 => &mut regs.rsi,
+        5 => &mut regs.rdi,
+        8 => &mut regs.r8,
+        9 => &mut regs.r9,
+        10 => &mut regs.r10,
+        11 => &mut regs.r11,
+        12 => &mut regs.r12,
+        13 => &mut regs.r13,
+        15 => &mut regs.r15,
+        _ => return None,
+    })
+}
+
 /// A register by DWARF's number (System V ABI, AMD64 supplement, figure 3.36:
 /// "DWARF Register Number Mapping"); `vectors` are the low 64 bits of xmm0 and
 /// up, where they are known.

@@ -210,6 +210,10 @@ pub(super) const ATTACH: &str = r"Examples:
       a script first, then the prompt
   gotap attach --core core.4242 ./server
       the commands that only look, on a core file
+  gotap attach -- ./server -addr :8080
+      starts it; it stands before its own packages run until continue. It reads no
+      standard input, writes to standard error, and Ctrl-C does not reach it. At the
+      end of a prompt it is asked whether to kill it; after a script it runs on.
   echo 'goroutines -group reason' | gotap attach 4242
       commands from a pipe
 

@@ -148,7 +148,7 @@ impl Live {
         target: Option<Arc<Target>>,
         say: impl Fn(Said) + Send + Clone + 'static,
         begin: impl FnOnce(&Control) -> Result<(Engine, Launched), SessionError> + Send + 'static,
-    ) -> (Live, Receiver<Result<(Armed, Launched), SessionError>>) {
+    ) -> (Live, Receiver<Arming>) {
         let control = Control::default();
         let (asks, asked) = std::sync::mpsc::channel();
         let (tell, armed) = sync_channel(1);
@@ -310,6 +310,9 @@ impl Drop for Live {
         }
     }
 }
+
+/// What was armed, and by an engine that started its target, what that is.
+type Arming = Result<(Armed, Launched), SessionError>;
 
 /// The target of an engine that started it, and its process id.
 type Launched = Option<(Arc<Target>, i32)>;

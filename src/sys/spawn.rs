@@ -35,10 +35,8 @@ pub fn spawn_held(argv: &[OsString], stdout_to_stderr: bool, apart: bool) -> io:
     };
     let mut pointers: Vec<*const libc::c_char> = args.iter().map(|a| a.as_ptr()).collect();
     pointers.push(std::ptr::null());
-    let nothing = match apart {
-        true => Some(std::fs::File::open("/dev/null")?),
-        false => None,
-    };
+    let null = || std::fs::File::open("/dev/null");
+    let nothing = apart.then(null).transpose()?;
     let (go_read, go_write) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     let (fail_read, fail_write) = pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     // SAFETY: the child calls only async-signal-safe functions until it execs or _exits; all memory it uses was prepared above.

@@ -8,7 +8,7 @@ use super::{Limits, RuntimeTypes, Value};
 use crate::addr::{Bias, ImageAddr, LiveAddr};
 use crate::golang::stack::Frame;
 use crate::image::dwarf::{
-    Dwarf, Expression, Local, MachineFrame, PackageName, Role, ScopeFrame, ScopePc,
+    Dwarf, Expression, Local, MachineFrame, PackageName, Part, Role, ScopeFrame, ScopePc, Source,
 };
 use crate::image::types::{TypeId, TypeKind, TypeTable};
 use crate::image::{Image, SourceFrame};
@@ -245,6 +245,37 @@ impl Variables<'_> {
         let (local, _) = seen.into_iter().rfind(|(l, _)| *l.name == *name)?;
         let dictionary = scope.dictionary.iter().find_map(|d| self.word(d, &machine));
         Some(self.variable(local, false, dictionary, &machine))
+    }
+
+    /// The register, by DWARF's number, that holds all of a variable in a frame, and
+    /// nothing is read through it; `None` for one that is elsewhere.
+    pub fn register_of(&self, frame: &FrameVariables, name: &str) -> Option<u16> {
+        let function = self.image.functions().find(frame.pc.at)?;
+        let scopes = self
+            .dwarf
+            .scope_at(&function.name(), function.entry(), frame.pc);
+        let seen = scopes.get(frame.depth)?.visible(frame.source.line);
+        let (local, _) = seen.into_iter().rfind(|(l, _)| *l.name == *name)?;
+        // Whatever the register holds comes back as it is.
+        let tried = |held: u64| {
+            let asked = std::cell::Cell::new(None);
+            let machine = MachineFrame {
+                cfa: LiveAddr(0),
+                bias: self.bias,
+                registers: &|number| {
+                    asked.set(Some(number));
+                    Some(held)
+                },
+                memory: self.memory,
+            };
+            let parts = self.dwarf.locate(local.places.first()?, &machine).ok()?;
+            let [Part { source, .. }] = parts.as_slice() else {
+                return None;
+            };
+            asked.get().filter(|_| *source == Source::Word(held))
+        };
+        let first = tried(1 << 40)?;
+        (tried(3 << 40)? == first && !local.escaped).then_some(first)
     }
 
     /// All package-level variables and constants whose full name `matches`.

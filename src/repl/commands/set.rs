@@ -5,9 +5,11 @@
 //!
 //! Changes a variable, field or element of a target that is stopped: a whole
 //! number, a float, a bool, or a pointer (nil, an address, the address of another
-//! variable). The value must fit. What lies in a register at that place, and
-//! strings, maps and the like, which would need memory of the program's own,
-//! cannot be changed.
+//! variable). The value must fit. A variable that a general register holds is changed
+//! there, of the innermost frame of a goroutine on a thread: what the code has copied
+//! elsewhere before keeps its value. What lies in several pieces or in a register for
+//! floats, what is optimised away, and strings, maps and the like, which would need
+//! memory of the program's own, cannot be changed.
 //!
 //! `set -e` at the head of a script makes it stop and detach at the first command
 //! that fails.
@@ -17,11 +19,13 @@
 //!     set conn.closed = true
 //! ```
 
+use crate::addr::LiveAddr;
+use crate::arch::numbers::changeable;
 use crate::image::types::{Type, TypeKind, TypeTable as _};
 use crate::repl::frames::in_frame;
 use crate::repl::shell::{Call, Shell};
 use crate::script::command::Verb;
-use crate::script::{Expr, ExprError, Fact, check, parse};
+use crate::script::{Expr, ExprError, ExprKind, Fact, check, parse};
 use crate::value::held::Held;
 
 /// Changes it.
@@ -56,24 +60,80 @@ pub fn run(shell: &mut Shell, call: Call<'_>) -> Result<(), ExprError> {
         if let Some(why) = refused(&ty) {
             return Err(call.fail(why));
         }
-        let Held::At(at) = held else {
-            return Err(call.fail(format!(
-                "`{}` is in a register there, or nowhere; only what lies in memory can be changed",
-                name.trim()
-            )));
+        let to = match held {
+            Held::At(at) => To::Memory(at),
+            Held::Bytes { .. } => {
+                let number = match &to.kind {
+                    ExprKind::Name(own) => here.variables().register_of(here.frame.frame, own),
+                    _ => None,
+                };
+                To::Register(number.ok_or_else(|| {
+                    call.fail(format!(
+                        "`{}` is in several pieces there, or a part of what a register holds: \
+                         it cannot be changed",
+                        name.trim()
+                    ))
+                })?)
+            }
+            Held::Nowhere | Held::Unknown(_) => {
+                return Err(call.fail(format!(
+                    "`{}` is optimised away there, or in a register that was overwritten since",
+                    name.trim()
+                )));
+            }
         };
         let bytes = encoded(&parsed(value)?, here, &ty, &call)?;
-        change = Some((at, bytes));
+        change = Some((to, bytes));
         Ok(())
     })?;
-    let Some((at, bytes)) = change else {
+    let Some((to, bytes)) = change else {
         return Err(call.fail("nothing to change"));
     };
-    let Some(live) = shell.tracing.live() else {
-        return Err(call.fail("the target is gone"));
-    };
-    live.write(at, bytes).map_err(|e| call.fail(e))?;
+    match to {
+        To::Memory(at) => {
+            let live = shell.tracing.live();
+            let live = live.ok_or_else(|| call.fail("the target is gone"))?;
+            live.write(at, bytes).map_err(|e| call.fail(e))?;
+        }
+        To::Register(number) => in_register(shell, &call, number, &bytes)?,
+    }
     shell.tell(Verb::Set, &format!("{} = {}\n", name.trim(), value.trim()));
+    Ok(())
+}
+
+/// Where a variable lies.
+enum To {
+    Memory(LiveAddr),
+    /// By DWARF's number.
+    Register(u16),
+}
+
+/// Changes the low bytes of a register of the chosen goroutine's thread.
+fn in_register(
+    shell: &mut Shell,
+    call: &Call<'_>,
+    number: u16,
+    bytes: &[u8],
+) -> Result<(), ExprError> {
+    let goid = shell.goroutine.unwrap_or(0);
+    let stands = shell.source.stands(goid).map_err(|e| call.fail(e))?;
+    let Some((tid, mut regs)) = stands.and_then(|s| s.thread) else {
+        return Err(call.fail(format!("goroutine {goid} is on no thread")));
+    };
+    let Some(register) = changeable(&mut regs, number) else {
+        return Err(
+            call.fail("it is in a register that is not changed: one for floats, or Go's own")
+        );
+    };
+    let mut word = register.to_le_bytes();
+    for (to, from) in word.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    *register = u64::from_le_bytes(word);
+    let live = shell.tracing.live();
+    let live = live.ok_or_else(|| call.fail("the target is gone"))?;
+    live.set_registers(tid, regs).map_err(|e| call.fail(e))?;
+    shell.source.changed(tid, regs);
     Ok(())
 }
 

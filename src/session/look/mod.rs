@@ -237,6 +237,14 @@ impl Source {
         self.threads.iter().find(|t| t.tid == tid)
     }
 
+    /// The registers of a thread that stands still are others now.
+    pub fn changed(&mut self, tid: i32, regs: Regs) {
+        let own = u64::try_from(tid).unwrap_or(0);
+        for known in self.threads.iter_mut().filter(|t| t.tid == own) {
+            known.regs = Some(regs);
+        }
+    }
+
     /// Threads whose registers are known.
     pub fn thread_ids(&self) -> Vec<u64> {
         self.threads.iter().map(|t| t.tid).collect()
