@@ -142,6 +142,9 @@ fn control_c_cancels_what_is_typed_and_what_is_waited_for() {
     terminal.line("bp");
     terminal.wait_for("no tracepoints");
     terminal.wait_for(PROMPT);
+    // Nobody comes there any more.
+    terminal.line("break main.main");
+    terminal.wait_for("Breakpoint 1 set at ");
     terminal.line("continue");
     terminal.wait_for("nothing is stopped; waiting");
     terminal.send("\x03");
