@@ -321,7 +321,7 @@ fn lines_of_code_that_was_inlined() {
     let init = folder.path().join("init.dlv");
     let mut text = String::new();
     for line in &lines {
-        text.push_str(&format!("break b{line} main.go:{line}\nclear b{line}\n"));
+        text += &format!("break b{line} main.go:{line}\nclear b{line}\n");
     }
     fs::write(&init, text + "exit\n").expect("write");
     let out = std::process::Command::new("dlv")
@@ -335,7 +335,7 @@ fn lines_of_code_that_was_inlined() {
     // The same from gotap.
     let mut text = String::new();
     for line in &lines {
-        text.push_str(&format!("break b{line} main.go:{line}\nclear b{line}\n"));
+        text += &format!("break b{line} main.go:{line}\nclear b{line}\n");
     }
     let mut target = Target::start(&fixture, &["wait"]);
     target.expect_line("ready");

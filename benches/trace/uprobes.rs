@@ -67,8 +67,8 @@ fn sites(program: &Path, pid: i32, patterns: &[&str]) -> Result<Vec<u64>, String
             (at < len).then_some(from + at)
         })
     };
-    let addresses = plan.text().to_owned();
-    let addresses = addresses
+    let text = plan.text();
+    let addresses = text
         .lines()
         .take_while(|line| !line.starts_with("how calls end"))
         .filter(|line| line.starts_with("  entry") || line.starts_with("  return"))

@@ -234,7 +234,7 @@ impl RuntimeTypes for Runtime<'_> {
 
     fn error_text(&self, words: ErrorWords, memory: &dyn Memory) -> Option<value::ErrorText> {
         let afresh = self.hit.afresh(memory, words.itab.0, words.data);
-        let Some(text) = afresh else {
+        let Ok(text) = afresh else {
             return self.program.error_text(words, memory);
         };
         let ErrorText { text, structural } = text?;
@@ -257,6 +257,9 @@ pub fn value_names(target: &Target, plan: &Plan) -> (Vec<Arc<str>>, Vec<Arc<str>
     )
 }
 
+/// More is needed than what was written down at the site.
+pub(super) struct NotInTime;
+
 /// What is seen at a site, and what is known to understand it.
 pub(super) struct At<'a> {
     pub seen: &'a Seen<'a>,
@@ -267,17 +270,22 @@ pub(super) struct At<'a> {
 impl At<'_> {
     /// The error in two words by what was written down of it alone, where that is
     /// enough.
-    fn afresh(&self, memory: &dyn Memory, itab: u64, data: u64) -> Option<Option<ErrorText>> {
+    fn afresh(
+        &self,
+        memory: &dyn Memory,
+        itab: u64,
+        data: u64,
+    ) -> Result<Option<ErrorText>, NotInTime> {
         let read = || {
             let errors = self.errors.try_borrow().ok()?;
             errors.text_afresh(memory, self.types, itab, data).ok()
         };
-        self.seen.in_time(read)?
+        self.seen.in_time(read).flatten().ok_or(NotInTime)
     }
 
     /// The error in two words.
     pub fn error(&self, itab: u64, data: u64) -> ErrorValue {
-        if let Some(text) = self.afresh(self.seen.memory, itab, data) {
+        if let Ok(text) = self.afresh(self.seen.memory, itab, data) {
             return told(text);
         }
         let read = self
