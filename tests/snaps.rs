@@ -256,6 +256,7 @@ fn every_command_that_reads_works_on_a_copy() {
         "fds",
         "conns",
         "set main.every = 1",
+        "next",
         "snapshot 1",
         "print r.Number, r.Again, r.Name",
         "snapshot live",
@@ -275,7 +276,7 @@ fn every_command_that_reads_works_on_a_copy() {
         .iter()
         .filter(|l| l.starts_with("gotap: stdin, command "))
         .collect();
-    assert_eq!(wrong.len(), 4, "{wrong:#?}\n{text}");
+    assert_eq!(wrong.len(), 5, "{wrong:#?}\n{text}");
     assert!(
         wrong[0].contains("a copy holds no descriptors"),
         "{wrong:?}"
@@ -285,7 +286,11 @@ fn every_command_that_reads_works_on_a_copy() {
         "{wrong:?}"
     );
     assert!(wrong[2].contains("a copy is only looked at"), "{wrong:?}");
-    assert!(wrong[3].contains("there is no snapshot `1`"), "{wrong:?}");
+    assert!(
+        wrong[3].contains("snapshot 1 is a frozen copy"),
+        "{wrong:?}"
+    );
+    assert!(wrong[4].contains("there is no snapshot `1`"), "{wrong:?}");
     let printed: Vec<&str> = text
         .lines()
         .filter(|l| l.starts_with("r.Number = "))

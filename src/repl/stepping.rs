@@ -77,6 +77,13 @@ fn standing(shell: &Shell, call: &Call<'_>) -> Result<Stands, ExprError> {
     if shell.source.pid.is_none() {
         return Err(call.fail("a core file does not run"));
     }
+    if let Some(number) = shell.copies.viewed() {
+        let message = format!(
+            "snapshot {number} is a frozen copy, which does not run: `snapshot live` goes back to \
+             the target"
+        );
+        return Err(call.fail(message));
+    }
     if !shell.is_stopped() {
         return Err(call.fail("the target runs: halt or a breakpoint stops it"));
     }
