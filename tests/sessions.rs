@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -321,7 +322,7 @@ fn lines_of_code_that_was_inlined() {
     let init = folder.path().join("init.dlv");
     let mut text = String::new();
     for line in &lines {
-        text += &format!("break b{line} main.go:{line}\nclear b{line}\n");
+        let _ = writeln!(text, "break b{line} main.go:{line}\nclear b{line}");
     }
     fs::write(&init, text + "exit\n").expect("write");
     let out = std::process::Command::new("dlv")
@@ -335,7 +336,7 @@ fn lines_of_code_that_was_inlined() {
     // The same from gotap.
     let mut text = String::new();
     for line in &lines {
-        text += &format!("break b{line} main.go:{line}\nclear b{line}\n");
+        let _ = writeln!(text, "break b{line} main.go:{line}\nclear b{line}");
     }
     let mut target = Target::start(&fixture, &["wait"]);
     target.expect_line("ready");
