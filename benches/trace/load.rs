@@ -82,6 +82,9 @@ fn load_of(patterns: &[&str]) {
             way.held = end(gotap);
         }
     }
+    let kernel = Uprobes::set(&echo.path, pid, patterns)
+        .map(|_probes| window(2 * WINDOW, None, || reads(&mut server)));
+    // The last: what is killed under it is not measured any more.
     let theirs = dlv::version().map(|_| {
         let pattern = match patterns {
             [_] => r"net.\(\*conn\).Read$",
@@ -90,8 +93,6 @@ fn load_of(patterns: &[&str]) {
         let dlv = dlv::Trace::start(pid, pattern);
         window(2 * WINDOW, Some(dlv.pid()), || reads(&mut server))
     });
-    let kernel = Uprobes::set(&echo.path, pid, patterns)
-        .map(|_probes| window(2 * WINDOW, None, || reads(&mut server)));
 
     // Each round against its own untraced one.
     let share = |way: &Way| {

@@ -79,5 +79,5 @@ fn sites(program: &Path, pid: i32, patterns: &[&str]) -> Result<Vec<u64>, String
     let found: Option<Vec<u64>> = addresses.map(offset).collect();
     found
         .filter(|all| !all.is_empty())
-        .ok_or_else(|| "the plan has no sites".to_owned())
+        .ok_or_else(|| format!("the plan has no sites: {}", plan.errors()))
 }
