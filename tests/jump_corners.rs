@@ -77,7 +77,7 @@ fn the_first_thread_ends() {
         .collect();
     assert!(!maps.is_empty());
     for maps in maps {
-        assert!(!maps.contains("gotap"), "{maps}");
+        assert!(!maps.contains("/memfd:gotap"), "{maps}");
     }
 }
 
