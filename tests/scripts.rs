@@ -77,7 +77,7 @@ fn check_finds_planted_errors_at_their_places() {
         ),
         (
             "break m main.main\non m { frame 1; print whatever; next }",
-            "2:34: a step waits for a stop, which the block of one cannot",
+            "2:33: a step waits for a stop, which the block of one cannot",
         ),
         (
             "break main.main { goroutine 1 step }",

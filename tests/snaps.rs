@@ -210,11 +210,14 @@ fn closes_reach_the_peer_and_ports_are_free() {
         assert_eq!(peer.read(&mut [0; 8]).expect("the end"), 0);
     }
     assert!(server.target.answers());
+    // The session would end with the target, and let go of the copy.
+    session.gotap.signal(Signal::SIGSTOP);
     server.target.signal(Signal::SIGKILL);
     // At once, but for the time that the kernel takes to end all its threads.
     let free = || std::net::TcpListener::bind(&server.addr).is_ok();
     assert!(poll(SOON, free), "the port is free");
     assert!(is_there(copy), "the copy is still held");
+    session.gotap.signal(Signal::SIGCONT);
     session.finish();
     assert!(poll(SOON, || !is_there(copy)), "gone with the session");
 }
