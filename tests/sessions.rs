@@ -239,6 +239,7 @@ fn a_program_is_started_and_stands_before_main() {
         let stops: Vec<_> = records.iter().filter(|r| r["event"] == "stop").collect();
         assert_eq!(stops.len(), 2, "{variants:?}: {said}");
         assert_eq!(stops[0]["why"], "start", "{variants:?}");
+        assert_eq!(stops[0]["func"], "runtime.gcenable", "{variants:?}");
         assert_eq!(stops[1]["func"], "main.main", "{variants:?}");
         assert!(said.contains("the target exited"), "{variants:?}: {said}");
         assert!(

@@ -311,6 +311,7 @@ impl Tracer {
         };
         let scratch = installed.region.base + installed.mapped_len;
         self.borrow_hit(hit.tid, slot)?;
+        self.hold_signals();
         let done = self.with_scratch(scratch, |t| t.handle_from(scratch));
         self.give_back_stopped();
         done

@@ -431,6 +431,14 @@ impl Tracer {
         Some((borrowed.tid, borrowed.saved, borrowed.seccomp))
     }
 
+    /// Signals for the borrowed thread, which has hit, wait until it is given back:
+    /// for one of them it would be let go, and another borrowed.
+    pub(super) fn hold_signals(&mut self) {
+        if let Some(borrowed) = &mut self.borrowed {
+            let _ = borrowed.block_signals();
+        }
+    }
+
     /// Borrows the thread of a hit: it is to go on from `rip`, its slot.
     pub(super) fn borrow_hit(&mut self, tid: i32, rip: u64) -> Result<(), ProcessError> {
         let Some(remote) = self.remote else {
