@@ -7,7 +7,7 @@ use support::{Fixture, Gotap, SOON, Target, Variant};
 
 /// Each call writes the port that it has.
 fn told(variants: &[Variant], more: &[&str]) {
-    const ROUNDS: usize = 150;
+    const ROUNDS: usize = 400;
     let again = Fixture::build("again", variants);
     let mut target = Target::start(&again, &[]);
     target.expect_line("ready ");
@@ -17,12 +17,12 @@ fn told(variants: &[Variant], more: &[&str]) {
     target.tell(&format!("go {ROUNDS}"));
     let done = target.answer("done", SOON);
     let reused = done["again"].as_u64().expect("a number");
-    assert!(reused > 50, "{reused} connections lay where another did");
+    assert!(reused > 20, "{reused} connections lay where another did");
     let outcome = gotap.stop();
     outcome.must_succeed();
     assert_eq!(outcome.tally().lost, 0, "{}", outcome.errors());
     let calls = outcome.calls();
-    assert_eq!(calls.len(), 4 * 3 * ROUNDS);
+    assert_eq!(calls.len(), 3 * ROUNDS);
     for call in calls {
         let payload = call["payload"].as_str().expect("a payload");
         let port = payload.rsplit(' ').next().expect("a port");

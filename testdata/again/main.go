@@ -1,9 +1,9 @@
-// Program again makes connections that do not last, while the garbage collector
-// runs all the time: their structs come to lie where others lay before. Each call
+// Program again makes connections that do not last, and lets the garbage collector
+// run in between: their structs come to lie where others lay before. Each call
 // writes the port of its own end.
 //
-// On stdin: "go N" makes N connections one after the other in each of four
-// goroutines, and says how many structs lay where an earlier one did.
+// On stdin: "go N" makes N connections one after the other, and says how many had
+// their structs where an earlier one had all of its own.
 package main
 
 import (
@@ -18,8 +18,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
-	"time"
 )
 
 func main() {
@@ -61,54 +59,31 @@ func serve(listener net.Listener) {
 	}
 }
 
+// all makes one connection after the other, with a collection after each, so that
+// the next one's structs are given the same places; how many were.
 func all(address string, rounds int) int {
-	stop := make(chan struct{})
-	var collector, callers sync.WaitGroup
-	collector.Add(1)
-	go func() {
-		defer collector.Done()
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				runtime.GC()
-				time.Sleep(time.Millisecond)
-			}
+	seen, again := map[[3]uintptr]bool{}, 0
+	for n := 0; n < rounds; n++ {
+		at := one(address)
+		if seen[at] {
+			again++
 		}
-	}()
-	var lock sync.Mutex
-	seen, again := map[uintptr]bool{}, 0
-	for i := 0; i < 4; i++ {
-		callers.Add(1)
-		go func() {
-			defer callers.Done()
-			for n := 0; n < rounds; n++ {
-				at := one(address)
-				lock.Lock()
-				if seen[at] {
-					again++
-				}
-				seen[at] = true
-				lock.Unlock()
-			}
-		}()
+		seen[at] = true
+		runtime.GC()
 	}
-	callers.Wait()
-	close(stop)
-	collector.Wait()
 	return again
 }
 
-// one writes some times; where the connection's netFD lay.
-func one(address string) uintptr {
+// one writes some times; where the connection's netFD and both addresses lay.
+func one(address string) [3]uintptr {
 	conn, err := net.Dial("tcp", address)
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer conn.Close()
 	// *net.TCPConn, net.conn, fd
-	at := reflect.ValueOf(conn).Elem().Field(0).Field(0).Pointer()
+	fd := reflect.ValueOf(conn).Elem().Field(0).Field(0).Pointer()
+	at := func(address net.Addr) uintptr { return reflect.ValueOf(address).Pointer() }
 	own := conn.LocalAddr().(*net.TCPAddr).Port
 	said := []byte(fmt.Sprintf("port %5d", own))
 	for i := 0; i < 3; i++ {
@@ -116,5 +91,5 @@ func one(address string) uintptr {
 			log.Fatal(err)
 		}
 	}
-	return at
+	return [3]uintptr{fd, at(conn.LocalAddr()), at(conn.RemoteAddr())}
 }
