@@ -7,6 +7,7 @@
 
 mod captures;
 mod drain;
+mod gaps;
 mod gates;
 mod past;
 mod ticks;
