@@ -242,8 +242,8 @@ fn in_and_out_under_load() {
         for call in outcome.calls() {
             let end = &call["end"];
             // What a full ring lost may have been its end.
-            let lost = outcome.tally().lost;
-            let whole = end == "return" || end == "open" || lost > 0;
+            let lost = end == "lost" && outcome.tally().lost > 0;
+            let whole = end == "return" || end == "open" || lost;
             assert!(whole, "round {round}: {call}\n{}", outcome.errors());
         }
         busy.must_be_clean("after a round");
