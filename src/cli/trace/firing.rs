@@ -159,13 +159,13 @@ impl Firing {
         }
     }
 
-    /// What the process or the machine is in the way of is said; what follows from
-    /// what was asked for only to those who want to know.
+    /// What the process, the machine or the functions' code is in the way of is
+    /// said; what follows from what was asked for only to those who want to know.
     fn trap_instead(&mut self, why: &SessionError) {
         self.jumps = None;
         let text = format!("firing by traps: {}", reason(why));
         match why {
-            SessionError::NoJumps(NoJumps::Needs(_) | NoJumps::Nothing(..)) => {
+            SessionError::NoJumps(NoJumps::Needs(_) | NoJumps::Shown(..)) => {
                 tracing::debug!("{text}");
             }
             _ => self.notes.push(text),
