@@ -8,7 +8,7 @@ use std::os::unix::process::ExitStatusExt;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::scenario::{number, wait_traced};
+use support::scenario::number;
 use support::{Fixture, Gotap, LATER, SOON, Target, Variant, gotap, oracle, poll, wait_for};
 
 const TICK: &str = "main.tick";
@@ -273,7 +273,6 @@ fn it_is_killed_in_the_middle() {
 fn it_crashes_as_it_would() {
     gotap::both_ways(|| {
         let (mut target, gotap, _) = traced(&[TICK], 2);
-        wait_traced(target.pid());
         target.signal(Signal::SIGABRT);
         let outcome = gotap.finish(SOON);
         let status = target.wait(SOON);
