@@ -8,16 +8,12 @@ use std::process::Stdio;
 
 use nix::sys::signal::Signal;
 use support::scenario::{Busy, wait_traced, wait_untraced};
-use support::{AtTerminal, Fixture, Gotap, LATER, gotap, oracle, poll, wait_for};
+use support::{AtTerminal, Fixture, Gotap, LATER, folder, gotap, oracle, poll, wait_for};
 
 const PROMPT: &str = "(gotap) ";
 
 fn echo() -> Fixture {
     Fixture::build("echo", &[])
-}
-
-fn folder() -> tempfile::TempDir {
-    tempfile::tempdir().expect("a folder")
 }
 
 fn attach(pid: i32, home: &Path) -> AtTerminal {

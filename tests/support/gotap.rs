@@ -1,6 +1,7 @@
 //! The command under test, as a user runs it.
 
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -120,6 +121,13 @@ impl Gotap {
             assert!(plan.contains(&format!("({why})")), "{why}\n{plan}");
         }
         Gotap::spawn_armed(&[&plain[..], &["--fire", "auto"]].concat())
+    }
+
+    /// `gotap run SCRIPT -o json -p PID`.
+    pub fn run_json(script: &Path, pid: i32) -> Gotap {
+        let pid = pid.to_string();
+        let script = script.to_str().expect("UTF-8");
+        Gotap::spawn(command(&["run", script, "-p", &pid, "-o", "json"]))
     }
 
     fn spawn_armed(args: &[&str]) -> Gotap {
