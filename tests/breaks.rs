@@ -5,13 +5,14 @@
 mod support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::oracle::{assert_clean, footprint, thread_states, tracer};
 use support::{
-    AtTerminal, Fixture, Gotap, LATER, Outcome, SOON, Target, Variant, folder, gotap, poll, script, target,
+    AtTerminal, Fixture, Gotap, LATER, Outcome, SOON, Target, Variant, folder, gotap, poll, script,
+    target,
 };
 
 fn breaks(variants: &[Variant]) -> Fixture {

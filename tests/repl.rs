@@ -75,6 +75,8 @@ fn completion_of_all_that_has_names() {
         ("b net.(*conn).Wri", "net.(*conn).Write"),
         ("snap main.g", "main.go:"),
         ("set net.DefaultRes", "net.DefaultResolver"),
+        // Package main's by their bare names, as `print` knows them.
+        ("p outM", "outMu"),
         ("b main.main if net.DefaultRes", "net.DefaultResolver"),
         ("t main.main { p net.DefaultRes", "net.DefaultResolver"),
         ("types net.TCPCon", "net.TCPConn"),

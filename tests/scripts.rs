@@ -4,7 +4,7 @@
 mod support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 
 use support::scenario::Busy;
@@ -240,7 +240,7 @@ fn conditions_counts_and_actions() {
             text(&again)
         ),
     );
-    gotap::run(&["run", text(&source), "-p", &pid]).must_succeed();
+    gotap::run(&["run", text(&source), "-p", &server.pid().to_string()]).must_succeed();
     assert_eq!(fs::read_to_string(&again).expect("saved again"), written);
 }
 

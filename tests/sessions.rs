@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
 use support::oracle::{self, assert_clean, footprint};
-use support::{AtTerminal, Fixture, Gotap, LATER, SOON, Target, Variant, folder, gotap, poll, script};
+use support::{
+    AtTerminal, Fixture, Gotap, LATER, SOON, Target, Variant, folder, gotap, poll, script,
+};
 
 fn breaks(variants: &[Variant]) -> Target {
     let mut target = Target::start(&Fixture::build("breaks", variants), &[]);

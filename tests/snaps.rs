@@ -7,14 +7,16 @@ use std::collections::HashSet;
 use std::io::{BufRead, BufReader, PipeWriter, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value as Json;
 use support::clients::{Clients, children, copies_of, is_there};
-use support::{Fixture, Gotap, LATER, Outcome, SOON, Target, gotap, oracle, poll, script, wait_for};
+use support::{
+    Fixture, Gotap, LATER, Outcome, SOON, Target, gotap, oracle, poll, script, wait_for,
+};
 
 /// A server with a name of its own, where it listens, and its pid.
 struct Server {
