@@ -239,10 +239,11 @@ fn in_and_out_under_load() {
         gotap.wait_for_lines(100, SOON);
         let outcome = gotap.stop();
         outcome.must_succeed();
+        // What a full ring lost may have been a call's end.
+        let lost = outcome.tally().lost;
         for call in outcome.calls() {
             let end = &call["end"];
-            // What a full ring lost may have been its end.
-            let lost = end == "lost" && outcome.tally().lost > 0;
+            let lost = end == "lost" && lost > 0;
             let whole = end == "return" || end == "open" || lost;
             assert!(whole, "round {round}: {call}\n{}", outcome.errors());
         }

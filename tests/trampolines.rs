@@ -341,7 +341,7 @@ fn a_trampoline_changes_nothing_that_go_counts_on() {
     child.write(RING, &control(&fresh));
     let mut reader = Reader::new(ring);
     let (mut records, mut dropped, mut grown, mut total) = (0, 0, 0, (0, 0));
-    let (mut left_out, mut filled) = (0, 0);
+    let (mut left_out, mut filled, mut again) = (0, 0, 0);
     let start = State {
         regs: ptrace::registers(child.pid).expect("it is stopped"),
         fp: getregset::<NT_PRFPREG>(Pid::from_raw(child.pid)).expect("get fp"),
@@ -403,16 +403,17 @@ fn a_trampoline_changes_nothing_that_go_counts_on() {
         // In a forked child nothing is recorded, nothing asked.
         let forked = random.one_in(20);
         child.write(ring.own(), &[u8::from(!forked)]);
-        let jumped = child.run(&from);
-        let passed =
-            unit.kind != UnitKind::Check || plain.regs.rip == SITE + unit.code.len() as u64 + 1;
-        grown += u64::from(!passed);
-        compare(round, unit, passed, &plain, &jumped);
         let at = match unit.kind {
             // What the displaced instructions did comes first.
             UnitKind::Return => &plain,
             UnitKind::Entry | UnitKind::Check => &from,
         };
+        let before = held::Before::prepare(&child, &mut random, &shape, at);
+        let jumped = child.run(&from);
+        let passed =
+            unit.kind != UnitKind::Check || plain.regs.rip == SITE + unit.code.len() as u64 + 1;
+        grown += u64::from(!passed);
+        compare(round, unit, passed, &plain, &jumped);
         let let_in = passed && !forked && {
             let holds = holds(&gate, at, goid, &mut counter);
             handed.asked(gate.mark, holds, !full)
@@ -472,12 +473,15 @@ fn a_trampoline_changes_nothing_that_go_counts_on() {
             UnitKind::Return => sp,
             UnitKind::Entry | UnitKind::Check => from.regs.rsp,
         };
-        assert_eq!(
-            record[3..8],
-            [u64::from(site) | u64::from(took) << 32, goid, hi, sp, G],
-            "round {round}"
-        );
+        let site = u64::from(site) | u64::from(took) << 32 | (before.words(at) as u64) << 48;
+        assert_eq!(record[3..8], [site, goid, hi, sp, G], "round {round}");
+        before.check(&child, round);
         for (capture, word) in shape.parts() {
+            if before.leaves_out(capture) {
+                again += 1;
+                assert!(record[word..].iter().all(|w| *w == 0), "round {round}");
+                continue;
+            }
             for (i, due) in expected(capture, at, sp, lowest).into_iter().enumerate() {
                 if let Some(due) = due {
                     assert_eq!(record[word + i], due, "round {round}: {capture:?} word {i}");
@@ -508,7 +512,12 @@ fn a_trampoline_changes_nothing_that_go_counts_on() {
         }
     }
     assert!(
-        total.0 > 2000 && total.1 > 50 && grown > 100 && left_out > 1000 && filled > 100,
-        "{total:?} {grown} {left_out} {filled}"
+        total.0 > 2000
+            && total.1 > 50
+            && grown > 100
+            && left_out > 1000
+            && filled > 100
+            && again > 100,
+        "{total:?} {grown} {left_out} {filled} {again}"
     );
 }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use super::dynamic::TypePlaces;
 use super::family::Receiver;
 use super::layout::Layouts;
+use crate::addr::LiveAddr;
 use crate::arch::jump::Capture;
+use crate::arch::jump::capture::Once;
 use crate::arch::jump::held::{Kind, Kinds, Part};
 
 /// What is copied in a program.
@@ -18,6 +20,8 @@ pub struct Copied {
     connections: Arc<Kinds>,
     /// Of a `net.netFD`.
     net_fd: Option<Vec<Part>>,
+    /// When it is the same as before.
+    once: Option<Once>,
     conn: Option<i32>,
     tcp_listener: Option<i32>,
     unix_listener: Option<i32>,
@@ -31,8 +35,12 @@ struct Maker<'a> {
 }
 
 impl Copied {
-    /// For a program of these types and layouts.
-    pub fn of(types: &dyn TypePlaces, layouts: &Layouts) -> Copied {
+    /// For a program of these types and layouts. `age` is where the garbage
+    /// collector counts its cycles (`memstats.numgc`), if that is known: it does so
+    /// while the world is stopped and before anything of the cycle is swept
+    /// (runtime/mgc.go, gcMarkTermination, Go 1.19 to 1.27), so that of one count
+    /// an object's address is its own.
+    pub fn of(types: &dyn TypePlaces, layouts: &Layouts, age: Option<LiveAddr>) -> Copied {
         let make = Maker { types, layouts };
         let addresses = make.addresses();
         let net_fd = make.net_fd(&addresses);
@@ -40,6 +48,13 @@ impl Copied {
             errors: make.errors(&addresses),
             connections: make.connections(net_fd.as_deref()),
             net_fd,
+            once: age.and_then(|age| {
+                let name = |at: u64| near(at.checked_add(8)?);
+                Some(Once {
+                    names: [name(layouts.net_fd.laddr)?, name(layouts.net_fd.raddr)?],
+                    age: age.0,
+                })
+            }),
             conn: near(layouts.conn.fd),
             tcp_listener: near(layouts.tcp_listener.fd),
             unix_listener: near(layouts.unix_listener.fd),
@@ -55,13 +70,15 @@ impl Copied {
     }
 
     /// A connection from what a register has of it; `None` where its addresses do
-    /// not hang on it.
-    pub fn connection(&self, register: u8, kind: Receiver) -> Option<Capture> {
+    /// not hang on it. With `again`, calls that follow on one connection leave out
+    /// what is the same.
+    pub fn connection(&self, register: u8, kind: Receiver, again: bool) -> Option<Capture> {
         let net_fd = |hops: Vec<i32>| {
             Some(Capture::Copied {
                 from: register,
                 hops,
                 parts: self.net_fd.clone()?,
+                once: self.once.filter(|_| again),
             })
         };
         let interface = |at: i32| Capture::Copied {
@@ -71,6 +88,7 @@ impl Copied {
                 at,
                 of: self.connections.clone(),
             }],
+            once: None,
         };
         match kind {
             Receiver::Conn => net_fd(vec![self.conn?]),

@@ -6,6 +6,7 @@
 //! shown to them as if its thread still stood at the site ([`past`]).
 
 mod captures;
+mod copies;
 mod drain;
 mod gaps;
 mod gates;
@@ -24,6 +25,7 @@ use super::target::Target;
 use crate::arch::jump::{GOffsets, JumpSite};
 use crate::arch::unit::Interiors;
 use crate::golang::copied::Copied;
+use crate::golang::memstats::find_collections;
 use crate::golang::resting::{Resting, Stopped};
 use crate::probe::jump::{JumpPlan, Ways};
 use crate::probe::plan::Role;
@@ -125,7 +127,8 @@ impl JumpsPrepared {
                 ways.set_trap(ways.group(trap.entry_site), why.to_owned());
             }
         }
-        let copied = Copied::of(&target.live_types(), &target.layouts);
+        let age = find_collections(&target.image).map(|at| target.bias.live(at));
+        let copied = Copied::of(&target.live_types(), &target.layouts, age);
         for (index, _) in jumps.units() {
             let Some(site) = plan.sites.get(index).filter(|_| ways.jumps(index)) else {
                 continue;

@@ -3,11 +3,16 @@
 
 use std::sync::Arc;
 
-use gotap::arch::jump::Capture;
+use gotap::arch::jump::capture::Once;
+use gotap::arch::jump::handed::{COPIED, COPIED_PLACE};
 use gotap::arch::jump::held::{Kind, Kinds, Part};
+use gotap::arch::jump::{Capture, Shape};
 
+use super::child::{Child, RING, TEXT};
 use super::{HEAP, Random, State, int};
 
+/// Where the age of memory is counted.
+const AGE: u64 = TEXT + 0xe00;
 const FIRST_PAGE: u64 = 0x1000;
 
 fn heap(at: &State, address: u64) -> u64 {
@@ -100,10 +105,118 @@ pub fn captures(random: &mut Random, at: &State) -> Vec<Capture> {
                 from: one,
                 hops,
                 parts: parts(random, at, object, 0),
+                once: random.one_in(2).then(|| Once {
+                    names: [offset(random), offset(random)],
+                    age: AGE,
+                }),
             });
         }
     }
     captures
+}
+
+fn reached(at: &State, from: u8, hops: &[i32]) -> Option<u64> {
+    let mut object = Some(int(&at.regs, from)).filter(|p| *p >= FIRST_PAGE);
+    for hop in hops {
+        object = pointed(at, object, *hop).filter(|p| *p >= FIRST_PAGE);
+    }
+    object
+}
+
+/// The one capture that may be left out of a record, and what tells that it is.
+pub struct Before {
+    capture: Option<Capture>,
+    /// Words of the record where it is left out, and of a whole one.
+    words: (usize, usize),
+    /// The place in the table, and what should stand there for it to be left out.
+    place: Option<(u64, [u64; 4])>,
+    known: bool,
+}
+
+impl Before {
+    /// Some objects were copied before, of others something like it stands there.
+    pub fn prepare(child: &Child, random: &mut Random, shape: &Shape, at: &State) -> Before {
+        let sometimes = |c: &Capture| {
+            matches!(
+                c,
+                Capture::Interface { .. } | Capture::Copied { once: Some(_), .. }
+            )
+        };
+        let mut some = shape.parts().filter(|(c, _)| sometimes(c));
+        let whole = shape.bytes() / 8;
+        let only = some.next().filter(|_| some.next().is_none());
+        let mut before = Before {
+            capture: only.map(|(c, _)| c.clone()),
+            words: (whole, whole),
+            place: None,
+            known: false,
+        };
+        if let Some((Capture::Interface { .. }, from)) = only {
+            before.words.0 = from + 1;
+        }
+        let age = random.below(3) as u32;
+        child.write(AGE, &age.to_le_bytes());
+        let Some((
+            Capture::Copied {
+                from,
+                hops,
+                once: Some(once),
+                ..
+            },
+            first,
+        )) = only
+        else {
+            return before;
+        };
+        before.words.0 = first;
+        let Some(object) = reached(at, *from, hops) else {
+            return before;
+        };
+        let name = |i: usize| heap(at, object + once.names[i] as u64);
+        let place = object.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - COPIED.trailing_zeros());
+        let table = u64::from_le_bytes(child.read(RING + 48, 8).try_into().expect("eight"));
+        let wanted = [object, name(0), name(1), age.into()];
+        let mut stands = wanted;
+        before.known = !random.one_in(4);
+        if !before.known {
+            let i = random.below(4) as usize;
+            stands[i] = stands[i].wrapping_add(1 + random.below(9));
+        }
+        before.place = Some((table + place * COPIED_PLACE, wanted));
+        before.put(child, stands);
+        before
+    }
+
+    fn put(&self, child: &Child, words: [u64; 4]) {
+        let (at, _) = self.place.expect("a place");
+        let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+        child.write(at, &bytes);
+    }
+
+    /// This capture is not in the record.
+    pub fn leaves_out(&self, capture: &Capture) -> bool {
+        self.known && self.capture.as_ref() == Some(capture)
+    }
+
+    /// How many words of it were written.
+    pub fn words(&self, at: &State) -> usize {
+        let least = match &self.capture {
+            Some(Capture::Interface { itab, .. }) => int(&at.regs, *itab) == 0,
+            Some(_) => self.known,
+            None => false,
+        };
+        if least { self.words.0 } else { self.words.1 }
+    }
+
+    /// The record was written: whatever stood there, it is known now.
+    pub fn check(&self, child: &Child, round: u64) {
+        if let Some((at, wanted)) = self.place {
+            let stands = child.read(at, 32);
+            let words = stands.chunks_exact(8);
+            let words = words.map(|w| u64::from_le_bytes(w.try_into().expect("eight")));
+            assert_eq!(words.collect::<Vec<_>>(), wanted, "round {round}");
+        }
+    }
 }
 
 /// Word by word; `None`: anything.
@@ -118,11 +231,10 @@ pub fn expected(capture: &Capture, at: &State) -> Vec<Option<u64>> {
                 held_by(of, at, (itab, data), &mut words);
             }
         }
-        Capture::Copied { from, hops, parts } => {
-            let mut object = Some(int(&at.regs, *from)).filter(|p| *p >= FIRST_PAGE);
-            for hop in hops {
-                object = pointed(at, object, *hop).filter(|p| *p >= FIRST_PAGE);
-            }
+        Capture::Copied {
+            from, hops, parts, ..
+        } => {
+            let object = reached(at, *from, hops);
             words.push(Some(object.unwrap_or(0)));
             if let Some(object) = object {
                 of_object(parts, at, object, &mut words);

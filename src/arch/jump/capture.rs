@@ -6,7 +6,8 @@
 //! 0 commit   the ticket + 1 once the record is whole, 0 while it is written
 //! 1 ticket   counts records of this ring from 0
 //! 2 tsc      the processor's time stamp counter
-//! 3 site     the number given to the trampoline
+//! 3 site     the number given to the trampoline, below; what else is told, above
+//!            ([`TOOK`](super::handed::TOOK), and how many words there are)
 //! 4 goid     g.goid
 //! 5 hi       g.stack.hi
 //! 6 sp       where the return address of the call lies
@@ -71,6 +72,8 @@ pub enum Capture {
         hops: Vec<i32>,
         /// What is copied.
         parts: Vec<Part>,
+        /// Left out where it was copied before.
+        once: Option<Once>,
     },
     /// An interface with methods in two registers: its itab, and unless that is
     /// nil its data word, its type word, and parts of what it holds.
@@ -119,6 +122,15 @@ pub enum Capture {
 }
 
 impl Capture {
+    /// It may be left out, but for so many words.
+    fn at_least(&self) -> Option<usize> {
+        match self {
+            Capture::Interface { .. } => Some(1),
+            Capture::Copied { once: Some(_), .. } => Some(0),
+            _ => None,
+        }
+    }
+
     /// Words that it takes.
     pub fn words(&self) -> usize {
         match self {
@@ -136,6 +148,37 @@ impl Capture {
     }
 }
 
+/// When an object need not be copied again: it was, and it is the same one still.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Once {
+    /// Offsets of two pointers in it to what is copied as well.
+    pub names: [i32; 2],
+    /// Address of four bytes that change before memory is given to another use.
+    pub age: u64,
+}
+
+/// Where the count of a record's words begins in its site word; 0: all that its
+/// site's records have.
+const WORDS_AT: u32 = 48;
+
+/// A record's site and how many words of it were written.
+pub(super) fn site_word(site: u32, words: usize) -> u64 {
+    u64::from(site) | (words as u64) << WORDS_AT
+}
+
+/// How many words of a record were written, by its site word.
+pub(super) fn words_written(site_word: u64) -> usize {
+    match (site_word >> WORDS_AT) as usize {
+        0 => usize::MAX,
+        words => words,
+    }
+}
+
+/// The site's number.
+pub fn site_number(site_word: u64) -> u32 {
+    site_word as u32
+}
+
 /// What one site's records hold behind the head: captures, and for each the
 /// word at which it begins.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -146,12 +189,14 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Lays out captures one behind the other. `None` when they do not fit
-    /// [`MAX_RECORD`].
+    /// Lays out captures one behind the other, what may be left out last. `None`
+    /// when they do not fit [`MAX_RECORD`].
     pub fn new(captures: impl IntoIterator<Item = Capture>) -> Option<Shape> {
         let mut words = HEAD;
         let mut parts: Vec<(Capture, usize)> = Vec::new();
-        for capture in captures {
+        let all = captures.into_iter();
+        let (always, rest): (Vec<_>, Vec<_>) = all.partition(|c| c.at_least().is_none());
+        for capture in always.into_iter().chain(rest) {
             if parts.iter().any(|(known, _)| *known == capture) {
                 continue;
             }
@@ -180,6 +225,21 @@ impl Shape {
     /// Captures, and where in the record each begins, in words.
     pub fn parts(&self) -> impl Iterator<Item = (&Capture, usize)> {
         self.parts.iter().map(|(capture, at)| (capture, *at))
+    }
+
+    /// Words that are written where what may be left out is: the one capture that
+    /// may, if there is one and no more.
+    pub(super) fn least(&self) -> Option<(&Capture, usize)> {
+        let mut some = self.parts.iter().filter_map(|(capture, at)| {
+            let least = capture.at_least()?;
+            Some((capture, at.saturating_add(least)))
+        });
+        some.next().filter(|_| some.next().is_none())
+    }
+
+    /// Words of the whole record, its head included.
+    pub(super) fn words(&self) -> usize {
+        self.words.max(HEAD)
     }
 
     /// Bytes of the whole record, its head included.

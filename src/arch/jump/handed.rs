@@ -20,6 +20,14 @@
 //! has found nothing. A buffer on the goroutine's own stack is known by its
 //! distance from the stack's end, as copystack would move it (runtime/stack.go,
 //! adjustpointers). Others do not move.
+//!
+//! **Copied**. Not from an entry to its RET, but to the entries of later calls: that
+//! an object was copied ([`Once`](super::capture::Once)), so that they need not.
+//! A place holds the object's address, which is written last and compared last, two
+//! pointers in it, and the age of the memory then: the garbage collector's count of
+//! its cycles, which changes while no goroutine runs, and without which nothing is
+//! freed. Written once the record is whole, and compared before the next one's
+//! ticket: whoever reads records in the order of tickets has the copy.
 
 use iced_x86::code_asm::CodeLabel;
 use iced_x86::code_asm::{
@@ -39,6 +47,12 @@ pub const BUFFERS: u64 = 1 << 16;
 /// Bytes of a place in either table.
 pub const PLACE: u64 = 16;
 
+/// Places for objects that were copied; a power of two.
+pub const COPIED: u64 = 1 << 14;
+
+/// Bytes of one of them.
+pub const COPIED_PLACE: u64 = 32;
+
 /// In a record's site word: this RET has taken its own call's mark.
 pub const TOOK: u64 = 1 << 32;
 
@@ -48,7 +62,7 @@ pub const MAX_FILLED: u32 = 1 << 15;
 /// More than any depth: stacks are at most 1 GB (runtime/proc.go, maxstacksize).
 const BY_ID: i32 = 0x4000_0003;
 /// An odd number that spreads keys over their places.
-const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+pub(super) const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Behind the length: the buffer is on the stack, and its distance from the end is
 /// told. User addresses end below this bit (arch/x86/include/asm/page_64_types.h,
 /// TASK_SIZE_MAX).

@@ -3,14 +3,14 @@
 //!
 //! ```text
 //! +0     magic, number of records, bytes of one
-//! +24    where the records lie in the target, the marks, the buffers
+//! +24    where the records lie in the target, the marks, the buffers, the copied
 //! +64    head: tickets given (the target adds)
 //! +128   tail: records read (gotap writes)
 //! +192   dropped: records for which there was no room (the target adds)
 //! +512   counters of trampolines that let one of many through
 //! +4096  records, a power of two of them; see `capture` for one
-//!        marks of calls that were let in, and where their buffers are; see
-//!        `handed`
+//!        marks of calls that were let in, where their buffers are, and what was
+//!        copied; see `handed`
 //! ```
 //!
 //! Before it lies a page of the target's own, not shared, whose first word is not 0,
@@ -39,12 +39,12 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::capture::{HEAD, LINE};
+use super::capture::{HEAD, LINE, words_written};
 use super::gate::COUNTERS;
-use super::handed::{BUFFERS, MARKS, PLACE, key, mark_place};
+use super::handed::{BUFFERS, COPIED, COPIED_PLACE, MARKS, PLACE, key, mark_place};
 
 /// What a ring begins with; the last byte counts layouts.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"GOTAPRG\x02");
+pub const MAGIC: u64 = u64::from_le_bytes(*b"GOTAPRG\x03");
 
 /// Bytes before the first record.
 pub const CONTROL: u64 = 4096;
@@ -58,6 +58,9 @@ const BYTES: usize = 2;
 const DATA: usize = 3;
 const MARKS_AT: usize = 4;
 const BUFFERS_AT: usize = 5;
+const COPIED_AT: usize = 6;
+/// In a record.
+const SITE: usize = 3;
 const HEAD_WORD: usize = 8;
 const TAIL_WORD: usize = 16;
 const DROPPED_WORD: usize = 24;
@@ -88,7 +91,8 @@ impl RingLayout {
 
     /// Bytes to map; whole pages.
     pub fn len(&self) -> u64 {
-        (CONTROL + self.marks_offset() + (MARKS + BUFFERS) * PLACE).next_multiple_of(4096)
+        let tables = (MARKS + BUFFERS) * PLACE + COPIED * COPIED_PLACE;
+        (CONTROL + self.marks_offset() + tables).next_multiple_of(4096)
     }
 
     /// The page before the ring.
@@ -131,6 +135,11 @@ impl RingLayout {
     /// Where it is written where buffers are kept.
     pub(super) fn buffers_pointer(&self) -> u64 {
         self.at + BUFFERS_AT as u64 * 8
+    }
+
+    /// Where it is written where the table of what was copied lies.
+    pub(super) fn copied_pointer(&self) -> u64 {
+        self.at + COPIED_AT as u64 * 8
     }
 
     /// Where a counter lies.
@@ -205,6 +214,7 @@ impl RingLayout {
         let marks = self.at + CONTROL + self.marks_offset();
         put(MARKS_AT, marks);
         put(BUFFERS_AT, marks + MARKS * PLACE);
+        put(COPIED_AT, marks + (MARKS + BUFFERS) * PLACE);
         for mark in self.all_marks(words) {
             mark.store(1, Ordering::Release);
         }
@@ -351,9 +361,13 @@ impl Reader {
         if self.doubtful.contains(&place) {
             return Next::Lost;
         }
-        for (to, from) in into.iter_mut().zip(record) {
+        // No cache line more than was written.
+        let written = words_written(load(record, SITE)).clamp(HEAD, into.len().max(HEAD));
+        let (written, rest) = into.split_at_mut(written.min(into.len()));
+        for (to, from) in written.iter_mut().zip(record) {
             *to = from.load(Ordering::Acquire);
         }
+        rest.fill(0);
         if load(record, 0) != want || into.get(1) != Some(&ticket) {
             return Next::Lost;
         }

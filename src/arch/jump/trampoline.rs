@@ -31,7 +31,7 @@ use iced_x86::{
 
 mod held;
 
-use super::capture::{Capture, G, Shape};
+use super::capture::{Capture, G, Shape, site_word};
 use super::gate::{Mark, Test};
 use super::held::FIRST_PAGE;
 use super::ring::RingLayout;
@@ -167,6 +167,14 @@ pub(super) struct Writer<'a> {
     types: Vec<(u64, CodeLabel)>,
 }
 
+/// Which records a site writes.
+#[derive(Clone, Copy)]
+struct Call {
+    site: u32,
+    to_return: i32,
+    g: GOffsets,
+}
+
 /// What can go wrong while writing.
 pub(super) enum Wrong {
     Iced(IcedError),
@@ -232,6 +240,61 @@ impl Writer<'_> {
                 self.leave_buffer((int(*ptr)?, int(*len)?), *max, g, to_return)?;
             }
         }
+        let call = Call { site, to_return, g };
+        let whole = shape.words();
+        let least = shape.least().map_or(whole, |(_, least)| least);
+        let mut copied = None;
+        if let Some((
+            Capture::Copied {
+                from,
+                hops,
+                once: Some(once),
+                ..
+            },
+            _,
+        )) = shape.least()
+        {
+            let way = held::Way::over(int(*from)?, hops);
+            let anew = self.a.create_label();
+            self.unless_copied(&way, once, anew)?;
+            self.record(shape, call, (least, false))?;
+            copied = Some((way, once, anew));
+        } else {
+            self.record(shape, call, (least, true))?;
+        }
+        let a = &mut self.a;
+        a.set_label(&mut out)?;
+        for insn in after {
+            a.add_instruction(*insn)?;
+        }
+        if unit.kind != UnitKind::Return {
+            a.jmp(unit.at.wrapping_add(unit.code.len() as u64))?;
+        }
+        a.set_label(&mut full)?;
+        self.rip(Code::Inc_rm64, None, self.ring.dropped())?;
+        self.a.jmp(out)?;
+        if leaves {
+            self.a.set_label(&mut refused)?;
+            self.forget_mark(g, to_return, out)?;
+        }
+        if let Some((way, once, mut anew)) = copied {
+            self.a.set_label(&mut anew)?;
+            self.record(shape, call, (whole, true))?;
+            self.was_copied(&way, once, out)?;
+        }
+        self.put_off(whole)?;
+        self.constants()
+    }
+
+    /// Takes a ticket and writes the record; `words` of it, without what may be left
+    /// out unless `all`.
+    fn record(
+        &mut self,
+        shape: &Shape,
+        call: Call,
+        (words, all): (usize, bool),
+    ) -> Result<(), Wrong> {
+        let Call { site, to_return, g } = call;
         self.time()?;
         // The ticket, and the record's place.
         self.a.mov(r12d, 1)?;
@@ -250,7 +313,7 @@ impl Writer<'_> {
         a.mov(qword_ptr(r13), 0)?;
         a.mov(qword_ptr(r13 + 8), r12)?;
         a.movq(qword_ptr(r13 + 16), xmm15)?;
-        a.mov(r12d, site)?;
+        a.mov(r12, site_word(site, words))?;
         a.mov(qword_ptr(r13 + 24), r12)?;
         a.mov(r12, qword_ptr(r14 + g.goid))?;
         a.mov(qword_ptr(r13 + 32), r12)?;
@@ -260,10 +323,13 @@ impl Writer<'_> {
         a.mov(qword_ptr(r13 + 48), r12)?;
         a.mov(qword_ptr(r13 + 56), r14)?;
         for (capture, at) in shape.parts() {
-            let at = i32::try_from(at * 8).unwrap_or(i32::MAX);
-            self.capture(capture, at, to_return, g)?;
+            let left_out = matches!(capture, Capture::Copied { once: Some(_), .. }) && !all;
+            if !left_out {
+                let at = i32::try_from(at * 8).unwrap_or(i32::MAX);
+                self.capture(capture, at, to_return, g)?;
+            }
         }
-        if mark == Mark::Ask {
+        if shape.gate().mark == Mark::Ask {
             self.take_mark(g, to_return)?;
         }
         // Whole.
@@ -272,22 +338,7 @@ impl Writer<'_> {
         a.inc(r12)?;
         a.mov(qword_ptr(r13), r12)?;
         a.xorps(xmm15, xmm15)?;
-        a.set_label(&mut out)?;
-        for insn in after {
-            a.add_instruction(*insn)?;
-        }
-        if unit.kind != UnitKind::Return {
-            a.jmp(unit.at.wrapping_add(unit.code.len() as u64))?;
-        }
-        a.set_label(&mut full)?;
-        self.rip(Code::Inc_rm64, None, self.ring.dropped())?;
-        self.a.jmp(out)?;
-        if leaves {
-            self.a.set_label(&mut refused)?;
-            self.forget_mark(g, to_return, out)?;
-        }
-        self.put_off()?;
-        self.constants()
+        Ok(())
     }
 
     /// Jumps to `no` when a test does not hold.
@@ -420,7 +471,9 @@ impl Writer<'_> {
                 }
             }
             Capture::Chain { from, hops, fields } => self.chain(*from, hops, fields, at)?,
-            Capture::Copied { from, hops, parts } => {
+            Capture::Copied {
+                from, hops, parts, ..
+            } => {
                 let way = held::Way::over(int(*from)?, hops);
                 self.copied(&way, parts, at)?;
             }

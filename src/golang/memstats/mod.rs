@@ -12,7 +12,7 @@ mod tests;
 
 use serde::Serialize;
 
-pub use places::{Places, find_cpus};
+pub use places::{Places, find_collections, find_cpus};
 
 use crate::addr::Bias;
 use crate::memory::{Memory, MemoryError};

@@ -236,6 +236,12 @@ pub fn find_cpus(image: &Image) -> Option<ImageAddr> {
         .and_then(target)
 }
 
+/// `memstats.numgc`, the count of the garbage collector's cycles.
+pub fn find_collections(image: &Image) -> Option<ImageAddr> {
+    let found = image.functions().by_name("runtime.gcMarkTermination");
+    collections(&found.first().map(disassemble)?)
+}
+
 /// `memstats.numgc`: `gcMarkTermination` adds one to it and to numforcedgc,
 /// which lies directly behind it (runtime/mgc.go).
 fn collections(code: &[Instruction]) -> Option<ImageAddr> {

@@ -20,6 +20,8 @@ fn the_variables_are_where_the_symbol_table_has_them() {
         assert_eq!(places.gc_controller.0, symbols["runtime.gcController"]);
         assert_eq!(places.mheap.0, symbols["runtime.mheap_"]);
         assert_eq!(find_cpus(&image).map(|c| c.0).as_ref(), cpus);
+        let counted = find_collections(&image).map(|c| places.memstats.0.abs_diff(c.0));
+        assert_eq!(counted, Some(places.offsets.numgc));
     }
 }
 

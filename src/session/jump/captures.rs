@@ -5,7 +5,7 @@
 use crate::arch::jump::capture::G;
 use crate::arch::jump::{Capture, Shape};
 use crate::golang::copied::Copied;
-use crate::golang::family::{Family, Flow, Receiver};
+use crate::golang::family::{Family, Flow, Gives, Receiver};
 use crate::golang::layout::Layouts;
 use crate::probe::decode::{Decoder, Needs};
 use crate::probe::plan::{Event, Plan, Role};
@@ -28,6 +28,9 @@ pub struct SiteRecord {
     pub shape: Shape,
     /// The connection, if there is one: at which word, and which fields.
     pub conn: Option<(usize, ConnFields)>,
+    /// What of it is left out where it was copied before: the first word, the
+    /// object's address, and how many.
+    pub copied: Option<(usize, usize)>,
     /// The word with the first return address of the stack.
     pub frames: Option<(usize, usize)>,
     /// The words of the buffer that the call has filled: the first, and how many.
@@ -105,7 +108,7 @@ pub fn of_site(
                             conn = Some((captures.len(), fields));
                             captures.push(capture);
                         }
-                        captures.extend(copied.connection(register, kind));
+                        captures.extend(copied.connection(register, kind, true));
                     }
                     if let Some(buffer) = family.buffer {
                         needs.ints |= 1 << buffer.ptr | 1 << buffer.len;
@@ -135,7 +138,8 @@ pub fn of_site(
                         conn = Some((captures.len(), fields));
                         captures.push(capture);
                     }
-                    captures.extend(gives.and_then(|g| copied.connection(g.register, g.kind)));
+                    let connection = |g: Gives| copied.connection(g.register, g.kind, false);
+                    captures.extend(gives.and_then(connection));
                     let error = error_registers(reporter, func);
                     captures.extend(error.map(|(itab, data)| copied.error(itab, data)));
                 }
@@ -175,8 +179,13 @@ pub fn of_site(
         let wanted = all.get(before + index)?;
         shape.parts().find(|(c, _)| *c == wanted).map(|(_, at)| at)
     };
+    let copied = shape.parts().find_map(|(capture, at)| match capture {
+        Capture::Copied { once: Some(_), .. } => Some((at, capture.words())),
+        _ => None,
+    });
     Some(SiteRecord {
         conn: conn.and_then(|(index, fields)| Some((word_of(index)?, fields))),
+        copied,
         frames: match frames {
             Some(frames) => Some((word_of(0)?, with_wrappers(frames))),
             None => None,

@@ -9,9 +9,11 @@ use super::super::calls::Calls;
 use super::super::report::Seen;
 use super::super::target::Target;
 use super::captures::SiteRecord;
+use super::copies::Copies;
 use super::gaps::Gaps;
 use super::past::Past;
 use super::ticks::Ticks;
+use crate::arch::jump::capture::site_number;
 use crate::arch::jump::handed::TOOK;
 use crate::arch::jump::{Next, Reader};
 use crate::probe::hash::WordMap;
@@ -55,6 +57,7 @@ pub struct Drain {
     no_regs: Regs,
     /// Connections by the words written down of them, some ticks long.
     conns: WordMap<Vec<u64>, Receiver>,
+    copies: Copies,
     unfinished: Option<Instant>,
     told_lost: u64,
     gaps: Gaps,
@@ -126,6 +129,7 @@ impl Drain {
             ticks: Ticks::new(&calls.clock),
             no_regs: crate::sys::no_registers(),
             conns: WordMap::default(),
+            copies: Copies::default(),
             unfinished: None,
             told_lost: 0,
             gaps: Gaps::default(),
@@ -307,9 +311,7 @@ impl Drain {
     fn on_record(&mut self, words: &[u64], jumped: &Jumped, calls: &mut Calls) {
         let (plan, records) = (self.plan.clone(), self.records.clone());
         let word = |i: usize| words.get(i).copied().unwrap_or(0);
-        let Ok(index) = usize::try_from(word(3) & !TOOK) else {
-            return;
-        };
+        let index = site_number(word(3)) as usize;
         let (ring, _) = jumped.ring();
         let ring = (&self.reader, &**ring);
         self.gaps.before(word(1), ring, &mut calls.join);
@@ -318,16 +320,21 @@ impl Drain {
         let (Some(site), Some(record), Some(at)) = (
             plan.sites.get(index),
             records.get(index),
-            self.live.get(index),
+            self.live.get(index).copied(),
         ) else {
             return;
         };
         calls.stats.hits += 1;
         let at_ns = self.ticks.ns(word(2));
         let constants = self.constants.clone();
-        let mut past = Past::new(words, record, *at, self.no_regs, (memory, &constants));
+        if self.copies.check(self.reader.lost()) {
+            self.conns.clear();
+        }
+        let (copy, fresh) = self.copy(record, words);
+        let place = (at, self.no_regs);
+        let mut past = Past::new(words, record, copy.as_deref(), place, (memory, &constants));
         past.tid = self.tids.ours(past.tid);
-        let receiver = self.connection(site, record, words, &mut past, calls);
+        let receiver = self.connection((site, fresh), record, words, &mut past, calls);
         past.set_late(receiver.as_ref().is_some_and(|known| known.late));
         let seen = Seen {
             conn: receiver.as_ref().and_then(|known| known.conn.as_ref()),
@@ -346,12 +353,29 @@ impl Drain {
         calls.mark_taken = false;
     }
 
+    /// What was copied before of a connection that the record leaves out; or the record
+    /// has a copy itself, which is kept, and may be that of another object at the
+    /// same address.
+    fn copy(&mut self, record: &SiteRecord, words: &[u64]) -> (Option<Arc<[u64]>>, bool) {
+        let Some(((conn, _), (at, many))) = record.conn.as_ref().zip(record.copied) else {
+            return (None, false);
+        };
+        let word = |i: usize| words.get(i).copied().unwrap_or(0);
+        if word(at) == 0 {
+            return (self.copies.of(word(*conn)), false);
+        }
+        if let Some(copy) = words.get(at + 1..at + many) {
+            self.copies.keep(word(at), copy.into());
+        }
+        (None, true)
+    }
+
     /// The connection of a call that begins. Records that have the same words, the
     /// descriptor's and both addresses' among them, share it for a tenth of a
     /// second; then it is looked at again.
     fn connection(
         &mut self,
-        site: &Site,
+        (site, fresh): (&Site, bool),
         record: &SiteRecord,
         words: &[u64],
         past: &mut Past<'_>,
@@ -359,7 +383,9 @@ impl Drain {
     ) -> Option<Receiver> {
         let (at, fields) = record.conn.as_ref()?;
         let key = words.get(*at..*at + 1 + fields.fields.len())?;
-        if let Some(known) = self.conns.get(key) {
+        if fresh {
+            self.conns.remove(key);
+        } else if let Some(known) = self.conns.get(key) {
             // What a RET gives is read there.
             return Some(known.clone());
         }

@@ -70,6 +70,8 @@ pub struct Past<'a> {
     pub conn_changed: bool,
     record: &'a [u64],
     site: &'a SiteRecord,
+    /// What the record leaves out of its connection, copied before.
+    copy: Option<&'a [u64]>,
     /// What stood where, of the record; few are asked for it.
     known: OnceCell<Vec<Known<'a>>>,
     /// What is known besides.
@@ -82,13 +84,13 @@ pub struct Past<'a> {
 }
 
 impl<'a> Past<'a> {
-    /// From a record's words and what its site writes down. `at` is the site's
-    /// live address.
+    /// From a record's words and what its site writes down, or what was copied
+    /// before. `at` is the site's live address.
     pub fn new(
         record: &'a [u64],
         site: &'a SiteRecord,
-        at: u64,
-        no_regs: Regs,
+        copy: Option<&'a [u64]>,
+        (at, no_regs): (u64, Regs),
         (beyond, constants): (&'a ProcessMemory, &'a Constants),
     ) -> Past<'a> {
         let word = |i: usize| record.get(i).copied().unwrap_or(0);
@@ -112,6 +114,7 @@ impl<'a> Past<'a> {
             conn_changed: false,
             record,
             site,
+            copy,
             known: OnceCell::new(),
             more: Vec::new(),
             gone: if sound { sp..hi } else { 0..0 },
@@ -191,6 +194,7 @@ impl<'a> Past<'a> {
     fn recorded(&self) -> Vec<Known<'a>> {
         let mut regs = self.regs;
         let mut all = Vec::with_capacity(16);
+        self.tell_copy(&mut all);
         for (capture, from) in self.site.shape.parts() {
             let words = self.record.get(from..).unwrap_or_default();
             let word = |i: usize| words.get(i).copied().unwrap_or(0);
@@ -225,7 +229,9 @@ impl<'a> Past<'a> {
                         all.push(Known::word(at, word(i)));
                     }
                 }
-                Capture::Copied { from, hops, parts } => {
+                Capture::Copied {
+                    from, hops, parts, ..
+                } => {
                     let pointer = word(0);
                     if pointer == 0 {
                         continue;
@@ -259,6 +265,27 @@ impl<'a> Past<'a> {
             }
         }
         all
+    }
+
+    /// What was copied before; what the record itself tells is truer.
+    fn tell_copy(&self, all: &mut Vec<Known<'a>>) {
+        let Some(((at, _), copy)) = self.site.conn.as_ref().zip(self.copy) else {
+            return;
+        };
+        let pointer = self.record.get(*at).copied().unwrap_or(0);
+        for (capture, _) in self.site.shape.parts() {
+            if let Capture::Copied {
+                parts,
+                once: Some(_),
+                ..
+            } = capture
+                && pointer != 0
+            {
+                held::tell(parts, pointer, copy, &mut |at, words, len| {
+                    all.push(Known::words(at, words, len));
+                });
+            }
+        }
     }
 
     fn know(&mut self, at: u64, word: u64) {

@@ -8,10 +8,13 @@
 use std::sync::Arc;
 
 use iced_x86::code_asm::{
-    AsmRegister64, CodeLabel, dword_ptr, qword_ptr, r12, r12d, r13, xmm15, xmmword_ptr,
+    AsmRegister64, CodeLabel, dword_ptr, qword_ptr, r12, r12d, r13, word_ptr, xmm15, xmmword_ptr,
 };
+use iced_x86::{Code, Register};
 
 use super::{Writer, Wrong};
+use crate::arch::jump::capture::Once;
+use crate::arch::jump::handed::{COPIED, COPIED_PLACE, SPREAD};
 use crate::arch::jump::held::{FIRST_PAGE, Kinds, Part, SHORT};
 
 /// Code that stands behind the rest, because it is rarely run.
@@ -87,16 +90,78 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// What was put off; R12 has an itab.
-    pub(super) fn put_off(&mut self) -> Result<(), Wrong> {
+    /// What was put off; R12 has an itab. The record has all its `words` then.
+    pub(super) fn put_off(&mut self, words: usize) -> Result<(), Wrong> {
         for mut later in std::mem::take(&mut self.later) {
             self.a.set_label(&mut later.begin)?;
+            self.a.mov(word_ptr(r13 + 30), words as i32)?;
             self.a.mov(qword_ptr(r13 + (later.at + 8)), later.data)?;
             let way = Way::over(later.data, &[]);
             self.kinds(&later.of, Data::Register(later.data), &way, later.at)?;
             self.a.jmp(later.back)?;
         }
         Ok(())
+    }
+
+    /// Goes to `anew` unless the object was copied, and is the same still. What is
+    /// compared last is what is written last: it belongs to the rest.
+    pub(super) fn unless_copied(
+        &mut self,
+        way: &Way,
+        once: &Once,
+        anew: CodeLabel,
+    ) -> Result<(), Wrong> {
+        self.walk(way, anew)?;
+        self.copied_place()?;
+        self.rip(Code::Mov_r32_rm32, Some(Register::R12D), once.age)?;
+        self.a.cmp(qword_ptr(r13 + 24), r12)?;
+        self.a.jne(anew)?;
+        for (name, at) in once.names.into_iter().zip([8, 16]) {
+            self.walk(way, anew)?;
+            self.a.mov(r12, qword_ptr(r12 + name))?;
+            self.a.cmp(qword_ptr(r13 + at), r12)?;
+            self.a.jne(anew)?;
+        }
+        self.walk(way, anew)?;
+        self.a.cmp(qword_ptr(r13), r12)?;
+        self.a.jne(anew)?;
+        Ok(())
+    }
+
+    /// The object was copied, and the record is whole.
+    pub(super) fn was_copied(
+        &mut self,
+        way: &Way,
+        once: &Once,
+        out: CodeLabel,
+    ) -> Result<(), Wrong> {
+        self.walk(way, out)?;
+        self.copied_place()?;
+        self.a.mov(qword_ptr(r13), 0)?;
+        for (name, at) in once.names.into_iter().zip([8, 16]) {
+            self.walk(way, out)?;
+            self.a.mov(r12, qword_ptr(r12 + name))?;
+            self.a.mov(qword_ptr(r13 + at), r12)?;
+        }
+        self.rip(Code::Mov_r32_rm32, Some(Register::R12D), once.age)?;
+        self.a.mov(qword_ptr(r13 + 24), r12)?;
+        self.walk(way, out)?;
+        self.a.mov(qword_ptr(r13), r12)?;
+        self.a.jmp(out)?;
+        Ok(())
+    }
+
+    /// The place of the object in R12 among those that were copied, to R13.
+    fn copied_place(&mut self) -> Result<(), Wrong> {
+        self.a.mov(r13, SPREAD.cast_signed())?;
+        self.a.imul_2(r13, r12)?;
+        self.a.shr(r13, 64 - COPIED.trailing_zeros())?;
+        self.a.shl(r13, COPIED_PLACE.trailing_zeros())?;
+        self.rip(
+            Code::Add_r64_rm64,
+            Some(Register::R13),
+            self.ring.copied_pointer(),
+        )
     }
 
     /// An object that is come to over pointers: the last of them, 0 when there is
