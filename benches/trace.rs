@@ -68,9 +68,9 @@ fn machine() -> String {
     )
 }
 
-/// A `gotap trace` whose records go to /dev/null, armed.
+/// A `gotap trace` by traps whose records go to /dev/null, armed.
 fn trace(pid: i32, pattern: &str, more: &[&str]) -> Gotap {
-    let mut args = vec!["-o", "json", "--out", "/dev/null"];
+    let mut args = vec!["--fire", "trap", "-o", "json", "--out", "/dev/null"];
     args.extend(more);
     trace_into(pid, &[pattern], &args)
 }

@@ -273,9 +273,24 @@ fn what_cannot_jump() {
     let said = trapped.must_succeed().errors();
     assert!(said.contains("firing by traps: main.hot"), "{said}");
     assert_eq!(trapped.text().lines().count(), 10);
-    let limited = trace("auto", &["--max-rate", "1000000000"]);
-    let said = limited.must_succeed().errors();
-    assert!(said.contains("--max-rate needs traps"), "{said}");
+    for option in [
+        &["--max-rate", "1000000000"][..],
+        &["--stack", "32"],
+        &["--payload=1025"],
+    ] {
+        let needs = |said: String| said.contains("needs traps");
+        let refused = trace("jump", option);
+        assert!(!refused.status.success());
+        assert!(needs(refused.errors()), "{}", refused.errors());
+        // What follows from what was asked for is told to those who want to know.
+        let trapped = trace("auto", option);
+        let said = trapped.must_succeed().errors();
+        assert!(!said.contains("firing by traps"), "{said}");
+        assert!(said.contains("(by traps)"), "{said}");
+        let told = trace("auto", &[&["-v"][..], option].concat());
+        let said = told.must_succeed().errors();
+        assert!(needs(said.clone()), "{said}");
+    }
     assert!(target.answers());
 }
 
@@ -288,8 +303,8 @@ fn who_is_always_busy_falls_back_alone() {
     let pid = busy.server.pid().to_string();
     for fire in ["auto", "jump"] {
         let patterns = ["trace", READ, scenario::WRITE, "-o", "json"];
-        let mut command = support::gotap::command(&patterns);
-        command.args(["--fire", fire, "-p", &pid]);
+        let more = ["--fire", fire, "-p", &pid];
+        let mut command = support::gotap::command(&[&patterns[..], &more].concat());
         command.env("GOTAP_TEST_BUSY", "0"); // the first
         let mut gotap = Gotap::spawn(command);
         gotap.wait_for_lines(200, SOON);

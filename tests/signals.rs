@@ -8,8 +8,8 @@ use std::os::unix::process::ExitStatusExt;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::scenario::{number, wait_traced};
-use support::{Fixture, Gotap, LATER, SOON, Target, Variant, oracle, poll, wait_for};
+use support::scenario::number;
+use support::{Fixture, Gotap, LATER, SOON, Target, Variant, gotap, oracle, poll, wait_for};
 
 const TICK: &str = "main.tick";
 
@@ -45,123 +45,129 @@ fn leave(mut target: Target, gotap: Gotap, before: &oracle::Footprint, when: &st
 
 #[test]
 fn each_signal_arrives_once() {
-    support::gotap::fire("trap");
-    let (mut target, gotap, before) = traced(&[TICK], 2);
-    let signals = [
-        ("TERM", Signal::SIGTERM),
-        ("HUP", Signal::SIGHUP),
-        ("INT", Signal::SIGINT),
-        ("QUIT", Signal::SIGQUIT),
-        ("USR1", Signal::SIGUSR1),
-        ("USR2", Signal::SIGUSR2),
-        ("WINCH", Signal::SIGWINCH),
-    ];
-    for i in 1..=30 {
-        for (name, signal) in signals {
-            target.signal(signal);
-            // Standard signals do not queue: the next one goes out when this
-            // one has been counted.
-            let counted = poll(SOON, || target.ask("counts")[name] == i);
-            assert!(counted, "SIG{name} #{i}: {}", target.ask("counts"));
+    gotap::both_ways(|| {
+        let (mut target, gotap, before) = traced(&[TICK], 2);
+        let signals = [
+            ("TERM", Signal::SIGTERM),
+            ("HUP", Signal::SIGHUP),
+            ("INT", Signal::SIGINT),
+            ("QUIT", Signal::SIGQUIT),
+            ("USR1", Signal::SIGUSR1),
+            ("USR2", Signal::SIGUSR2),
+            ("WINCH", Signal::SIGWINCH),
+        ];
+        for i in 1..=30 {
+            for (name, signal) in signals {
+                target.signal(signal);
+                // Standard signals do not queue: the next one goes out when this
+                // one has been counted.
+                let counted = poll(SOON, || target.ask("counts")[name] == i);
+                assert!(counted, "SIG{name} #{i}: {}", target.ask("counts"));
+            }
         }
-    }
-    let counts = target.ask("counts");
-    for (name, _) in signals {
-        assert_eq!(counts[name], 30, "{counts}");
-    }
-    leave(target, gotap, &before, "after signals");
+        let counts = target.ask("counts");
+        for (name, _) in signals {
+            assert_eq!(counts[name], 30, "{counts}");
+        }
+        leave(target, gotap, &before, "after signals");
+    });
 }
 
 /// Real-time signals have no names, and stops for them pass through too.
 #[test]
 fn real_time_signals_arrive_once() {
-    support::gotap::fire("trap");
-    let (mut target, gotap, before) = traced(&[TICK], 2);
-    let pid = target.pid().to_string();
-    for i in 1..=40 {
-        // nix has no names for real-time signals; kill(1) has numbers.
-        let sent = std::process::Command::new("kill")
-            .args(["-40", &pid])
-            .status()
-            .expect("run kill");
-        assert!(sent.success());
-        // The kernel queues them, Go does not: sigsend drops one that it has
-        // not handed out yet (runtime/sigqueue.go).
-        let counted = poll(SOON, || target.ask("counts")["RT40"] == i);
-        assert!(counted, "#{i}: {}", target.ask("counts"));
-    }
-    leave(target, gotap, &before, "after real-time signals");
+    gotap::both_ways(|| {
+        let (mut target, gotap, before) = traced(&[TICK], 2);
+        let pid = target.pid().to_string();
+        for i in 1..=40 {
+            // nix has no names for real-time signals; kill(1) has numbers.
+            let sent = std::process::Command::new("kill")
+                .args(["-40", &pid])
+                .status()
+                .expect("run kill");
+            assert!(sent.success());
+            // The kernel queues them, Go does not: sigsend drops one that it has
+            // not handed out yet (runtime/sigqueue.go).
+            let counted = poll(SOON, || target.ask("counts")["RT40"] == i);
+            assert!(counted, "#{i}: {}", target.ask("counts"));
+        }
+        leave(target, gotap, &before, "after real-time signals");
+    });
 }
 
 #[test]
 fn the_profiler_keeps_sampling() {
-    support::gotap::fire("trap");
-    let (mut target, gotap, before) = traced(&[TICK], 2);
-    // Samples come with processor time, which others may want too.
-    let mut samples = 0;
-    let sampled = poll(LATER, || {
-        target.tell("profile 500ms");
-        samples += number(&target.answer("profile", LATER), "samples");
-        samples > 60
+    gotap::both_ways(|| {
+        let (mut target, gotap, before) = traced(&[TICK], 2);
+        // Samples come with processor time, which others may want too.
+        let mut samples = 0;
+        let sampled = poll(LATER, || {
+            target.tell("profile 500ms");
+            samples += number(&target.answer("profile", LATER), "samples");
+            samples > 60
+        });
+        assert!(sampled, "{samples}");
+        must_tick(&mut target, "profile");
+        leave(target, gotap, &before, "after profiles");
     });
-    assert!(sampled, "{samples}");
-    must_tick(&mut target, "profile");
-    leave(target, gotap, &before, "after profiles");
 }
 
 /// Only SIGURG stops such a loop: were it lost, no collection would ever end.
 #[test]
 fn loops_are_preempted() {
-    support::gotap::fire("trap");
-    let (mut target, gotap, before) = traced(&[TICK, "main.spin"], 2);
-    for _ in 0..5 {
-        target.tell("preempt 20");
-        let done = target.answer("preempt", LATER);
-        assert_eq!(done["collections"], 20);
-    }
-    leave(target, gotap, &before, "after preemption");
+    gotap::both_ways(|| {
+        let (mut target, gotap, before) = traced(&[TICK, "main.spin"], 2);
+        for _ in 0..5 {
+            target.tell("preempt 20");
+            let done = target.answer("preempt", LATER);
+            assert_eq!(done["collections"], 20);
+        }
+        leave(target, gotap, &before, "after preemption");
+    });
 }
 
 #[test]
 fn stopped_and_continued() {
-    support::gotap::fire("trap");
-    let (mut target, gotap, before) = traced(&[TICK], 2);
-    let pid = target.pid();
-    for i in 1..=5 {
-        target.signal(Signal::SIGSTOP);
-        wait_for("every thread stops", SOON, || {
-            all_stopped(pid).then_some(())
-        });
-        target.signal(Signal::SIGCONT);
-        must_tick(&mut target, "SIGCONT");
-        assert!(
-            poll(SOON, || target.ask("counts")["CONT"] == i),
-            "{}",
-            target.ask("counts")
-        );
-    }
-    leave(target, gotap, &before, "after SIGCONT");
+    gotap::both_ways(|| {
+        let (mut target, gotap, before) = traced(&[TICK], 2);
+        let pid = target.pid();
+        for i in 1..=5 {
+            target.signal(Signal::SIGSTOP);
+            wait_for("every thread stops", SOON, || {
+                all_stopped(pid).then_some(())
+            });
+            target.signal(Signal::SIGCONT);
+            must_tick(&mut target, "SIGCONT");
+            assert!(
+                poll(SOON, || target.ask("counts")["CONT"] == i),
+                "{}",
+                target.ask("counts")
+            );
+        }
+        leave(target, gotap, &before, "after SIGCONT");
+    });
 }
 
 /// Stopped while gotap leaves, stopped while gotap attaches: it stays stopped,
 /// and goes on when told to.
 #[test]
 fn left_while_stopped() {
-    support::gotap::fire("trap");
-    let (mut target, gotap, before) = traced(&[TICK], 2);
-    let pid = target.pid();
-    target.signal(Signal::SIGSTOP);
-    wait_for("every thread stops", SOON, || {
-        all_stopped(pid).then_some(())
+    gotap::both_ways(|| {
+        let (mut target, gotap, before) = traced(&[TICK], 2);
+        let pid = target.pid();
+        target.signal(Signal::SIGSTOP);
+        wait_for("every thread stops", SOON, || {
+            all_stopped(pid).then_some(())
+        });
+        gotap.stop().must_succeed();
+        assert_eq!(oracle::tracer(pid), 0);
+        wait_for("it stays stopped", SOON, || {
+            (oracle::state(pid) == Some('T')).then_some(())
+        });
+        target.signal(Signal::SIGCONT);
+        must_tick(&mut target, "SIGCONT after gotap left");
+        oracle::assert_clean(pid, &before, "left while stopped");
     });
-    gotap.stop().must_succeed();
-    assert_eq!(oracle::tracer(pid), 0);
-    wait_for("it stays stopped", SOON, || {
-        (oracle::state(pid) == Some('T')).then_some(())
-    });
-    target.signal(Signal::SIGCONT);
-    must_tick(&mut target, "SIGCONT after gotap left");
-    oracle::assert_clean(pid, &before, "left while stopped");
 }
 
 /// Every thread in a stop of job control (`T`) or of its tracer (`t`).
@@ -178,100 +184,104 @@ fn all_stopped(pid: i32) -> bool {
 
 #[test]
 fn a_thousand_children() {
-    support::gotap::fire("trap");
-    let (mut target, gotap, before) = traced(&[TICK, "main.runChild"], 2);
-    target.tell("children 1000");
-    let children = target.answer("children", LATER);
-    assert_eq!(children["ok"], 1000, "{children}");
-    assert_eq!(children["failed"], 0, "{children}");
-    assert!(number(&target.ask("counts"), "CHLD") > 0);
-    must_tick(&mut target, "after the children");
-    let outcome = gotap.stop();
-    let calls = outcome.must_succeed().calls_of("main.runChild");
-    assert_eq!(calls.len(), 1000);
-    assert!(
-        calls
-            .iter()
-            .all(|c| c["err"].is_null() && c["end"] == "return")
-    );
-    oracle::assert_clean(target.pid(), &before, "after children");
+    gotap::both_ways(|| {
+        let (mut target, gotap, before) = traced(&[TICK, "main.runChild"], 2);
+        target.tell("children 1000");
+        let children = target.answer("children", LATER);
+        assert_eq!(children["ok"], 1000, "{children}");
+        assert_eq!(children["failed"], 0, "{children}");
+        assert!(number(&target.ask("counts"), "CHLD") > 0);
+        must_tick(&mut target, "after the children");
+        let outcome = gotap.stop();
+        let calls = outcome.must_succeed().calls_of("main.runChild");
+        assert_eq!(calls.len(), 1000);
+        assert!(
+            calls
+                .iter()
+                .all(|c| c["err"].is_null() && c["end"] == "return")
+        );
+        oracle::assert_clean(target.pid(), &before, "after children");
+    });
 }
 
 /// The functions around fork and exec are armed too, where that is allowed.
 #[test]
 fn children_while_their_making_is_traced() {
-    support::gotap::fire("trap");
-    let patterns = [TICK, r"^os\.", r"^os/exec\.", "syscall.forkExec"];
-    let (mut target, gotap, before) = traced(&patterns, 1);
-    target.tell("children 100");
-    let children = target.answer("children", LATER);
-    assert_eq!(children["ok"], 100, "{children}");
-    leave(target, gotap, &before, "after children");
+    gotap::both_ways(|| {
+        let patterns = [TICK, r"^os\.", r"^os/exec\.", "syscall.forkExec"];
+        let (mut target, gotap, before) = traced(&patterns, 1);
+        target.tell("children 100");
+        let children = target.answer("children", LATER);
+        assert_eq!(children["ok"], 100, "{children}");
+        leave(target, gotap, &before, "after children");
+    });
 }
 
 #[test]
 fn it_exits_in_the_middle() {
-    support::gotap::fire("trap");
-    for variants in [&[][..], &[Variant::Stripped]] {
-        let fixture = Fixture::build("signals", variants);
-        let mut target = Target::start(&fixture, &[]);
-        target.expect_line("ready ");
-        target.ask("work 4");
-        let mut gotap = Gotap::trace_json(target.pid(), &[TICK], &[]);
-        gotap.wait_for_lines(500, SOON);
-        target.tell("exit 3");
-        let outcome = gotap.finish(SOON);
-        assert_eq!(target.wait(SOON).code(), Some(3), "the target's own code");
-        assert!(
-            outcome
-                .stderr
-                .iter()
-                .any(|l| l.contains("exit") && has_word(l, "3")),
-            "the exit code is said: {:?}",
-            outcome.stderr
-        );
-        assert!(outcome.tally().seen >= 500);
-        let calls: Vec<Value> = outcome.calls();
-        assert!(
-            calls
-                .iter()
-                .all(|c| c["end"] == "return" || c["end"] == "exit")
-        );
-    }
+    gotap::both_ways(|| {
+        for variants in [&[][..], &[Variant::Stripped]] {
+            let fixture = Fixture::build("signals", variants);
+            let mut target = Target::start(&fixture, &[]);
+            target.expect_line("ready ");
+            target.ask("work 4");
+            let mut gotap = Gotap::trace_json(target.pid(), &[TICK], &[]);
+            gotap.wait_for_lines(500, SOON);
+            target.tell("exit 3");
+            let outcome = gotap.finish(SOON);
+            assert_eq!(target.wait(SOON).code(), Some(3), "the target's own code");
+            assert!(
+                outcome
+                    .stderr
+                    .iter()
+                    .any(|l| l.contains("exit") && has_word(l, "3")),
+                "the exit code is said: {:?}",
+                outcome.stderr
+            );
+            assert!(outcome.tally().seen >= 500);
+            let calls: Vec<Value> = outcome.calls();
+            assert!(
+                calls
+                    .iter()
+                    .all(|c| c["end"] == "return" || c["end"] == "exit")
+            );
+        }
+    });
 }
 
 #[test]
 fn it_is_killed_in_the_middle() {
-    support::gotap::fire("trap");
-    let (mut target, gotap, _) = traced(&[TICK], 4);
-    target.signal(Signal::SIGKILL);
-    let outcome = gotap.finish(SOON);
-    assert_eq!(target.wait(SOON).signal(), Some(9));
-    assert!(
-        outcome
-            .stderr
-            .iter()
-            .any(|l| l.contains("SIGKILL") || l.contains("signal 9")),
-        "{:?}",
-        outcome.stderr
-    );
-    assert!(outcome.tally().seen >= 200);
+    gotap::both_ways(|| {
+        let (mut target, gotap, _) = traced(&[TICK], 4);
+        target.signal(Signal::SIGKILL);
+        let outcome = gotap.finish(SOON);
+        assert_eq!(target.wait(SOON).signal(), Some(9));
+        assert!(
+            outcome
+                .stderr
+                .iter()
+                .any(|l| l.contains("SIGKILL") || l.contains("signal 9")),
+            "{:?}",
+            outcome.stderr
+        );
+        assert!(outcome.tally().seen >= 200);
+    });
 }
 
 /// A signal that Go dies of still kills it, with its own report.
 #[test]
 fn it_crashes_as_it_would() {
-    support::gotap::fire("trap");
-    let (mut target, gotap, _) = traced(&[TICK], 2);
-    wait_traced(target.pid());
-    target.signal(Signal::SIGABRT);
-    let outcome = gotap.finish(SOON);
-    let status = target.wait(SOON);
-    assert!(
-        status.code() == Some(2) || status.signal() == Some(Signal::SIGABRT as i32),
-        "{status}"
-    );
-    assert!(outcome.tally().seen >= 200);
+    gotap::both_ways(|| {
+        let (mut target, gotap, _) = traced(&[TICK], 2);
+        target.signal(Signal::SIGABRT);
+        let outcome = gotap.finish(SOON);
+        let status = target.wait(SOON);
+        assert!(
+            status.code() == Some(2) || status.signal() == Some(Signal::SIGABRT as i32),
+            "{status}"
+        );
+        assert!(outcome.tally().seen >= 200);
+    });
 }
 
 fn has_word(line: &str, word: &str) -> bool {

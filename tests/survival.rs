@@ -38,62 +38,68 @@ fn survive_signal(signal: Signal) {
 
 #[test]
 fn interrupt() {
-    support::gotap::fire("trap");
-    survive_signal(Signal::SIGINT);
+    gotap::both_ways(|| {
+        survive_signal(Signal::SIGINT);
+    });
 }
 
 #[test]
 fn terminate() {
-    support::gotap::fire("trap");
-    survive_signal(Signal::SIGTERM);
+    gotap::both_ways(|| {
+        survive_signal(Signal::SIGTERM);
+    });
 }
 
 #[test]
 fn hang_up() {
-    support::gotap::fire("trap");
-    survive_signal(Signal::SIGHUP);
+    gotap::both_ways(|| {
+        survive_signal(Signal::SIGHUP);
+    });
 }
 
 #[test]
 fn quit() {
-    support::gotap::fire("trap");
-    survive_signal(Signal::SIGQUIT);
+    gotap::both_ways(|| {
+        survive_signal(Signal::SIGQUIT);
+    });
 }
 
 /// `gotap trace … | head -3`
 #[test]
 fn closed_stdout() {
-    support::gotap::fire("trap");
-    let echo = Fixture::build("echo", &[]);
-    let mut busy = Busy::start(&echo, &[]);
-    let pid = busy.server.pid().to_string();
-    for i in 0..TIMES {
-        let when = format!("closed stdout #{i}");
-        let (reader, writer) = std::io::pipe().expect("a pipe");
-        let command = gotap::command(&["trace", READ, "-p", &pid]);
-        let gotap = Gotap::spawn_into(command, Stdio::from(writer));
-        let mut head = BufReader::new(reader);
-        for _ in 0..3 {
-            let mut line = String::new();
-            head.read_line(&mut line).expect("a line");
-            assert!(line.contains(READ), "{when}: {line:?}");
+    gotap::both_ways(|| {
+        let echo = Fixture::build("echo", &[]);
+        let mut busy = Busy::start(&echo, &[]);
+        let pid = busy.server.pid().to_string();
+        for i in 0..TIMES {
+            let when = format!("closed stdout #{i}");
+            let (reader, writer) = std::io::pipe().expect("a pipe");
+            let command = gotap::command(&["trace", READ, "-p", &pid]);
+            let gotap = Gotap::spawn_into(command, Stdio::from(writer));
+            let mut head = BufReader::new(reader);
+            for _ in 0..3 {
+                let mut line = String::new();
+                head.read_line(&mut line).expect("a line");
+                assert!(line.contains(READ), "{when}: {line:?}");
+            }
+            drop(head);
+            let outcome = gotap.finish(LATER);
+            assert!(outcome.status.success(), "{when}: {:?}", outcome.stderr);
+            busy.must_be_clean(&when);
         }
-        drop(head);
-        let outcome = gotap.finish(LATER);
-        assert!(outcome.status.success(), "{when}: {:?}", outcome.stderr);
-        busy.must_be_clean(&when);
-    }
+    });
 }
 
 /// After SIGKILL the target goes on; the next gotap takes out what is left.
 #[test]
 fn kill() {
-    support::gotap::fire("trap");
-    let echo = Fixture::build("echo", &[]);
-    let mut busy = Busy::start(&echo, &[]);
-    for i in 0..TIMES {
-        kill_once(&mut busy, &format!("SIGKILL #{i}"));
-    }
+    gotap::both_ways(|| {
+        let echo = Fixture::build("echo", &[]);
+        let mut busy = Busy::start(&echo, &[]);
+        for i in 0..TIMES {
+            kill_once(&mut busy, &format!("SIGKILL #{i}"));
+        }
+    });
 }
 
 fn kill_once(busy: &mut Busy, when: &str) {
@@ -108,49 +114,52 @@ fn kill_once(busy: &mut Busy, when: &str) {
 /// Killed twice in a row, several patterns: leftovers of two gotaps.
 #[test]
 fn kill_two_in_a_row() {
-    support::gotap::fire("trap");
-    let echo = Fixture::build("echo", &[]);
-    let mut busy = Busy::start(&echo, &[]);
-    for i in 0..5 {
-        for pattern in [READ, r"net\.\(\*conn\)\."] {
-            let mut gotap = Gotap::trace_json(busy.server.pid(), &[pattern], &[]);
-            gotap.wait_for_lines(CALLS, SOON);
-            gotap.signal(Signal::SIGKILL);
-            gotap.finish(SOON);
-            busy.must_go_on(&format!("{pattern} #{i}"));
+    gotap::both_ways(|| {
+        let echo = Fixture::build("echo", &[]);
+        let mut busy = Busy::start(&echo, &[]);
+        for i in 0..5 {
+            for pattern in [READ, r"net\.\(\*conn\)\."] {
+                let mut gotap = Gotap::trace_json(busy.server.pid(), &[pattern], &[]);
+                gotap.wait_for_lines(CALLS, SOON);
+                gotap.signal(Signal::SIGKILL);
+                gotap.finish(SOON);
+                busy.must_go_on(&format!("{pattern} #{i}"));
+            }
+            busy.must_be_traceable(&format!("after two kills #{i}"));
         }
-        busy.must_be_traceable(&format!("after two kills #{i}"));
-    }
+    });
 }
 
 /// A position-independent program: nothing lies where the file says.
 #[test]
 fn kill_pie() {
-    support::gotap::fire("trap");
-    let echo = Fixture::build("echo", &[support::Variant::Pie, support::Variant::Stripped]);
-    let mut busy = Busy::start(&echo, &[]);
-    for i in 0..10 {
-        kill_once(&mut busy, &format!("pie, SIGKILL #{i}"));
-    }
+    gotap::both_ways(|| {
+        let echo = Fixture::build("echo", &[support::Variant::Pie, support::Variant::Stripped]);
+        let mut busy = Busy::start(&echo, &[]);
+        for i in 0..10 {
+            kill_once(&mut busy, &format!("pie, SIGKILL #{i}"));
+        }
+    });
 }
 
 /// Where memory may not become executable (`MemoryDenyWriteExecute` of
 /// systemd, prctl 65), the handler alone has to do.
 #[test]
 fn memory_deny_write_execute() {
-    support::gotap::fire("trap");
-    let echo = Fixture::build("echo", &[]);
-    let mut busy = Busy::start(&echo, &["-mdwe"]);
-    for i in 0..10 {
-        let when = format!("under MDWE, SIGINT #{i}");
-        let mut gotap = Gotap::trace_json(busy.server.pid(), &[READ], &[]);
-        gotap.wait_for_lines(CALLS, SOON);
-        gotap.stop().must_succeed();
-        busy.must_be_clean(&when);
-    }
-    for i in 0..TIMES {
-        kill_once(&mut busy, &format!("under MDWE, SIGKILL #{i}"));
-    }
+    gotap::both_ways(|| {
+        let echo = Fixture::build("echo", &[]);
+        let mut busy = Busy::start(&echo, &["-mdwe"]);
+        for i in 0..10 {
+            let when = format!("under MDWE, SIGINT #{i}");
+            let mut gotap = Gotap::trace_json(busy.server.pid(), &[READ], &[]);
+            gotap.wait_for_lines(CALLS, SOON);
+            gotap.stop().must_succeed();
+            busy.must_be_clean(&when);
+        }
+        for i in 0..TIMES {
+            kill_once(&mut busy, &format!("under MDWE, SIGKILL #{i}"));
+        }
+    });
 }
 
 /// Moments between two steps. Builds with debug assertions send themselves
@@ -243,77 +252,81 @@ fn kill_between_two_steps_under_mdwe() {
 /// Ctrl-Z takes the sites out before gotap stops; `fg` puts them back.
 #[test]
 fn stop_and_continue() {
-    support::gotap::fire("trap");
-    let echo = Fixture::build("echo", &[]);
-    let mut busy = Busy::start(&echo, &[]);
-    let pid = busy.server.pid();
-    let mut gotap = Gotap::trace_json(pid, &[READ], &[]);
-    for i in 0..5 {
-        let when = format!("Ctrl-Z #{i}");
-        gotap.wait_for_lines(CALLS * (2 * i + 1), SOON);
-        gotap.signal(Signal::SIGTSTP);
-        wait_for("gotap stops", SOON, || {
-            (oracle::state(gotap.pid()) == Some('T')).then_some(())
-        });
-        // Its page may stay; the program's own code is as in the file.
-        let mut left = oracle::code_differences(pid);
-        left.retain(|line| !line.starts_with("executable without"));
-        assert!(left.is_empty(), "{when}: {left:?}");
-        busy.must_go_on(&when);
-        gotap.signal(Signal::SIGCONT);
-        gotap.wait_for_lines(CALLS * (2 * i + 2), SOON);
-    }
-    let outcome = gotap.stop();
-    outcome.must_succeed();
-    busy.must_be_clean("after Ctrl-Z and fg");
+    gotap::both_ways(|| {
+        let echo = Fixture::build("echo", &[]);
+        let mut busy = Busy::start(&echo, &[]);
+        let pid = busy.server.pid();
+        let mut gotap = Gotap::trace_json(pid, &[READ], &[]);
+        for i in 0..5 {
+            let when = format!("Ctrl-Z #{i}");
+            gotap.wait_for_lines(CALLS * (2 * i + 1), SOON);
+            gotap.signal(Signal::SIGTSTP);
+            wait_for("gotap stops", SOON, || {
+                (oracle::state(gotap.pid()) == Some('T')).then_some(())
+            });
+            // Its page may stay; the program's own code is as in the file.
+            let mut left = oracle::code_differences(pid);
+            left.retain(|line| !line.starts_with("executable without"));
+            assert!(left.is_empty(), "{when}: {left:?}");
+            busy.must_go_on(&when);
+            gotap.signal(Signal::SIGCONT);
+            gotap.wait_for_lines(CALLS * (2 * i + 2), SOON);
+        }
+        let outcome = gotap.stop();
+        outcome.must_succeed();
+        busy.must_be_clean("after Ctrl-Z and fg");
+    });
 }
 
 /// Attaching and leaving as fast as it goes.
 #[test]
 fn attach_and_leave() {
-    support::gotap::fire("trap");
-    let echo = Fixture::build("echo", &[]);
-    let mut busy = Busy::start(&echo, &["-threads", "20"]);
-    for i in 0..TIMES {
-        let gotap = Gotap::trace_json(busy.server.pid(), &[r"net\.\(\*conn\)\."], &[]);
-        gotap.stop().must_succeed();
-        busy.must_be_clean(&format!("attach and leave #{i}"));
-    }
+    gotap::both_ways(|| {
+        let echo = Fixture::build("echo", &[]);
+        let mut busy = Busy::start(&echo, &["-threads", "20"]);
+        for i in 0..TIMES {
+            let gotap = Gotap::trace_json(busy.server.pid(), &[r"net\.\(\*conn\)\."], &[]);
+            gotap.stop().must_succeed();
+            busy.must_be_clean(&format!("attach and leave #{i}"));
+        }
+    });
 }
 
 /// `-n` ends it from inside, in the middle of the load.
 #[test]
 fn a_number_of_calls() {
-    support::gotap::fire("trap");
-    let echo = Fixture::build("echo", &[]);
-    let mut busy = Busy::start(&echo, &[]);
-    let pid = busy.server.pid();
-    for n in [1, 2, 1000] {
-        let count = n.to_string();
-        let gotap = Gotap::trace_json(pid, &[READ], &["-n", &count]);
-        let outcome = gotap.finish(LATER);
-        let calls = outcome.must_succeed().calls();
-        let ended = calls.iter().filter(|c| c["end"] != "open").count();
-        assert_eq!(ended, n);
-        wait_untraced(pid);
-        busy.must_be_clean(&format!("-n {n}"));
-    }
+    gotap::both_ways(|| {
+        let echo = Fixture::build("echo", &[]);
+        let mut busy = Busy::start(&echo, &[]);
+        let pid = busy.server.pid();
+        for n in [1, 2, 1000] {
+            let count = n.to_string();
+            let gotap = Gotap::trace_json(pid, &[READ], &["-n", &count]);
+            let outcome = gotap.finish(LATER);
+            let calls = outcome.must_succeed().calls();
+            let ended = calls.iter().filter(|c| c["end"] != "open").count();
+            assert_eq!(ended, n);
+            wait_untraced(pid);
+            busy.must_be_clean(&format!("-n {n}"));
+        }
+    });
 }
 
 /// Two seconds of text to nobody: stdout closed before anything is written.
 #[test]
 fn stdout_closed_from_the_start() {
-    support::gotap::fire("trap");
-    let echo = Fixture::build("echo", &[]);
-    let mut busy = Busy::start(&echo, &[]);
-    let pid = busy.server.pid().to_string();
-    let (mut reader, writer) = std::io::pipe().expect("a pipe");
-    let command = gotap::command(&["trace", READ, "-p", &pid]);
-    let gotap = Gotap::spawn_into(command, Stdio::from(writer));
-    let mut one = [0_u8; 1];
-    reader.read_exact(&mut one).expect("a byte");
-    drop(reader);
-    assert!(gotap.finish(LATER).status.success());
-    assert!(poll(SOON, || oracle::tracer(busy.server.pid()) == 0));
-    busy.must_be_clean("closed in the middle of a line");
+    gotap::both_ways(|| {
+        let echo = Fixture::build("echo", &[]);
+        let mut busy = Busy::start(&echo, &[]);
+        let pid = busy.server.pid().to_string();
+        let (mut reader, writer) = std::io::pipe().expect("a pipe");
+        let command = gotap::command(&["trace", READ, "-p", &pid]);
+        let gotap = Gotap::spawn_into(command, Stdio::from(writer));
+        let mut one = [0_u8; 1];
+        reader.read_exact(&mut one).expect("a byte");
+        drop(reader);
+        assert!(gotap.finish(LATER).status.success());
+        assert!(poll(SOON, || oracle::tracer(busy.server.pid()) == 0));
+        busy.must_be_clean("closed in the middle of a line");
+    });
 }

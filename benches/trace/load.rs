@@ -47,6 +47,7 @@ fn load_of(patterns: &[&str]) {
         seen: Vec::new(),
         held: "-".to_owned(),
     };
+    let trap: &[&str] = &["--fire", "trap", "-o", "json", "--out", "/dev/null"];
     let jump: &[&str] = &["--fire", "jump", "-o", "json", "--out", "/dev/null"];
     let record: &[&str] = &["--fire", "jump", "--record", "/dev/null"];
     let gated: &[&str] = &[
@@ -59,10 +60,7 @@ fn load_of(patterns: &[&str]) {
     ];
     let mut ways = [
         way("untraced", None),
-        way(
-            "gotap trace -o json",
-            Some(&["-o", "json", "--out", "/dev/null"]),
-        ),
+        way("gotap trace --fire trap -o json", Some(trap)),
         way("gotap trace --fire jump -o json", Some(jump)),
         way("gotap trace --fire jump --record", Some(record)),
         way("the same, --where 'fd == 99999'", Some(gated)),

@@ -39,15 +39,15 @@ pub(super) const TRACE: &str = r#"Examples:
       site by site: the bytes that a jump can replace, or why it has to trap
 
 Firing (--fire):
-  trap (the default): an int3 a site; the thread that hits waits until gotap has
-  looked at it.
+  trap: an int3 a site; the thread that hits waits until gotap has looked at it.
   jump: a site jumps into generated code in the program itself, which writes a
   record into memory that gotap reads; no thread waits, and nobody traces the
   program meanwhile. Functions of which some site cannot jump are left out and
-  named. auto: each function jumps if it can and if what is shown of its values need
-  not be read at once (texts, slices and the like, and errors but those that methods
-  of connections return; with -q --summary nothing is shown), else it traps; gotap -v
-  says why. The program is traced only while something traps.
+  named. auto (the default): each function jumps if it can and if what is shown of
+  its values need not be read at once (texts, slices and the like, and errors of
+  any type but those that methods of connections return; with -q --summary nothing
+  is shown), else it traps; gotap -v says why. The program is traced only while
+  something traps.
   Comparisons with == and != of fd, goid, n (with numbers) and err (with nil) that
   --where joins by && are asked by the generated code, and so is --every-nth:
   what they leave out costs no record. What n and err leave out is told by the

@@ -28,7 +28,7 @@ use crate::golang::copied::Copied;
 use crate::golang::memstats::find_collections;
 use crate::golang::resting::{Resting, Stopped};
 use crate::probe::jump::{JumpPlan, Ways};
-use crate::probe::plan::Role;
+use crate::probe::plan::{Plan, Role};
 use crate::process::jump::{Drawn, draw as draw_pages};
 use crate::process::quiet::Whereabouts;
 use crate::process::tracer::Ending;
@@ -70,6 +70,9 @@ pub enum NoJumps {
     /// No function can: this one for instance.
     #[error("{0}: {1}")]
     Nothing(String, String),
+    /// No function can with what is to be recorded of it: this one for instance.
+    #[error("{0}: {1}")]
+    Shown(String, String),
 }
 
 /// True reasons why the machine or the options forbid jumps.
@@ -118,6 +121,7 @@ impl JumpsPrepared {
         let calls = &prepared.calls;
         let plan = &*calls.plan;
         let mut records = vec![SiteRecord::default(); plan.sites.len()];
+        let could = ways.trapped(plan).count() < plan.armed();
         for (own, function) in plan.functions.iter().enumerate() {
             if exact
                 && calls.reporter.has_to_wait(own)
@@ -175,13 +179,7 @@ impl JumpsPrepared {
         let marked = (0..plan.functions.len()).map(|own| gates.marks(own));
         let marked = marked.collect();
         if ways.trapped(plan).count() >= plan.armed() {
-            let first = ways.trapped(plan).next().and_then(|(own, why)| {
-                let name = plan.functions.get(own)?.name.clone();
-                Some(NoJumps::Nothing(name, why.to_owned()))
-            });
-            return Err(first
-                .unwrap_or(NoJumps::Nothing(String::new(), String::new()))
-                .into());
+            return Err(none_jumps(plan, ways, could).into());
         }
         let ring = if ways.counts().1 > 0 {
             RING_BESIDE
@@ -245,6 +243,20 @@ impl JumpsPrepared {
         }
         prepared.calls.gate(marked, gated);
         Ok(Inside { jumped, drain })
+    }
+}
+
+/// `could`: some would have, but for what is to be recorded of them.
+fn none_jumps(plan: &Plan, ways: &Ways, could: bool) -> NoJumps {
+    let first = ways.trapped(plan).next().and_then(|(own, why)| {
+        let name = plan.functions.get(own)?.name.clone();
+        Some((name, why.to_owned()))
+    });
+    let (name, why) = first.unwrap_or_default();
+    if could {
+        NoJumps::Shown(name, why)
+    } else {
+        NoJumps::Nothing(name, why)
     }
 }
 

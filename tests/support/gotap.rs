@@ -1,8 +1,9 @@
 //! The command under test, as a user runs it.
 
+use std::cell::Cell;
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,9 +18,17 @@ use super::{SOON, poll};
 /// The built `gotap`.
 pub const EXE: &str = env!("CARGO_BIN_EXE_gotap");
 
-/// A `gotap` command with a plain environment.
+/// A `gotap` command with a plain environment. A trace fires as [`fire`] says, if it
+/// does not say it itself.
 pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(EXE);
+    let mut args = args.to_vec();
+    if let Some(how) = FIRE.get()
+        && args.first() == Some(&"trace")
+        && !args.contains(&"--fire")
+    {
+        args.splice(1..1, ["--fire", how]);
+    }
     command
         .args(args)
         .env("NO_COLOR", "1")
@@ -28,19 +37,30 @@ pub fn command(args: &[&str]) -> Command {
     command
 }
 
-/// How traces fire that do not say it themselves: a test file may set it, or
-/// `GOTAP_TEST_FIRE` for all.
-static FIRE: OnceLock<&str> = OnceLock::new();
-
-/// All traces of this test file fire so.
-pub fn fire(how: &'static str) {
-    let set = FIRE.get_or_init(|| how);
-    assert_eq!(*set, how, "one way a test file");
+thread_local! {
+    static FIRE: Cell<Option<&'static str>> = const { Cell::new(None) };
 }
 
+/// All traces of this test fire so, if they do not say it themselves: those that it
+/// starts from its own thread.
+pub fn fire(how: &'static str) {
+    FIRE.set(Some(how));
+}
+
+/// A test by traps alone, and again as gotap does it unless told.
+pub fn both_ways(test: impl Fn()) {
+    for how in ["trap", "auto"] {
+        println!("--fire {how}");
+        fire(how);
+        test();
+    }
+}
+
+/// How traces of [`Gotap::trace_json`] fire: `GOTAP_TEST_FIRE` is for tests that do
+/// not care.
 fn firing() -> Option<String> {
     let asked = std::env::var("GOTAP_TEST_FIRE").ok();
-    FIRE.get().map(|how| (*how).to_owned()).or(asked)
+    FIRE.get().map(str::to_owned).or(asked)
 }
 
 /// Runs `gotap` to its end; what it wrote and how it ended.
@@ -120,6 +140,13 @@ impl Gotap {
             assert!(plan.contains(&format!("({why})")), "{why}\n{plan}");
         }
         Gotap::spawn_armed(&[&plain[..], &["--fire", "auto"]].concat())
+    }
+
+    /// `gotap run SCRIPT -o json -p PID`.
+    pub fn run_json(script: &Path, pid: i32) -> Gotap {
+        let pid = pid.to_string();
+        let script = script.to_str().expect("UTF-8");
+        Gotap::spawn(command(&["run", script, "-p", &pid, "-o", "json"]))
     }
 
     fn spawn_armed(args: &[&str]) -> Gotap {

@@ -129,6 +129,11 @@ pub fn footprint(pid: i32) -> Footprint {
     }
 }
 
+/// Is the process as it was? See [`assert_clean`].
+pub fn is_clean(pid: i32, before: &Footprint) -> bool {
+    tracer(pid) == 0 && footprint(pid) == *before && code_differences(pid).is_empty()
+}
+
 /// Panics unless the process is as it was: code as in the file, nothing mapped,
 /// handlers the same, nobody tracing it.
 pub fn assert_clean(pid: i32, before: &Footprint, when: &str) {

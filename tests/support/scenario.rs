@@ -71,6 +71,15 @@ impl Busy {
         assert_eq!(now, self.actions, "{when}: signal actions");
     }
 
+    /// Waits until nobody traces the server and its code is its own again, and does
+    /// not ask it anything.
+    pub fn wait_let_go(&self) {
+        let pid = self.server.pid();
+        wait_for("it is let go", SOON, || {
+            oracle::is_clean(pid, &self.before).then_some(())
+        });
+    }
+
     /// A further gotap attaches, traces some calls and leaves nothing behind.
     pub fn must_be_traceable(&mut self, when: &str) {
         let mut gotap = Gotap::trace_json(self.server.pid(), &[READ], &[]);

@@ -65,7 +65,7 @@ pub struct TraceArgs {
     /// generated code in the program itself, which writes a record and goes on:
     /// some hundred times faster, and gotap lets go of the program meanwhile.
     /// See below.
-    #[arg(long, value_enum, value_name = "HOW", default_value_t = Fire::Trap, help_heading = "Which calls")]
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = Fire::Auto, help_heading = "Which calls")]
     pub fire: Fire,
     /// Stop after so many calls
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "How long")]

@@ -44,11 +44,11 @@ fn obstacle(args: &TraceArgs, target: &Target) -> Result<Option<Obstacle>, Proce
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Fire {
     /// By jumps where that is safe and tells as much, else by traps
+    #[default]
     Auto,
     /// By jumps into generated code; what cannot jump is left out
     Jump,
     /// By traps (int3)
-    #[default]
     Trap,
 }
 
@@ -103,7 +103,7 @@ impl Firing {
         match why {
             None => firing.plan_jumps(target, replan)?,
             Some(why) if firing.only => return Err(why.into()),
-            Some(why) => firing.trap_instead(&why.to_string()),
+            Some(why) => firing.trap_instead(&why.into()),
         }
         Ok(firing)
     }
@@ -147,10 +147,11 @@ impl Firing {
             self.notes.extend(left_out_notes(&left_out));
             if trapped.len() >= self.plan.armed() {
                 let first = trapped.first().and_then(|(own, why)| {
-                    let name = &function(own)?.name;
-                    Some(format!("{name}: {why}"))
+                    let name = function(own)?.name.clone();
+                    Some(NoJumps::Nothing(name, (*why).to_owned()))
                 });
-                self.trap_instead(&first.unwrap_or_default());
+                let none = NoJumps::Nothing(String::new(), String::new());
+                self.trap_instead(&first.unwrap_or(none).into());
             } else {
                 self.jumps = Some(Arc::new(jumps));
             }
@@ -158,9 +159,17 @@ impl Firing {
         }
     }
 
-    fn trap_instead(&mut self, why: &str) {
+    /// What the process, the machine or the functions' code is in the way of is
+    /// said; what follows from what was asked for only to those who want to know.
+    fn trap_instead(&mut self, why: &SessionError) {
         self.jumps = None;
-        self.notes.push(format!("firing by traps: {why}"));
+        let text = format!("firing by traps: {}", reason(why));
+        match why {
+            SessionError::NoJumps(NoJumps::Needs(_) | NoJumps::Shown(..)) => {
+                tracing::debug!("{text}");
+            }
+            _ => self.notes.push(text),
+        }
     }
 
     /// Something more to tell.
@@ -194,7 +203,7 @@ impl Firing {
             match JumpsPrepared::new(&prepared, target, &plan, &mut ways, options, how) {
                 Ok(made) => jumps = Some((made, ways)),
                 Err(error) if self.only || !may_trap(&error) => return Err(error),
-                Err(error) => self.trap_instead(&reason(&error)),
+                Err(error) => self.trap_instead(&error),
             }
         }
         Ok(Ready { prepared, jumps })
@@ -234,7 +243,7 @@ impl Firing {
                     });
                 }
                 Err(error) if self.only || !may_trap(&error) => return Err(error),
-                Err(error) => self.trap_instead(&reason(&error)),
+                Err(error) => self.trap_instead(&error),
             }
         }
         let engine = Engine::arm(tracer, target, prepared, options, start, control)?;
@@ -328,7 +337,7 @@ impl AnyEngine {
         };
         match self {
             AnyEngine::Trap(e) => match e.jumps() {
-                None => String::new(),
+                None => " (by traps)".to_owned(),
                 Some((sites, pause, stops)) => format!(
                     " ({sites} by jumps, {} by traps; {})",
                     e.armed_sites(),

@@ -156,10 +156,17 @@ impl Drain {
 
     /// Takes what was written until the last jump was out; nobody writes any more.
     pub(in crate::session) fn take_all(&mut self, jumped: &Jumped, calls: &mut Calls) {
+        // A writer that took nothing for so long is not waited for again.
+        let (mut least, mut since) = (usize::MAX, Instant::now());
         loop {
-            let since = Instant::now();
             while calls.waiting() >= ENOUGH && since.elapsed() < LAST_WORDS {
+                if calls.waiting() < least {
+                    (least, since) = (calls.waiting(), Instant::now());
+                }
                 std::thread::sleep(Duration::from_millis(1));
+            }
+            if since.elapsed() < LAST_WORDS {
+                (least, since) = (usize::MAX, Instant::now());
             }
             if self.take(jumped, calls) > 0 {
                 continue;
