@@ -392,6 +392,8 @@ impl JumpEngine {
         let open = self.calls.join.drain(end, now);
         self.calls.send_gathered();
         self.calls.emit_last(open);
+        self.calls
+            .gap(self.calls.stats.unattributed, "no goroutine");
         (outcome, left)
     }
 

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::encode::Encoder;
 use super::file::MAGIC;
 use super::{Head, Item, Tail, TapeError, TapeReader, TapeWriter};
-use crate::record::{Call, Conn, Endpoint, Record};
+use crate::record::{Call, Conn, End, Endpoint, Record};
 use crate::sink::samples::{all, plain, read, record};
 use crate::value::Value;
 
@@ -225,6 +225,20 @@ fn what_is_none_is_told() {
     assert!(matches!(items(b"GOTAPTR\x00"), Err(TapeError::Layout(0))));
     assert!(matches!(items(b"GOTAPTR\x01"), Err(TapeError::NoHead)));
     assert!(matches!(items(&MAGIC), Err(TapeError::NoHead)));
+}
+
+/// The first layout knew no lost ends; what it has is the same.
+#[test]
+fn the_first_layout_is_read() {
+    let known = |r: &Record| match r {
+        Record::Call(call) => call.end != End::Lost && !call.entry_lost && !call.doubtful,
+        Record::Gap { .. } => true,
+    };
+    let given: Vec<Record> = all().into_iter().filter(known).collect();
+    let mut bytes = tape(&given, 3);
+    assert_eq!(bytes[..8], MAGIC);
+    bytes[7] = 1;
+    assert_eq!(records(&items(&bytes).unwrap()), given);
 }
 
 /// A value with more within than a recording takes: a gap of one, and what
