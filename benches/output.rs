@@ -100,6 +100,8 @@ fn call(id: u64) -> Call {
         err: Some(err),
         end: End::Return,
         since_attach: false,
+        entry_lost: false,
+        doubtful: false,
         late: false,
         stack: Vec::new(),
         payload: None,

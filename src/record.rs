@@ -22,6 +22,9 @@ pub enum End {
     Exit,
     /// It is gone without a RET, and it cannot be told which way.
     Unwound,
+    /// Its end was among the records that were lost; or it may have been: records
+    /// were lost while it was open, and nothing was seen of it since.
+    Lost,
     /// Still running: when tracing stopped, or when `--slow` reported it.
     Open,
     /// It did not: a line inside the function was passed.
@@ -36,6 +39,7 @@ impl End {
             End::Panic => "panic",
             End::Exit => "exit",
             End::Unwound => "unwound",
+            End::Lost => "lost",
             End::Open => "open",
             End::Passed => "passed",
         }
@@ -126,15 +130,15 @@ pub struct Call {
     /// The traced call of the same goroutine that this one happened in.
     pub parent: Option<u64>,
     /// Wall clock of the entry hit, nanoseconds since the Unix epoch; of the
-    /// end for a call that was already running at attach.
+    /// end where the entry was not seen.
     pub time_ns: i64,
-    /// From entry to end; `None` when the entry was not seen or it is open.
+    /// From entry to end; `None` when the entry or the end was not seen.
     /// For an open call: how long it has been running.
     pub dur_ns: Option<u64>,
     /// Goroutine id; `None` on g0 and threads without one.
     pub goid: Option<u64>,
-    /// Thread that made the entry hit (the end's, for `since_attach`; 0
-    /// as long as it has not ended).
+    /// Thread that made the entry hit (the end's, for `since_attach` and
+    /// `entry_lost`; 0 as long as it has not ended).
     pub tid: i32,
     /// Function name as Go spells it.
     pub func: Arc<str>,
@@ -157,6 +161,14 @@ pub struct Call {
     pub end: End,
     /// It was already running when gotap attached.
     pub since_attach: bool,
+    /// Its entry was not seen, and records had been lost by then: it was among
+    /// them, or the call was already running when gotap attached. `time_ns` is the
+    /// end's.
+    pub entry_lost: bool,
+    /// Records were lost while it ran, or while the call ran that it is said to
+    /// have happened in: what is told of its end may be that of a later call in
+    /// its place, and its parent may have ended before.
+    pub doubtful: bool,
     /// Some value or error text was read from memory after the call had gone on
     /// (by jumps): it may have changed since.
     pub late: bool,

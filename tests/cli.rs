@@ -32,6 +32,8 @@ const FIELDS: &[&str] = &[
     "err_structural",
     "end",
     "since_attach",
+    "entry_lost",
+    "doubtful",
     "late",
     "stack",
     "payload",

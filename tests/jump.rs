@@ -243,7 +243,7 @@ fn in_and_out_under_load() {
         let lost = outcome.tally().lost;
         for call in outcome.calls() {
             let end = &call["end"];
-            let whole = end == "return" || end == "open" || lost > 0;
+            let whole = end == "return" || end == "open" || end == "lost" && lost > 0;
             assert!(whole, "round {round}: {call}\n{}", outcome.errors());
         }
         busy.must_be_clean("after a round");

@@ -52,10 +52,11 @@ Firing (--fire):
   --where joins by && are asked by the generated code, and so is --every-nth:
   what they leave out costs no record. What n and err leave out is told by the
   last line as not having returned.
-  There is no --max-rate, no --stack of more than 31 frames and no --payload of
-  more than 1024 bytes by jumps. Addresses of connections and the errors of package
-  net are written down at the call; what is read after it is marked as late. A ring
-  that is full drops records: how many is said.
+  By jumps there is no --max-rate, no --stack of more than 31 frames and no
+  --payload of more than 1024 bytes. Addresses of connections and the errors of
+  package net are written down at the call; what is read after it is marked as
+  late. A ring that is full drops records: how many is said, and calls whose end
+  may be among them end as lost, or are marked: entry_lost, doubtful.
 
 Patterns:
   Tried as an exact name first, so that net.(*conn).Read needs no escapes; else
@@ -67,7 +68,8 @@ Filter (--where):
   Go's operators and precedence, =~ and !~ for regular expressions; durations
   (5ms), sizes (4KiB), nil, true, false. Names:
     id parent time dur dur_ns goid tid func fd network local remote note len
-    n err end since_attach late stack payload payload_len args.NAME results.NAME
+    n err end since_attach entry_lost doubtful late stack payload payload_len
+    args.NAME results.NAME
   A call that lacks a fact is not let through by a comparison with it, but for
   NAME == nil. Examples:
     fd == 7 && n == 0      err =~ "reset"      dur > 5ms      end != "return"

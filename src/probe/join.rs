@@ -11,6 +11,11 @@
 //! So does an entry at the same or a smaller depth, unless a tail jump
 //! explains it. What unwound them is known from evidence: `gopanic` and
 //! `Goexit` are seen as they happen.
+//!
+//! Where hits are lost (a ring that is full), a call that was open then may have
+//! ended unseen. Gone without evidence, it is *lost*, not unwound; and the RET that
+//! ends it may be that of a later call at its depth, whose entry was lost: that it
+//! is *doubtful* is told with it.
 
 use super::hash::WordMap;
 use crate::record::End;
@@ -51,6 +56,13 @@ pub struct OpenCall<T> {
     /// The last thing that set out to unwind this stack, and when it was done.
     unwinding: Option<End>,
     unwound_ns: Option<u64>,
+    /// A recovery has left it its frame: what unwound others need not have
+    /// unwound it.
+    spared: bool,
+    /// Its parent may have ended before, by a hit that was lost.
+    stray: bool,
+    /// No hit of its own is lost.
+    sure: bool,
 }
 
 /// A call that ended.
@@ -64,6 +76,9 @@ pub struct Ended<T> {
     pub at_ns: u64,
     /// Nothing is to be told of it: it was gone before anybody looked.
     pub silent: bool,
+    /// Hits were lost while it, or its parent, was open: this end, or the parent,
+    /// may be another call's.
+    pub doubtful: bool,
 }
 
 /// What an entry hit turned out to be.
@@ -87,6 +102,8 @@ pub struct EntrySite<'a> {
     pub branch_target: bool,
     /// Functions that end in a tail jump to this one, directly or by way of others.
     pub tail_callers: &'a [usize],
+    /// No hit of its sites is ever lost.
+    pub sure: bool,
 }
 
 /// All open calls of a target.
@@ -95,6 +112,24 @@ pub struct Join<T> {
     stacks: WordMap<Stack, Vec<OpenCall<T>>>,
     last_id: u64,
     open: usize,
+    doubt: Doubt,
+}
+
+/// Which calls hits were lost of, perhaps.
+#[derive(Debug, Clone, Copy, Default)]
+struct Doubt {
+    /// Some may be missing here.
+    losing: bool,
+    /// They may be missing of calls up to this one.
+    until: u64,
+    /// Some may have been missing by now.
+    ever: bool,
+}
+
+impl Doubt {
+    fn of<T>(self, call: &OpenCall<T>) -> bool {
+        (self.losing || call.id <= self.until) && !call.sure
+    }
 }
 
 impl Stack {
@@ -112,6 +147,7 @@ impl<T> Default for Join<T> {
             stacks: WordMap::default(),
             last_id: 0,
             open: 0,
+            doubt: Doubt::default(),
         }
     }
 }
@@ -152,6 +188,7 @@ impl<T> Join<T> {
         data: impl FnOnce() -> T,
         ended: &mut Vec<Ended<T>>,
     ) -> Entry {
+        let doubt = self.doubt;
         let calls = self.stacks.entry(stack).or_default();
         while let Some(top) = calls.last() {
             if top.depth < depth {
@@ -167,15 +204,20 @@ impl<T> Join<T> {
             }
             if let Some(call) = calls.pop() {
                 self.open -= 1;
-                ended.push(gone(call, now_ns));
+                ended.push(gone(call, now_ns, doubt));
             }
         }
         self.last_id += 1;
         self.open += 1;
         let id = self.last_id;
+        let parent = calls.last();
+        let stray = parent.is_some_and(|parent| doubt.of(parent));
+        let parent = parent.map(|c| c.id);
         calls.push(OpenCall {
             id,
-            parent: calls.last().map(|c| c.id),
+            parent,
+            stray,
+            sure: site.sure,
             stack,
             func: site.func,
             depth,
@@ -186,6 +228,7 @@ impl<T> Join<T> {
             data: data(),
             unwinding: None,
             unwound_ns: None,
+            spared: false,
         });
         Entry::Began { id }
     }
@@ -199,6 +242,7 @@ impl<T> Join<T> {
         now_ns: u64,
         ended: &mut Vec<Ended<T>>,
     ) -> bool {
+        let doubt = self.doubt;
         let Some(calls) = self.stacks.get_mut(&stack) else {
             return false;
         };
@@ -207,14 +251,9 @@ impl<T> Join<T> {
             self.open -= 1;
             if call.depth == depth {
                 found = true;
-                ended.push(Ended {
-                    call,
-                    end: End::Return,
-                    at_ns: now_ns,
-                    silent: false,
-                });
+                ended.push(ends(call, End::Return, now_ns, doubt));
             } else {
-                ended.push(gone(call, now_ns));
+                ended.push(gone(call, now_ns, doubt));
             }
         }
         if calls.is_empty() && self.stacks.len() > 4096 {
@@ -257,6 +296,9 @@ impl<T> Join<T> {
                 data,
                 unwinding: None,
                 unwound_ns: None,
+                spared: false,
+                stray: false,
+                sure: false,
             },
         );
         true
@@ -274,6 +316,7 @@ impl<T> Join<T> {
         for call in self.stacks.get_mut(&stack).into_iter().flatten() {
             call.unwinding = Some(how);
             call.unwound_ns = None;
+            call.spared = false;
         }
     }
 
@@ -286,6 +329,7 @@ impl<T> Join<T> {
         now_ns: u64,
         ended: &mut Vec<Ended<T>>,
     ) {
+        let doubt = self.doubt;
         let Some(calls) = self.stacks.get_mut(&stack) else {
             return;
         };
@@ -293,7 +337,10 @@ impl<T> Join<T> {
             Some(depth) => {
                 while let Some(call) = calls.pop_if(|c| c.depth > depth) {
                     self.open -= 1;
-                    ended.push(gone(call, now_ns));
+                    ended.push(gone(call, now_ns, doubt));
+                }
+                for call in calls {
+                    call.spared = true;
                 }
             }
             None => {
@@ -308,21 +355,37 @@ impl<T> Join<T> {
     pub fn stack_gone(&mut self, stack: Stack, now_ns: u64, ended: &mut Vec<Ended<T>>) {
         let calls = self.stacks.remove(&stack).unwrap_or_default();
         self.open -= calls.len();
-        ended.extend(calls.into_iter().rev().map(|c| gone(c, now_ns)));
+        let doubt = self.doubt;
+        ended.extend(calls.into_iter().rev().map(|c| gone(c, now_ns, doubt)));
     }
 
-    /// Ends all calls the same way: the process ended, or tracing stops.
+    /// Hits may be missing from here on, until it is told that they are not.
+    pub fn losing(&mut self, losing: bool) {
+        if self.doubt.losing || losing {
+            self.doubt.until = self.last_id;
+            self.doubt.ever = true;
+        }
+        self.doubt.losing = losing;
+    }
+
+    /// Some hit before here may have been lost: an entry that was not seen need not
+    /// have been made before anybody looked.
+    pub fn has_lost(&self) -> bool {
+        self.doubt.ever
+    }
+
+    /// Ends all calls the same way, as far as is known: the process ended, or
+    /// tracing stops.
     pub fn drain(&mut self, end: End, now_ns: u64) -> Vec<Ended<T>> {
         self.open = 0;
+        let doubt = self.doubt;
         let mut all: Vec<_> = self
             .stacks
             .drain()
             .flat_map(|(_, calls)| calls)
-            .map(|call| Ended {
-                call,
-                end,
-                at_ns: now_ns,
-                silent: false,
+            .map(|call| {
+                let end = if doubt.of(&call) { End::Lost } else { end };
+                ends(call, end, now_ns, doubt)
             })
             .collect();
         all.sort_by_key(|e| e.call.id);
@@ -332,16 +395,12 @@ impl<T> Join<T> {
     /// Gives up the open calls of a function that is watched no longer: nobody
     /// will see how they end.
     pub fn take_function(&mut self, func: usize, now_ns: u64) -> Vec<Ended<T>> {
+        let doubt = self.doubt;
         let mut taken: Vec<_> = self
             .stacks
             .values_mut()
             .flat_map(|calls| calls.extract_if(.., |c| c.func == func))
-            .map(|call| Ended {
-                call,
-                end: End::Open,
-                at_ns: now_ns,
-                silent: false,
-            })
+            .map(|call| ends(call, End::Open, now_ns, doubt))
             .collect();
         self.open -= taken.len();
         taken.sort_by_key(|e| e.call.id);
@@ -368,11 +427,13 @@ impl<T> Join<T> {
     }
 
     /// Open calls that were known before `before_ns` and were not reported yet;
-    /// they are marked as reported.
+    /// they are marked as reported. Those that may have ended by a hit that was lost
+    /// are left out.
     pub fn take_slow(&mut self, before_ns: u64, mut each: impl FnMut(&OpenCall<T>, Stack)) {
+        let doubt = self.doubt;
         for (stack, calls) in &mut self.stacks {
             for call in calls {
-                if !call.reported && call.since_ns <= before_ns {
+                if !call.reported && !doubt.of(call) && call.since_ns <= before_ns {
                     call.reported = true;
                     each(call, *stack);
                 }
@@ -382,15 +443,27 @@ impl<T> Join<T> {
 }
 
 /// A call that is gone without a RET.
-fn gone<T>(call: OpenCall<T>, now_ns: u64) -> Ended<T> {
-    let end = call.unwinding.unwrap_or(End::Unwound);
+fn gone<T>(call: OpenCall<T>, now_ns: u64, doubt: Doubt) -> Ended<T> {
+    let evidence = call.unwinding.filter(|_| !call.spared);
+    let end = match (evidence, doubt.of(&call)) {
+        (None, true) => End::Lost,
+        _ => call.unwinding.unwrap_or(End::Unwound),
+    };
     let at_ns = call.unwound_ns.unwrap_or(now_ns);
-    let silent = call.doubtful;
+    let silent = call.doubtful && end != End::Lost;
     Ended {
+        silent,
+        ..ends(call, end, at_ns, doubt)
+    }
+}
+
+fn ends<T>(call: OpenCall<T>, end: End, at_ns: u64, doubt: Doubt) -> Ended<T> {
+    Ended {
+        doubtful: call.stray || doubt.of(&call),
         call,
         end,
         at_ns,
-        silent,
+        silent: false,
     }
 }
 

@@ -60,6 +60,8 @@ impl Call {
             CallFact::End => Fact::text(Some(self.end.as_str())),
             CallFact::Late => Fact::Bool(self.late),
             CallFact::SinceAttach => Fact::Bool(self.since_attach),
+            CallFact::EntryLost => Fact::Bool(self.entry_lost),
+            CallFact::Doubtful => Fact::Bool(self.doubtful),
             CallFact::Stack => Fact::text((!self.stack.is_empty()).then(|| names(&self.stack))),
             CallFact::Payload => Fact::text(
                 self.payload

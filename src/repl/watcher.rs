@@ -231,6 +231,7 @@ fn no_locals(call: &Call) -> Option<&'static str> {
         End::Panic => Some("a panic ended the call, and its frame was gone before that was seen"),
         End::Exit => Some("runtime.Goexit or the program's end ended the call, and its frame"),
         End::Unwound => Some("the call ended without a return, and its frame was gone"),
+        End::Lost => Some("the end of the call was lost, as far as is known"),
         End::Open => Some("the call has not ended"),
     }
 }

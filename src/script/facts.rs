@@ -45,6 +45,10 @@ pub enum CallFact {
     End,
     /// `since_attach`
     SinceAttach,
+    /// `entry_lost`
+    EntryLost,
+    /// `doubtful`
+    Doubtful,
     /// `late`
     Late,
     /// `stack`
@@ -81,7 +85,9 @@ const fn row(name: &'static str, fact: CallFact, ty: Type, about: &'static str) 
 }
 
 /// The words of `end`; [`crate::record::End::as_str`] gives the same.
-const ENDS: &[&str] = &["return", "panic", "exit", "unwound", "open", "passed"];
+const ENDS: &[&str] = &[
+    "return", "panic", "exit", "unwound", "lost", "open", "passed",
+];
 
 /// Every fact of a call, in the order of the JSON fields. `dur` is for
 /// expressions only (JSON has `dur_ns`); `args` and `results`, which JSON has
@@ -143,13 +149,25 @@ pub const CALL_FACTS: &[FactInfo] = &[
         fact: CallFact::End,
         ty: Type::Str,
         words: ENDS,
-        about: "return, panic, exit, unwound, open, or passed: a line",
+        about: "return, panic, exit, unwound, lost, open, or passed: a line",
     },
     row(
         "since_attach",
         CallFact::SinceAttach,
         Type::Bool,
         "it was running when gotap attached",
+    ),
+    row(
+        "entry_lost",
+        CallFact::EntryLost,
+        Type::Bool,
+        "its entry was lost, or it was running when gotap attached",
+    ),
+    row(
+        "doubtful",
+        CallFact::Doubtful,
+        Type::Bool,
+        "records were lost while it ran: its end may be that of a later call",
     ),
     row(
         "late",

@@ -338,6 +338,7 @@ fn the_words_of_end_are_those_of_the_record() {
         End::Panic,
         End::Exit,
         End::Unwound,
+        End::Lost,
         End::Open,
         End::Passed,
     ];

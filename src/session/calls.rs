@@ -202,6 +202,8 @@ impl Calls {
             func,
             branch_target: trap.branch_target,
             tail_callers: &trap.tail_callers,
+            // Threads wait at traps.
+            sure: begin.is_none(),
         };
         let Some((g, call)) = self.begun(func, seen) else {
             self.stats.unattributed += 1;
@@ -281,10 +283,12 @@ impl Calls {
                 return;
             }
             self.stats.unseen += 1;
+            let lost = self.join.has_lost() || self.is_gated(func) && self.stats.forgotten > 0;
             let mut call = self.reporter.blank(func, seen.tid);
             call.id = self.join.unseen();
             call.goid = g.goid();
-            call.since_attach = true;
+            call.since_attach = !lost;
+            call.entry_lost = lost;
             call.time_ns = self.clock.wall(arrived);
             call.conn = self.reporter.spilled_conn(func, seen);
             self.reporter.returned(func, &mut call, seen);
@@ -429,6 +433,12 @@ impl Calls {
         call.id = one.call.id;
         call.parent = one.call.parent;
         call.dur_ns = one.call.began_ns.map(|b| one.at_ns.saturating_sub(b));
+        call.doubtful = one.doubtful;
+        if one.end == End::Lost {
+            // When it ended is not known either.
+            call.dur_ns = None;
+            call.doubtful = false;
+        }
         if call.since_attach {
             call.time_ns = self.clock.wall(one.at_ns);
         }

@@ -8,6 +8,7 @@
 mod captures;
 mod copies;
 mod drain;
+mod gaps;
 mod gates;
 mod past;
 mod ticks;

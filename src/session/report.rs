@@ -152,6 +152,8 @@ impl Reporter {
             err: None,
             end: End::Open,
             since_attach: false,
+            entry_lost: false,
+            doubtful: false,
             late: false,
             stack: Vec::new(),
             payload: None,

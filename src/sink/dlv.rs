@@ -53,7 +53,7 @@ impl DlvSink {
         self.line.push_str(" => ");
         match call.end {
             End::Return => self.results(call),
-            End::Panic | End::Exit | End::Unwound | End::Open | End::Passed => {
+            End::Panic | End::Exit | End::Unwound | End::Lost | End::Open | End::Passed => {
                 self.line.push_str(call.end.as_str());
             }
         }

@@ -15,9 +15,11 @@
 //! | `n` | bytes that the call returned |
 //! | `err` | null or a text; absent when the function returns no error |
 //! | `err_structural` | true when the text is the error's fields, because its Error method is the program's own code |
-//! | `end` | `return`, `panic`, `exit`, `unwound`, `open` |
+//! | `end` | `return`, `panic`, `exit`, `unwound`, `lost`, `open` |
 //! | `file`, `line` | of a line that was passed (`end` is `passed`), else absent |
 //! | `since_attach` | true, or absent |
+//! | `entry_lost` | true, or absent: records were lost, and its entry may be among them |
+//! | `doubtful` | true, or absent: records were lost while it ran, and its end may be that of a later call |
 //! | `late` | true, or absent: something was read after the call had gone on |
 //! | `stack` | array of `{func, file, line, inlined}`, innermost first |
 //! | `payload`, `payload_len` | the first bytes, escaped as Go's `%q` does, and how many there were |
@@ -193,6 +195,8 @@ impl Object<'_> {
             self.field("line", &passed.line);
         }
         self.maybe("since_attach", call.since_attach.then_some(&true));
+        self.maybe("entry_lost", call.entry_lost.then_some(&true));
+        self.maybe("doubtful", call.doubtful.then_some(&true));
         self.maybe("late", call.late.then_some(&true));
         self.stack(&call.stack);
         if let Some(payload) = &call.payload {

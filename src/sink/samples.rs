@@ -74,6 +74,8 @@ pub(crate) fn plain(id: u64) -> Call {
         err: None,
         end: End::Return,
         since_attach: false,
+        entry_lost: false,
+        doubtful: false,
         late: false,
         stack: Vec::new(),
         payload: None,
@@ -252,6 +254,21 @@ pub(crate) fn all() -> Vec<Record> {
             },
         ],
         ..read(15)
+    });
+    calls.push(Call {
+        end: End::Lost,
+        results: Arc::default(),
+        dur_ns: None,
+        ..plain(16)
+    });
+    calls.push(Call {
+        entry_lost: true,
+        dur_ns: None,
+        ..read(17)
+    });
+    calls.push(Call {
+        doubtful: true,
+        ..read(18)
     });
     let mut records: Vec<Record> = calls.into_iter().map(record).collect();
     records.push(Record::Gap {

@@ -44,8 +44,9 @@ const BOUNDS: [u64; 15] = [
 
 /// Columns of the table that are left out when nothing is in them.
 const UNWOUND: usize = 3;
-const OPEN: usize = 4;
-const BYTES: usize = 5;
+const ENDS_LOST: usize = 4;
+const OPEN: usize = 5;
+const BYTES: usize = 6;
 
 /// How a summary is printed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,6 +75,8 @@ struct Stats {
     errors: u64,
     /// Ended by a panic, Goexit, or in an unknown way.
     unwound: u64,
+    /// How they ended was lost.
+    ends_lost: u64,
     open: u64,
     bytes: u64,
     nested_bytes: u64,
@@ -133,6 +136,7 @@ impl SummarySink {
                 calls: 0,
                 errors: 0,
                 unwound: 0,
+                ends_lost: 0,
                 open: 0,
                 bytes: 0,
                 nested_bytes: 0,
@@ -156,6 +160,7 @@ impl SummarySink {
         match call.end {
             End::Return | End::Open | End::Passed => {}
             End::Panic | End::Exit | End::Unwound => stats.unwound += 1,
+            End::Lost => stats.ends_lost += 1,
         }
         if let Some(ErrorValue::Text { .. }) = call.err {
             stats.errors += 1;
@@ -242,6 +247,7 @@ impl SummarySink {
             "calls",
             "errors",
             "unwound",
+            "end lost",
             "open",
             "bytes",
             "p50",
@@ -269,6 +275,7 @@ impl SummarySink {
                 Count(stats.calls).to_string(),
                 Count(stats.errors).to_string(),
                 Count(stats.unwound).to_string(),
+                Count(stats.ends_lost).to_string(),
                 Count(stats.open).to_string(),
                 bytes,
                 latency(0.5),
@@ -284,13 +291,14 @@ impl SummarySink {
         for column in table.column_iter_mut() {
             column.set_padding((0, 2));
         }
-        for column in table.column_iter_mut().skip(1).take(9) {
+        for column in table.column_iter_mut().skip(1).take(10) {
             column.set_cell_alignment(CellAlignment::Right);
         }
         // What never happened needs no column: lines are long enough.
         let any = |number: fn(&Stats) -> u64| self.functions.values().any(|s| number(s) > 0);
         for (at, used) in [
             (UNWOUND, any(|s| s.unwound)),
+            (ENDS_LOST, any(|s| s.ends_lost)),
             (OPEN, any(|s| s.open)),
             (BYTES, any(|s| s.bytes)),
         ] {
@@ -330,6 +338,7 @@ impl SummarySink {
                 calls: stats.calls,
                 errors: stats.errors,
                 unwound: stats.unwound,
+                ends_lost: stats.ends_lost,
                 open: stats.open,
                 bytes: stats.bytes,
                 nested_bytes: stats.nested_bytes,
@@ -382,6 +391,7 @@ struct Row<'s> {
     calls: u64,
     errors: u64,
     unwound: u64,
+    ends_lost: u64,
     open: u64,
     bytes: u64,
     nested_bytes: u64,

@@ -8,7 +8,8 @@
 //! none); function, after `· ` when it happened in another traced call, which
 //! is printed later since it ends later; connection and bytes asked, or the
 //! arguments; after `→` the results, or how it ended when not by a return
-//! (`panic`, `exit`, `unwound`, `open 1.5s`); duration, or `(since attach)`.
+//! (`panic`, `exit`, `unwound`, `lost`, `open 1.5s`); duration, or `(since attach)`,
+//! `(entry lost)`; and `(doubtful)`.
 //! Below it, indented, the first bytes moved and the stack, when asked for.
 //! Columns widen when something wider comes, and stay so.
 
@@ -168,7 +169,7 @@ impl TextSink {
     fn end(&mut self, call: &Call) {
         match call.end {
             End::Return => self.results(call),
-            End::Panic | End::Exit | End::Unwound | End::Open => {
+            End::Panic | End::Exit | End::Unwound | End::Lost | End::Open => {
                 self.line.push_str("  → ");
                 self.colored(RED, |sink| sink.line.push_str(call.end.as_str()));
             }
@@ -186,7 +187,11 @@ impl TextSink {
                 let _ = write!(self.line, " {}", Nanos(ns));
             }
             (false, Some(ns)) => drop(write!(self.line, "  {}", Nanos(ns))),
+            (false, None) if call.entry_lost => self.line.push_str("  (entry lost)"),
             (false, None) => {}
+        }
+        if call.doubtful {
+            self.line.push_str("  (doubtful)");
         }
     }
 

@@ -164,9 +164,12 @@ impl<'a> Decoder<'a> {
                 3 => End::Unwound,
                 4 => End::Open,
                 5 => End::Passed,
+                6 => End::Lost,
                 _ => return Err(Malformed("how a call ended")),
             },
             since_attach: has(part::SINCE_ATTACH),
+            entry_lost: has(part::ENTRY_LOST),
+            doubtful: has(part::DOUBTFUL),
             late: has(part::LATE),
             stack: if has(part::STACK) {
                 self.stack()?

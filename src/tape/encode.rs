@@ -108,6 +108,8 @@ impl Encoder {
         has(part::ASKED, call.asked.is_some());
         has(part::N, call.n.is_some());
         has(part::SINCE_ATTACH, call.since_attach);
+        has(part::ENTRY_LOST, call.entry_lost);
+        has(part::DOUBTFUL, call.doubtful);
         has(part::LATE, call.late);
         has(part::STACK, !call.stack.is_empty());
         has(part::PAYLOAD, call.payload.is_some());
@@ -126,6 +128,7 @@ impl Encoder {
             End::Unwound => 3,
             End::Open => 4,
             End::Passed => 5,
+            End::Lost => 6,
         } << part::END;
         parts |= match &call.err {
             None => 0,

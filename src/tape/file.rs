@@ -12,7 +12,7 @@ use super::wire::{MAX_RAW, Malformed};
 use crate::record::Record;
 
 /// What a file begins with; the last byte counts layouts.
-pub const MAGIC: [u8; 8] = *b"GOTAPTR\x01";
+pub const MAGIC: [u8; 8] = *b"GOTAPTR\x02";
 
 /// A block is written when its records are so many bytes.
 pub const BLOCK: usize = 256 << 10;
@@ -266,7 +266,8 @@ impl<R: Read> TapeReader<R> {
         if name != own {
             return Err(TapeError::NotOurs);
         }
-        if layout != version {
+        // What the first layout has the second has too.
+        if !(1..=version).contains(&layout) {
             return Err(TapeError::Layout(layout));
         }
         match reader.block()? {

@@ -7,7 +7,7 @@
 //! block. Nobody here knows a process. Allowed in: sink, session, cli.
 //!
 //! ```text
-//! "GOTAPTR\x01"                          the last byte counts layouts
+//! "GOTAPTR\x02"                          the last byte counts layouts
 //! block*
 //!   "GTBK" kind:u8 0 0 0 raw:u32 packed:u32 records:u32 check:u32
 //!   packed bytes: a zstd frame with its checksum, `raw` bytes when unpacked

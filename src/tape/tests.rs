@@ -221,7 +221,9 @@ fn a_damaged_block_costs_what_is_in_it() {
 fn what_is_none_is_told() {
     assert!(matches!(items(b""), Err(TapeError::NotOurs)));
     assert!(matches!(items(b"{\"id\":1}\n"), Err(TapeError::NotOurs)));
-    assert!(matches!(items(b"GOTAPTR\x02"), Err(TapeError::Layout(2))));
+    assert!(matches!(items(b"GOTAPTR\x03"), Err(TapeError::Layout(3))));
+    assert!(matches!(items(b"GOTAPTR\x00"), Err(TapeError::Layout(0))));
+    assert!(matches!(items(b"GOTAPTR\x01"), Err(TapeError::NoHead)));
     assert!(matches!(items(&MAGIC), Err(TapeError::NoHead)));
 }
 

@@ -49,6 +49,10 @@ pub mod part {
     pub const RESULTS: u64 = 1 << 17;
     /// Something was read late.
     pub const LATE: u64 = 1 << 18;
+    /// Its entry was lost. From layout 2 on, as are the next and ends by `lost`.
+    pub const ENTRY_LOST: u64 = 1 << 19;
+    /// Records were lost while it ran.
+    pub const DOUBTFUL: u64 = 1 << 20;
 }
 
 /// Appends a number.

@@ -310,6 +310,11 @@ impl Reader {
         self.next
     }
 
+    /// All before this ticket were read or lost, those that were passed over too.
+    pub fn settled(&self) -> u64 {
+        self.passed.front().copied().unwrap_or(self.next)
+    }
+
     /// Leaves the next record, which is not whole, for later.
     pub fn pass(&mut self) {
         self.passed.push_back(self.next);
@@ -417,8 +422,7 @@ impl Reader {
     /// Tells the target that what was read may be overwritten.
     pub fn release(&self, words: &[AtomicU64]) {
         if let Some(tail) = words.get(TAIL_WORD) {
-            let read = self.passed.front().copied().unwrap_or(self.next);
-            tail.store(read, Ordering::Release);
+            tail.store(self.settled(), Ordering::Release);
         }
     }
 }

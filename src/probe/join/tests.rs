@@ -7,6 +7,7 @@ fn site(func: usize) -> EntrySite<'static> {
         func,
         branch_target: false,
         tail_callers: &[],
+        sure: false,
     }
 }
 
@@ -208,4 +209,140 @@ fn slow_calls_are_told_once() {
     r.join.take_slow(5, |c, _| seen.push(c.id));
     r.join.take_slow(5, |c, _| seen.push(c.id));
     assert_eq!(seen, [1]);
+}
+
+/// Entry and end of what ended, and whether that is believed.
+fn told(r: &Run) -> Vec<(u64, End, bool)> {
+    let ended = r.ended.iter();
+    ended.map(|e| (e.call.id, e.end, e.doubtful)).collect()
+}
+
+#[test]
+fn without_losses_nothing_is_doubtful() {
+    let mut r = Run::new();
+    r.join.losing(false);
+    r.enter(0, 100);
+    r.join.losing(false);
+    r.enter(0, 100);
+    assert!(r.leave(100));
+    assert!(!r.join.has_lost());
+    assert_eq!(
+        told(&r),
+        [(1, End::Unwound, false), (2, End::Return, false)]
+    );
+}
+
+#[test]
+fn what_was_open_when_hits_were_lost_is_lost_not_unwound() {
+    let mut r = Run::new();
+    r.enter(0, 100); // its RET is lost
+    r.join.losing(true);
+    r.join.losing(false);
+    assert!(r.join.has_lost());
+    r.enter(0, 100);
+    r.enter(0, 100); // whatever takes this one away, nothing was lost by now
+    assert_eq!(told(&r), [(1, End::Lost, true), (2, End::Unwound, false)]);
+}
+
+#[test]
+fn what_begins_while_hits_are_lost_is_lost_too() {
+    let mut r = Run::new();
+    r.join.losing(true);
+    r.enter(0, 100);
+    r.enter(1, 200);
+    r.enter(0, 100);
+    r.join.losing(false);
+    assert!(r.leave(100));
+    r.enter(0, 100);
+    assert!(r.leave(100));
+    let expected = [
+        (2, End::Lost, true),
+        (1, End::Lost, true),
+        // The RET may be that of a later call, whose entry was lost.
+        (3, End::Return, true),
+        (4, End::Return, false),
+    ];
+    assert_eq!(told(&r), expected);
+}
+
+#[test]
+fn a_call_in_one_that_may_be_gone_is_doubtful() {
+    let mut r = Run::new();
+    r.enter(0, 100);
+    r.join.losing(true);
+    r.join.losing(false);
+    r.enter(1, 200);
+    assert!(r.leave(200));
+    r.enter(1, 200);
+    r.enter(2, 300);
+    assert!(r.leave(300));
+    // The parent of the last is not.
+    let expected = [(2, End::Return, true), (4, End::Return, false)];
+    assert_eq!(told(&r), expected);
+}
+
+#[test]
+fn a_panic_that_was_seen_explains_what_is_gone_all_the_same() {
+    let mut r = Run::new();
+    r.enter(0, 100);
+    r.enter(1, 200);
+    r.enter(2, 300);
+    r.join.losing(true);
+    r.join.losing(false);
+    r.join.unwinding(G, End::Panic);
+    r.join.recovered(G, Some(250), 40, &mut r.ended);
+    // The recovery has spared the others: they returned unseen.
+    r.enter(0, 100);
+    let expected = [
+        (3, End::Panic, true),
+        (2, End::Lost, true),
+        (1, End::Lost, true),
+    ];
+    assert_eq!(told(&r), expected);
+}
+
+#[test]
+fn hits_that_are_never_lost_are_believed() {
+    let mut r = Run::new();
+    let sure = EntrySite {
+        sure: true,
+        ..site(0)
+    };
+    r.enter_at(sure, 100);
+    r.enter_at(sure, 200);
+    r.join.losing(true);
+    assert!(r.leave(200));
+    r.enter(1, 100);
+    assert_eq!(
+        told(&r),
+        [(2, End::Return, false), (1, End::Unwound, false)]
+    );
+}
+
+#[test]
+fn at_the_end_nobody_knows_what_became_of_them() {
+    let mut r = Run::new();
+    r.enter(0, 100);
+    r.join.losing(true);
+    r.join.losing(false);
+    r.enter(0, 200);
+    r.join.take_slow(u64::MAX, |c, _| assert_eq!(c.id, 2));
+    let ended = r.join.drain(End::Open, 9);
+    let ends: Vec<_> = ended.iter().map(|e| (e.call.id, e.end)).collect();
+    assert_eq!(ends, [(1, End::Lost), (2, End::Open)]);
+}
+
+#[test]
+fn one_that_was_found_running_may_have_ended_unseen() {
+    let mut r = Run::new();
+    r.join.found_running(G, 0, 100, (0, true), ());
+    r.join.losing(true);
+    r.enter(0, 100);
+    r.join.losing(false);
+    r.join
+        .found_running(Stack::Goroutine(8), 0, 100, (0, true), ());
+    r.join
+        .enter(Stack::Goroutine(8), site(0), 100, 5, || (), &mut r.ended);
+    let silent: Vec<_> = r.ended.iter().map(|e| (e.end, e.silent)).collect();
+    assert_eq!(silent, [(End::Lost, false), (End::Unwound, true)]);
 }

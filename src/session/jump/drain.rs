@@ -10,6 +10,7 @@ use super::super::report::Seen;
 use super::super::target::Target;
 use super::captures::SiteRecord;
 use super::copies::Copies;
+use super::gaps::Gaps;
 use super::past::Past;
 use super::ticks::Ticks;
 use crate::arch::jump::capture::site_number;
@@ -17,7 +18,7 @@ use crate::arch::jump::handed::TOOK;
 use crate::arch::jump::{Next, Reader};
 use crate::probe::hash::WordMap;
 use crate::probe::plan::{Plan, Role, Site};
-use crate::process::{Jumped, ProcessMemory, procfs};
+use crate::process::{Jumped, procfs};
 use crate::record::Conn;
 use crate::sys::Regs;
 
@@ -59,6 +60,7 @@ pub struct Drain {
     copies: Copies,
     unfinished: Option<Instant>,
     told_lost: u64,
+    gaps: Gaps,
     tids: Tids,
     ticks_passed: u32,
     /// Marks of calls that were running are left.
@@ -130,6 +132,7 @@ impl Drain {
             copies: Copies::default(),
             unfinished: None,
             told_lost: 0,
+            gaps: Gaps::default(),
             tids: Tids::of(jumped.pid()),
             ticks_passed: 0,
             marks_closed: false,
@@ -171,8 +174,14 @@ impl Drain {
             if self.unread(jumped) == 0 {
                 return;
             }
-            self.reader.skip();
+            self.skip();
         }
+    }
+
+    /// Gives up a record that stays unfinished.
+    fn skip(&mut self) {
+        self.reader.skip();
+        self.gaps.lost(0, self.reader.reached());
     }
 
     /// Takes what is in the ring, in the order of tickets; how many records that
@@ -194,9 +203,9 @@ impl Drain {
             match self.reader.next(ring, &mut words) {
                 Next::Record => {
                     self.unfinished = None;
-                    self.on_record(&words, jumped.memory(), calls);
+                    self.on_record(&words, jumped, calls);
                 }
-                Next::Lost => {}
+                Next::Lost => self.lose(),
                 Next::Unfinished if self.waited() > IMPATIENCE => {
                     self.reader.pass();
                     break;
@@ -219,8 +228,9 @@ impl Drain {
     }
 
     /// Calls that have ended leave no mark, and go to the writer together.
-    fn after(&self, jumped: &Jumped, calls: &mut Calls) {
+    fn after(&mut self, jumped: &Jumped, calls: &mut Calls) {
         let (ring, layout) = jumped.ring();
+        self.gaps.after((&self.reader, &**ring), &mut calls.join);
         for (goid, depth) in calls.take_marks() {
             layout.take_mark(ring, goid, depth);
         }
@@ -256,7 +266,10 @@ impl Drain {
                     let ticket = words.get(1).copied().unwrap_or(0);
                     found.insert(ticket, words.clone());
                 }
-                Next::Lost => taken += 1,
+                Next::Lost => {
+                    taken += 1;
+                    self.lose();
+                }
                 Next::Unfinished => self.reader.pass(),
                 Next::Nothing => break,
             }
@@ -268,19 +281,22 @@ impl Drain {
                     let ticket = words.get(1).copied().unwrap_or(0);
                     found.insert(ticket, words.clone());
                 }
-                Next::Lost => taken += 1,
+                Next::Lost => {
+                    taken += 1;
+                    self.gaps.lost(0, self.reader.reached());
+                }
                 Next::Unfinished | Next::Nothing => break,
             }
         }
         taken += found.len();
         for words in found.values() {
-            self.on_record(words, jumped.memory(), calls);
+            self.on_record(words, jumped, calls);
         }
         if !self.reader.has_passed() {
             self.unfinished = None;
         } else if self.waited() > PATIENCE {
             self.unfinished = None;
-            self.reader.skip();
+            self.skip();
         }
         self.reader.release(ring);
         self.words = words;
@@ -293,10 +309,20 @@ impl Drain {
         self.unfinished.get_or_insert_with(Instant::now).elapsed()
     }
 
-    fn on_record(&mut self, words: &[u64], memory: &ProcessMemory, calls: &mut Calls) {
+    /// The record before the next one could not be read.
+    fn lose(&mut self) {
+        let next = self.reader.reached();
+        self.gaps.lost(next.saturating_sub(1), next);
+    }
+
+    fn on_record(&mut self, words: &[u64], jumped: &Jumped, calls: &mut Calls) {
         let (plan, records) = (self.plan.clone(), self.records.clone());
         let word = |i: usize| words.get(i).copied().unwrap_or(0);
         let index = site_number(word(3)) as usize;
+        let (ring, _) = jumped.ring();
+        let ring = (&self.reader, &**ring);
+        self.gaps.before(word(1), ring, &mut calls.join);
+        let memory = jumped.memory();
         calls.mark_taken = word(3) & TOOK != 0;
         let (Some(site), Some(record), Some(at)) = (
             plan.sites.get(index),

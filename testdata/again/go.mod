@@ -1,0 +1,3 @@
+module gotap.test/again
+
+go 1.19
