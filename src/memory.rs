@@ -39,6 +39,28 @@ pub struct Piece<'a> {
     pub ok: bool,
 }
 
+/// [`Memory::read_many`] into buffers of its own: what lies at each place, `None`
+/// where it could not be read.
+pub fn read_each(
+    memory: &dyn Memory,
+    places: &[(LiveAddr, usize)],
+) -> Result<Vec<Option<Vec<u8>>>, MemoryError> {
+    let mut buffers: Vec<Vec<u8>> = places.iter().map(|(_, len)| vec![0; *len]).collect();
+    let mut pieces: Vec<Piece<'_>> = places
+        .iter()
+        .zip(&mut buffers)
+        .map(|((at, _), into)| Piece {
+            at: *at,
+            into,
+            ok: false,
+        })
+        .collect();
+    memory.read_many(&mut pieces)?;
+    let oks: Vec<bool> = pieces.iter().map(|piece| piece.ok).collect();
+    let each = oks.into_iter().zip(buffers);
+    Ok(each.map(|(ok, bytes)| ok.then_some(bytes)).collect())
+}
+
 /// Something whose bytes can be read by address.
 pub trait Memory {
     /// Fills `into` from `at`, all of it or an error.

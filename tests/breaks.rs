@@ -5,27 +5,18 @@
 mod support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::oracle::{assert_clean, footprint, thread_states, tracer};
 use support::{
-    AtTerminal, Fixture, Gotap, LATER, Outcome, SOON, Target, Variant, gotap, poll, target,
+    AtTerminal, Fixture, Gotap, LATER, Outcome, SOON, Target, Variant, folder, gotap, poll, script,
+    target,
 };
 
 fn breaks(variants: &[Variant]) -> Fixture {
     Fixture::build("breaks", variants)
-}
-
-fn folder() -> tempfile::TempDir {
-    tempfile::tempdir().expect("a folder")
-}
-
-fn script(folder: &Path, text: &str) -> PathBuf {
-    let path = folder.join("a.gotap");
-    fs::write(&path, text).expect("write a script");
-    path
 }
 
 fn start(variants: &[Variant]) -> Target {

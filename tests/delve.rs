@@ -51,16 +51,7 @@ fn saved_by_dlv(fixture: &Fixture, folder: &Path, commands: &str) -> PathBuf {
 
 /// Runs a script while the program handles 50 orders in each of two goroutines.
 fn handled(target: &mut Target, path: &Path, ready: &str) -> gotap::Outcome {
-    let pid = target.pid().to_string();
-    let args = [
-        "run",
-        path.to_str().expect("a path"),
-        "-p",
-        &pid,
-        "-o",
-        "json",
-    ];
-    let mut gotap = Gotap::spawn(gotap::command(&args));
+    let mut gotap = Gotap::run_json(path, target.pid());
     gotap.stderr_line(ready, LATER).expect("it is armed");
     target.tell("handle 50");
     target.expect_line_within("handle 50", LATER);

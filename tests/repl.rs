@@ -8,16 +8,12 @@ use std::process::Stdio;
 
 use nix::sys::signal::Signal;
 use support::scenario::{Busy, wait_traced, wait_untraced};
-use support::{AtTerminal, Fixture, Gotap, LATER, gotap, oracle, poll, wait_for};
+use support::{AtTerminal, Fixture, Gotap, LATER, folder, gotap, oracle, poll, wait_for};
 
 const PROMPT: &str = "(gotap) ";
 
 fn echo() -> Fixture {
     Fixture::build("echo", &[])
-}
-
-fn folder() -> tempfile::TempDir {
-    tempfile::tempdir().expect("a folder")
 }
 
 fn attach(pid: i32, home: &Path) -> AtTerminal {
@@ -79,6 +75,8 @@ fn completion_of_all_that_has_names() {
         ("b net.(*conn).Wri", "net.(*conn).Write"),
         ("snap main.g", "main.go:"),
         ("set net.DefaultRes", "net.DefaultResolver"),
+        // Package main's by their bare names, as `print` knows them.
+        ("p outM", "outMu"),
         ("b main.main if net.DefaultRes", "net.DefaultResolver"),
         ("t main.main { p net.DefaultRes", "net.DefaultResolver"),
         ("types net.TCPCon", "net.TCPConn"),

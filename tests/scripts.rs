@@ -4,18 +4,11 @@
 mod support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 
 use support::scenario::Busy;
-use support::{Fixture, Gotap, LATER, SOON, Target, Variant, dump, gotap, oracle, poll};
-
-/// A script in a folder of its own.
-fn script(folder: &Path, text: &str) -> PathBuf {
-    let path = folder.join("a.gotap");
-    fs::write(&path, text).expect("write a script");
-    path
-}
+use support::{Fixture, Gotap, LATER, SOON, Target, Variant, dump, gotap, oracle, poll, script};
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
@@ -170,15 +163,7 @@ fn no_call_is_missed_while_tracepoints_come_and_go() {
          every 90ms { trace net.(*netFD).Read; clear 3; trace x internal/poll.(*FD).Read; clearall (*FD).Read }\n\
          on exit { breakpoints }\n",
     );
-    let pid = server.pid().to_string();
-    let mut gotap = Gotap::spawn(gotap::command(&[
-        "run",
-        text(&path),
-        "-p",
-        &pid,
-        "-o",
-        "json",
-    ]));
+    let mut gotap = Gotap::run_json(&path, server.pid());
     gotap
         .stderr_line("Tracepoint w on", SOON)
         .expect("it is armed");
@@ -215,15 +200,7 @@ fn conditions_counts_and_actions() {
             text(&saved)
         ),
     );
-    let pid = server.pid().to_string();
-    let mut gotap = Gotap::spawn(gotap::command(&[
-        "run",
-        text(&path),
-        "-p",
-        &pid,
-        "-o",
-        "json",
-    ]));
+    let mut gotap = Gotap::run_json(&path, server.pid());
     gotap
         .stderr_line("Tracepoint off is off", SOON)
         .expect("it is armed");
@@ -263,7 +240,7 @@ fn conditions_counts_and_actions() {
             text(&again)
         ),
     );
-    gotap::run(&["run", text(&source), "-p", &pid]).must_succeed();
+    gotap::run(&["run", text(&source), "-p", &server.pid().to_string()]).must_succeed();
     assert_eq!(fs::read_to_string(&again).expect("saved again"), written);
 }
 

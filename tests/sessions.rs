@@ -8,17 +8,9 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
 use support::oracle::{self, assert_clean, footprint};
-use support::{AtTerminal, Fixture, Gotap, LATER, SOON, Target, Variant, gotap, poll};
-
-fn folder() -> tempfile::TempDir {
-    tempfile::tempdir().expect("a folder")
-}
-
-fn script(folder: &Path, text: &str) -> PathBuf {
-    let path = folder.join("a.gotap");
-    fs::write(&path, text).expect("write a script");
-    path
-}
+use support::{
+    AtTerminal, Fixture, Gotap, LATER, SOON, Target, Variant, folder, gotap, poll, script,
+};
 
 fn breaks(variants: &[Variant]) -> Target {
     let mut target = Target::start(&Fixture::build("breaks", variants), &[]);
@@ -28,10 +20,7 @@ fn breaks(variants: &[Variant]) -> Target {
 
 /// `gotap run` of a script.
 fn run(target: &Target, folder: &Path, text: &str) -> Gotap {
-    let path = script(folder, text);
-    let pid = target.pid().to_string();
-    let path = path.to_str().expect("UTF-8");
-    Gotap::spawn(gotap::command(&["run", path, "-p", &pid, "-o", "json"]))
+    Gotap::run_json(&script(folder, text), target.pid())
 }
 
 /// A script at whose top level `continue` waits ends when nothing can stop the

@@ -7,14 +7,16 @@ use std::collections::HashSet;
 use std::io::{BufRead, BufReader, PipeWriter, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value as Json;
 use support::clients::{Clients, children, copies_of, is_there};
-use support::{Fixture, Gotap, LATER, Outcome, SOON, Target, gotap, oracle, poll, wait_for};
+use support::{
+    Fixture, Gotap, LATER, Outcome, SOON, Target, gotap, oracle, poll, script, wait_for,
+};
 
 /// A server with a name of its own, where it listens, and its pid.
 struct Server {
@@ -54,17 +56,9 @@ impl Server {
     }
 }
 
-fn script(folder: &Path, text: &str) -> PathBuf {
-    let path = folder.join("a.gotap");
-    std::fs::write(&path, text).expect("write a script");
-    path
-}
-
 /// `gotap run SCRIPT -o json`, and its objects.
 fn run(script: &Path, pid: i32) -> Vec<Json> {
-    let pid = pid.to_string();
-    let script = script.to_str().expect("UTF-8");
-    let outcome = gotap::run(&["run", script, "-p", &pid, "-o", "json"]);
+    let outcome = Gotap::run_json(script, pid).finish(LATER);
     outcome.must_succeed();
     let lines = String::from_utf8_lossy(&outcome.stdout).into_owned();
     let objects = lines.lines().map(serde_json::from_str);
@@ -423,14 +417,7 @@ fn killed_at_each_step_of_a_copy() {
 #[test]
 fn the_next_gotap_reaps_for_the_first_process_of_a_namespace() {
     let fixture = Fixture::build("snapshot", &[]);
-    let mut command = std::process::Command::new("unshare");
-    if !nix::unistd::getuid().is_root() {
-        command.arg("--map-root-user");
-    }
-    command
-        .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
-        .arg(&fixture.path);
-    let mut outer = Target::spawn(command, "snapshot in a pid namespace");
+    let mut outer = Target::in_namespace(&fixture);
     let line = outer.expect_line("listening ");
     let addr = line.split(' ').nth(1).expect("an address").to_owned();
     let pid = wait_for("a child of unshare", SOON, || {

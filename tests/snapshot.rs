@@ -217,14 +217,7 @@ fn a_consistent_copy_knows_the_registers_of_all_threads() {
 #[test]
 fn no_zombie_under_the_first_process_of_a_namespace() {
     let fixture = Fixture::build("snapshot", &[]);
-    let mut command = std::process::Command::new("unshare");
-    if !nix::unistd::getuid().is_root() {
-        command.arg("--map-root-user");
-    }
-    command
-        .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
-        .arg(&fixture.path);
-    let mut server = Target::spawn(command, "snapshot in a pid namespace");
+    let mut server = Target::in_namespace(&fixture);
     server.expect_line("listening ");
     let pid = wait_for("a child of unshare", SOON, || {
         children(server.pid()).first().copied()

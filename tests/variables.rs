@@ -208,19 +208,9 @@ fn completion_of_variables_and_types() {
 
 /// Runs a script on a program that handles 100 orders in each of two goroutines.
 fn handled(target: &mut Target, script: &str) -> gotap::Outcome {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("a.gotap");
-    std::fs::write(&path, script).expect("write a script");
-    let pid = target.pid().to_string();
-    let args = [
-        "run",
-        path.to_str().expect("a path"),
-        "-p",
-        &pid,
-        "-o",
-        "json",
-    ];
-    let mut gotap = Gotap::spawn(gotap::command(&args));
+    let folder = support::folder();
+    let path = support::script(folder.path(), script);
+    let mut gotap = Gotap::run_json(&path, target.pid());
     gotap
         .stderr_line("Tracepoint 1 on", LATER)
         .expect("it is armed");

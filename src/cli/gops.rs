@@ -32,6 +32,11 @@ pub struct GopsArgs {
     output: GopsOutput,
 }
 
+/// What is said of how to call one.
+pub(super) fn usage(name: &str) -> String {
+    format!("gotap {name} [OPTIONS] -p PID\n       gotap {name} [OPTIONS] --core CORE [BINARY]")
+}
+
 /// How they print.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GopsOutput {

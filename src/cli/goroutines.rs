@@ -41,12 +41,14 @@ use crate::value::Limits;
 /// Arguments of `gotap goroutines`.
 #[derive(clap::Args, Debug, Clone)]
 #[command(
+    override_usage = "gotap goroutines [OPTIONS] -p PID\n       \
+                      gotap goroutines [OPTIONS] --core FILE [PROGRAM]",
     after_help = "Examples and more: gotap goroutines --help",
     after_long_help = super::manual::GOROUTINES
 )]
 pub struct GoroutinesArgs {
     /// Look at this process (several: -p 1 -p 2)
-    #[arg(short, long, value_name = "PID", required_unless_present_any = ["core", "program"])]
+    #[arg(short, long, value_name = "PID")]
     pub pid: Vec<i32>,
     /// Look at this core file
     #[arg(long, value_name = "FILE", conflicts_with_all = ["pid", "every", "diff"])]
@@ -94,7 +96,11 @@ pub struct GoroutinesArgs {
 
 /// Arguments of `gotap stack`.
 #[derive(clap::Args, Debug, Clone)]
-#[command(after_long_help = super::manual::stack())]
+#[command(
+    override_usage = "gotap stack [OPTIONS] GOID -p PID\n       \
+                      gotap stack [OPTIONS] GOID --core CORE [BINARY]",
+    after_long_help = super::manual::stack()
+)]
 pub struct StackArgs {
     /// The goroutine's number
     #[arg(value_name = "GOID")]
@@ -279,8 +285,10 @@ impl GoroutinesArgs {
     /// What clap cannot tell.
     pub fn check(&self) -> Result<(), Misuse> {
         let bare = subject::bare_pid(self.program.as_deref());
-        let alone = self.core.is_none() && self.program.is_some();
-        if alone && (bare.is_none() || !self.pid.is_empty()) {
+        // A word alone is a process, and so is -p's; not both.
+        if self.core.is_none() && bare.is_some() != self.pid.is_empty()
+            || self.core.is_none() && bare.is_none() && self.program.is_some()
+        {
             return Err(subject::NO_SUBJECT);
         }
         Ok(())

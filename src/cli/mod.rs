@@ -56,11 +56,16 @@ enum Command {
     /// List the Go processes of this machine, or tell how one is doing
     Ps(ps::PsArgs),
     /// Print runtime.MemStats of a process or a core file, as gops prints it
-    #[command(after_long_help = manual::MEMSTATS)]
+    #[command(
+        override_usage = gops::usage("memstats"),
+        after_long_help = manual::MEMSTATS
+    )]
     Memstats(gops::GopsArgs),
     /// Print how many goroutines, threads, Ps and CPUs a process or a core has
+    #[command(override_usage = gops::usage("stats"))]
     Stats(gops::GopsArgs),
     /// Print the Go version that built a process's or a core's program
+    #[command(override_usage = gops::usage("version"))]
     Version(gops::GopsArgs),
     /// Ask and trace at a prompt, while the process runs on
     Attach(attach::AttachArgs),

@@ -12,7 +12,7 @@ use crate::session::Target;
 
 /// A process or a core file.
 #[derive(clap::Args, Debug, Clone, Default)]
-#[group(required = true, multiple = true)]
+#[group(multiple = true)]
 pub struct SubjectArgs {
     /// Look at this process
     #[arg(short, long, value_name = "PID", conflicts_with = "core")]
@@ -36,7 +36,7 @@ pub fn bare_pid(word: Option<&Path>) -> Option<i32> {
 /// A word that is neither.
 pub const NO_SUBJECT: Misuse = (
     ErrorKind::MissingRequiredArgument,
-    "say which process: -p PID (gotap ps lists the Go processes), or --core CORE, and its BINARY behind it",
+    "say which process: -p PID (gotap ps lists the Go processes), or which core file: --core FILE",
 );
 
 /// It, opened.

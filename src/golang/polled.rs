@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use crate::addr::LiveAddr;
 use crate::golang::gs::{Goroutine, word_at};
 use crate::golang::layout::Layouts;
-use crate::memory::{Memory, MemoryError, Paged, Piece};
+use crate::memory::{Memory, MemoryError, Paged, read_each};
 
 /// Where netpollblock keeps the address, in bytes above the stack pointer.
 const USUAL: usize = 64;
@@ -112,24 +112,11 @@ impl Finder<'_> {
         Ok(())
     }
 
+    /// What lies at each place; `None` where nothing does, or nothing is asked for.
     fn pieces(&self, places: &[(LiveAddr, usize)]) -> Result<Vec<Option<Vec<u8>>>, MemoryError> {
-        let mut buffers: Vec<Vec<u8>> = places.iter().map(|(_, len)| vec![0; *len]).collect();
-        let mut pieces: Vec<Piece<'_>> = places
-            .iter()
-            .zip(&mut buffers)
-            .map(|((at, _), into)| Piece {
-                at: *at,
-                into,
-                ok: false,
-            })
-            .collect();
-        self.memory.read_many(&mut pieces)?;
-        let oks: Vec<bool> = pieces.iter().map(|p| p.ok).collect();
-        Ok(oks
-            .into_iter()
-            .zip(buffers)
-            .map(|(ok, bytes)| (ok && !bytes.is_empty()).then_some(bytes))
-            .collect())
+        let read = read_each(self.memory, places)?;
+        let some = |bytes: &Vec<u8>| !bytes.is_empty();
+        Ok(read.into_iter().map(|bytes| bytes.filter(some)).collect())
     }
 
     /// Where to read so that the pollDesc is in it whichever field `word`

@@ -9,7 +9,7 @@ mod tests;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-use super::{Memory, MemoryError, Piece};
+use super::{Memory, MemoryError, Piece, read_each};
 use crate::addr::LiveAddr;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -111,22 +111,12 @@ impl<M: Memory> Keeping<M> {
     }
 
     fn fetch(&self, gaps: &[(u64, usize)]) -> Result<bool, MemoryError> {
-        let mut buffers: Vec<Vec<u8>> = gaps.iter().map(|(_, len)| vec![0; *len]).collect();
-        let mut pieces: Vec<Piece<'_>> = gaps
-            .iter()
-            .zip(&mut buffers)
-            .map(|((at, _), into)| Piece {
-                at: LiveAddr(*at),
-                into,
-                ok: false,
-            })
-            .collect();
-        self.target.read_many(&mut pieces)?;
+        let places: Vec<_> = gaps.iter().map(|(at, len)| (LiveAddr(*at), *len)).collect();
         let mut all = true;
-        for piece in &pieces {
-            all &= piece.ok;
-            if piece.ok {
-                self.store(piece.at.0, piece.into);
+        for ((at, _), bytes) in gaps.iter().zip(read_each(&self.target, &places)?) {
+            match bytes {
+                Some(bytes) => self.store(*at, &bytes),
+                None => all = false,
             }
         }
         Ok(all)

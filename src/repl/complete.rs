@@ -164,11 +164,17 @@ impl Assistant {
         })
     }
 
-    /// What may stand in an expression: variables of the chosen frame, package
-    /// variables by the package's short name, facts.
+    /// What may stand in an expression: variables of the chosen frame, of its
+    /// package, or of main where none is chosen, by their bare names, those of all
+    /// packages by the package's short name, facts.
     fn in_expressions(&self, start: &str) -> Vec<String> {
         let in_scope = self.offers.in_scope.lock();
         let mut all = in_scope.unwrap_or_else(PoisonError::into_inner).clone();
+        if all.is_empty() {
+            let own = self.package_variables().iter();
+            let bare = own.filter_map(|n| n.strip_prefix("main."));
+            all.extend(bare.map(str::to_owned));
+        }
         all.extend(facts());
         if !start.is_empty() {
             let own = self.package_variables().iter();

@@ -8,6 +8,7 @@ use serde_json::{Map, Value as Json};
 
 use super::output::Form;
 use super::shell::{Call, Mode, Shell};
+use crate::image::dwarf::package_of;
 use crate::record::Named;
 use crate::script::command::Verb;
 use crate::script::scope::{DwarfScope, StoppedFrame};
@@ -113,16 +114,19 @@ pub fn current(shell: &Shell, call: &Call<'_>) -> Result<FrameValues, ExprError>
     loaded.ok_or_else(|| call.fail("the goroutine's stack did not hold still"))
 }
 
-/// Remembers the names of the chosen frame's variables, for completion.
+/// Remembers the names of the chosen frame's variables and of its package's, for
+/// completion.
 pub fn note_names(shell: &Shell, call: &Call<'_>) {
     if shell.mode != Mode::Prompt {
         return;
     }
     let mut names = Vec::new();
     // A frame that cannot be shown has none to offer.
-    let _ = visit_chosen(shell, call, &mut |_, frame| {
+    let _ = visit_chosen(shell, call, &mut |variables, frame| {
+        let package = package_of(&frame.source.function);
+        names = DwarfScope::of(variables.dwarf, package, Vec::new()).names();
         let seen = frame.variables.iter().filter(|v| !v.shadowed);
-        names = seen.map(|v| v.name.to_string()).collect();
+        names.extend(seen.map(|v| v.name.to_string()));
     });
     *shell
         .in_scope

@@ -49,6 +49,24 @@ struct Transcript {
     alone: bool,
 }
 
+/// Text without the sequences that colour it on a terminal (ECMA-48, CSI: up to a
+/// byte from 0x40 to 0x7e). What the target wrote has none: it is escaped.
+fn plain(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let [first, more @ ..] = rest {
+        rest = more;
+        if let (0x1b, [b'[', sequence @ ..]) = (first, more) {
+            let end = sequence.iter().position(|b| (0x40..=0x7e).contains(b));
+            let len = end.map_or(sequence.len(), |end| end + 1);
+            rest = sequence.get(len..).unwrap_or_default();
+        } else {
+            out.push(*first);
+        }
+    }
+    out
+}
+
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
@@ -110,7 +128,7 @@ impl Output {
             if let Some(transcript) = &mut state.transcript {
                 alone = transcript.alone;
                 // A full disk ends the transcript, not the session.
-                if transcript.file.write_all(&bytes).is_err() {
+                if transcript.file.write_all(&plain(&bytes)).is_err() {
                     state.transcript = None;
                 }
             }
@@ -269,5 +287,22 @@ impl Write for Output {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn a_transcript_has_no_colours() {
+        let text = |bytes: &[u8]| String::from_utf8(plain(bytes)).expect("UTF-8");
+        assert_eq!(
+            text(b"\x1b[2m12:00\x1b[0m  g1 \x1b[1;31merr\x1b[0m\n"),
+            "12:00  g1 err\n"
+        );
+        assert_eq!(text("caf\u{e9} → [1]".as_bytes()), "caf\u{e9} → [1]");
+        assert_eq!(text(b"\x1b[2"), "");
+        assert_eq!(text(b"\x1b"), "\x1b");
     }
 }

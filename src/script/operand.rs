@@ -12,6 +12,7 @@ use super::program::{Length, Place, Shape, reads_as_text};
 use crate::addr::LiveAddr;
 use crate::image::types::{TypeId, TypeKind, TypeTable};
 use crate::memory::Memory;
+use crate::value::frame::Variables;
 use crate::value::held::Held;
 use crate::value::{Limits, RuntimeTypes, Value, find_key, load};
 
@@ -24,14 +25,28 @@ const MAX_HOPS: u32 = 8;
 pub trait Stopped {
     /// A variable, by a name that the [`super::Scope`] of that place knows.
     fn held(&self, name: &str) -> Option<(TypeId, Held)>;
+    /// What variables are read from there.
+    fn variables(&self) -> &Variables<'_>;
+
     /// The types that these ids are of.
-    fn types(&self) -> &dyn TypeTable;
+    fn types(&self) -> &dyn TypeTable {
+        self.variables().dwarf
+    }
+
     /// The type whose descriptor lies there, as an interface names it.
-    fn described(&self, descriptor: LiveAddr) -> Option<TypeId>;
+    fn described(&self, descriptor: LiveAddr) -> Option<TypeId> {
+        self.variables().described(descriptor)
+    }
+
     /// The program's memory.
-    fn memory(&self) -> &dyn Memory;
+    fn memory(&self) -> &dyn Memory {
+        self.variables().memory
+    }
+
     /// What else the running program tells.
-    fn runtime(&self) -> &dyn RuntimeTypes;
+    fn runtime(&self) -> &dyn RuntimeTypes {
+        self.variables().rt
+    }
 }
 
 /// What a place came to.

@@ -5,12 +5,9 @@ use std::sync::Arc;
 
 use super::operand::Stopped;
 use super::program::Scope;
-use crate::addr::LiveAddr;
 use crate::image::Image;
 use crate::image::dwarf::{Dwarf, PackageName, ScopePc, package_of};
 use crate::image::types::{TypeId, TypeKind, TypeTable};
-use crate::memory::Memory;
-use crate::value::RuntimeTypes;
 use crate::value::frame::{FrameVariables, Variables};
 use crate::value::held::Held;
 
@@ -198,19 +195,7 @@ impl Stopped for StoppedFrame<'_> {
         package_variable(&self.variables, &self.frame.source.function, name)
     }
 
-    fn types(&self) -> &dyn TypeTable {
-        self.variables.dwarf
-    }
-
-    fn described(&self, descriptor: LiveAddr) -> Option<TypeId> {
-        self.variables.described(descriptor)
-    }
-
-    fn memory(&self) -> &dyn Memory {
-        self.variables.memory
-    }
-
-    fn runtime(&self) -> &dyn RuntimeTypes {
-        self.variables.rt
+    fn variables(&self) -> &Variables<'_> {
+        &self.variables
     }
 }

@@ -6,8 +6,8 @@ use super::error::Span;
 use super::program::Scope;
 
 impl Checker<'_> {
-    /// A bare word that is no name: the nearest one, else what there is; a package
-    /// has too many names to be listed.
+    /// A bare word that is no name: the nearest one, else what there is; of a
+    /// package's names, which may be many, only where there are no others.
     pub(super) fn unknown_name(&self, name: &str, span: Span) -> ExprError {
         let program = self.names.program();
         let facts = self.names.names(None);
@@ -24,6 +24,9 @@ impl Checker<'_> {
         {
             all = scope.own_names();
             all.extend(facts);
+            if all.is_empty() {
+                all = scope.names();
+            }
         }
         unknown(name, span, &all, "name")
     }

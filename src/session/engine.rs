@@ -260,12 +260,7 @@ impl Engine {
             let Some(slot) = self.tracer.site_index(target.bias.live(site.at)) else {
                 continue;
             };
-            if self.sites.len() <= slot {
-                self.sites.resize(slot + 1, usize::MAX);
-            }
-            if let Some(place) = self.sites.get_mut(slot) {
-                *place = *index;
-            }
+            self.number(slot, *index);
             if site.roles == [Role::Event(RuntimeEvent::GoexitDone)] {
                 self.goexit_done = Some(slot);
                 continue;

@@ -12,13 +12,12 @@ use crate::golang::errors::ErrorReader;
 use crate::image::dwarf::{Dwarf, Role, ScopeFrame, ScopePc};
 use crate::image::types::{TypeId, TypeTable};
 use crate::image::{Image, SourceFrame};
-use crate::memory::Memory;
 use crate::record::Named;
 use crate::script::Stopped;
 use crate::script::scope::package_variable;
 use crate::value::frame::{Standing, Variables};
 use crate::value::held::Held;
-use crate::value::{Limits, Program, RuntimeTypes, Value, preload};
+use crate::value::{Limits, Program, Value, preload};
 
 /// What is in scope at a place, looked up before it is reached.
 #[derive(Clone, Debug)]
@@ -199,19 +198,7 @@ impl Stopped for Frame<'_> {
         }
     }
 
-    fn types(&self) -> &dyn TypeTable {
-        self.variables.dwarf
-    }
-
-    fn described(&self, descriptor: LiveAddr) -> Option<TypeId> {
-        self.variables.described(descriptor)
-    }
-
-    fn memory(&self) -> &dyn Memory {
-        self.variables.memory
-    }
-
-    fn runtime(&self) -> &dyn RuntimeTypes {
-        self.variables.rt
+    fn variables(&self) -> &Variables<'_> {
+        &self.variables
     }
 }

@@ -112,15 +112,20 @@ impl Engine {
             let Some(slot) = self.tracer.site_index(self.bias.live(site.at)) else {
                 continue;
             };
-            if self.sites.len() <= slot {
-                self.sites.resize(slot + 1, usize::MAX);
-            }
-            if let Some(place) = self.sites.get_mut(slot) {
-                *place = index;
-            }
+            self.number(slot, index);
             if site.roles == [Role::Event(Event::GoexitDone)] {
                 self.goexit_done = Some(slot);
             }
+        }
+    }
+
+    /// Site `slot` of the region is the plan's `index`.
+    pub(super) fn number(&mut self, slot: usize, index: usize) {
+        if self.sites.len() <= slot {
+            self.sites.resize(slot + 1, usize::MAX);
+        }
+        if let Some(place) = self.sites.get_mut(slot) {
+            *place = index;
         }
     }
 

@@ -73,6 +73,21 @@ struct State {
     receiver_gone: bool,
 }
 
+impl State {
+    /// True when what was put in calls the reader, who then counts as busy.
+    fn calls_reader(&mut self, enough: usize) -> bool {
+        let wake = match self.reader {
+            Reader::Busy => false,
+            Reader::Waiting => true,
+            Reader::Lingering => self.records.len() >= enough,
+        };
+        if wake {
+            self.reader = Reader::Busy;
+        }
+        wake
+    }
+}
+
 /// What the reader does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reader {
@@ -107,13 +122,7 @@ impl Sender {
             return false;
         }
         state.records.push(record);
-        let wake = match state.reader {
-            Reader::Busy => false,
-            Reader::Waiting => true,
-            Reader::Lingering => state.records.len() >= self.shared.enough,
-        };
-        if wake {
-            state.reader = Reader::Busy;
+        if state.calls_reader(self.shared.enough) {
             drop(state);
             self.shared.wake.notify_one();
         }
@@ -142,14 +151,7 @@ impl Sender {
         }
         state.lost += lost;
         self.shared.lost.fetch_add(lost, Ordering::Relaxed);
-        let wake = match state.reader {
-            Reader::Busy => false,
-            Reader::Waiting => true,
-            Reader::Lingering => state.records.len() >= self.shared.enough,
-        };
-        if wake {
-            state.reader = Reader::Busy;
-        }
+        let wake = state.calls_reader(self.shared.enough);
         drop(state);
         if wake {
             self.shared.wake.notify_one();

@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 
 use crate::addr::LiveAddr;
-use crate::memory::{Memory, MemoryError, Piece};
+use crate::memory::{Memory, MemoryError, Piece, read_each};
 
 /// Bytes fetched for one set of values; what does not fit is read directly.
 const MAX_BYTES: usize = 256 << 10;
@@ -51,23 +51,11 @@ impl<'a> Staged<'a> {
             self.collecting.set(false);
             return true;
         }
-        let mut buffers: Vec<Vec<u8>> = wanted.iter().map(|(_, len)| vec![0; *len]).collect();
-        let mut pieces: Vec<Piece<'_>> = wanted
-            .iter()
-            .zip(&mut buffers)
-            .map(|((at, _), into)| Piece {
-                at: *at,
-                into,
-                ok: false,
-            })
-            .collect();
-        let gone = self.inner.read_many(&mut pieces).is_err();
-        let ok: Vec<bool> = pieces.iter().map(|piece| piece.ok && !gone).collect();
-        for ((span, bytes), ok) in wanted.into_iter().zip(buffers).zip(ok) {
-            if ok {
-                self.held.borrow_mut().push((span.0, bytes));
-            } else {
-                self.bad.borrow_mut().push(span);
+        let read = read_each(self.inner, &wanted).unwrap_or_else(|_| vec![None; wanted.len()]);
+        for (span, bytes) in wanted.into_iter().zip(read) {
+            match bytes {
+                Some(bytes) => self.held.borrow_mut().push((span.0, bytes)),
+                None => self.bad.borrow_mut().push(span),
             }
         }
         true

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -139,6 +140,13 @@ impl Gotap {
             assert!(plan.contains(&format!("({why})")), "{why}\n{plan}");
         }
         Gotap::spawn_armed(&[&plain[..], &["--fire", "auto"]].concat())
+    }
+
+    /// `gotap run SCRIPT -o json -p PID`.
+    pub fn run_json(script: &Path, pid: i32) -> Gotap {
+        let pid = pid.to_string();
+        let script = script.to_str().expect("UTF-8");
+        Gotap::spawn(command(&["run", script, "-p", &pid, "-o", "json"]))
     }
 
     fn spawn_armed(args: &[&str]) -> Gotap {

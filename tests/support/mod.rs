@@ -24,6 +24,7 @@ pub use gotap::{Gotap, Outcome, Tally};
 pub use pty::AtTerminal;
 pub use target::{Target, program};
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long a step may take before the test fails. Generous: the machine may
@@ -32,6 +33,18 @@ pub const SOON: Duration = Duration::from_secs(30);
 
 /// The same for what builds or moves a lot of data.
 pub const LATER: Duration = Duration::from_secs(180);
+
+/// A folder that goes with the test.
+pub fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+/// A script, written in a folder; the one before is gone.
+pub fn script(folder: &Path, text: &str) -> PathBuf {
+    let path = folder.join("a.gotap");
+    std::fs::write(&path, text).expect("write a script");
+    path
+}
 
 /// Asks `holds` until it says yes. False when the time is up.
 pub fn poll(deadline: Duration, mut holds: impl FnMut() -> bool) -> bool {

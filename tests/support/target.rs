@@ -36,6 +36,20 @@ impl Target {
         Target::spawn(command, &fixture.label)
     }
 
+    /// Starts a fixture as the first process of a pid namespace: the only child of
+    /// this target, which is unshare(1).
+    pub fn in_namespace(fixture: &Fixture) -> Target {
+        let mut command = Command::new("unshare");
+        if !nix::unistd::getuid().is_root() {
+            command.arg("--map-root-user");
+        }
+        command
+            .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
+            .arg(&fixture.path);
+        let label = format!("{} in a pid namespace", fixture.label);
+        Target::spawn(command, &label)
+    }
+
     /// Starts any command; stderr goes where the test's goes.
     pub fn spawn(mut command: Command, label: &str) -> Target {
         let mut child = command

@@ -34,7 +34,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use gimli::{Abbreviations, DebugAbbrev, EndianSlice, LittleEndian};
+use gimli::{Abbreviations, DebugAbbrev, DebugInfoOffset, EndianSlice, LittleEndian, UnitOffset};
 
 use crate::addr::ImageAddr;
 use crate::image::types::{MapKind, Type, TypeId};
@@ -162,21 +162,7 @@ impl Dwarf {
             return Err(DwarfError::NoAbbrev);
         }
         let addr = keep(&*sections, ".debug_addr");
-        let mut dwarf = Dwarf {
-            sections,
-            info,
-            abbrev,
-            addr,
-            str: OnceLock::new(),
-            lists: OnceLock::new(),
-            line: OnceLock::new(),
-            abbreviations: Mutex::default(),
-            units: units::Units::default(),
-            index: OnceLock::new(),
-            by_rtype: OnceLock::new(),
-            maps: OnceLock::new(),
-            loaded: Mutex::default(),
-        };
+        let mut dwarf = Dwarf::of(sections, info, abbrev, addr);
         let len = dwarf.bytes(&dwarf.info, ".debug_info").len();
         if u32::try_from(len).is_err() {
             return Err(DwarfError::TooLarge(len));
@@ -187,11 +173,26 @@ impl Dwarf {
 
     /// Of a file that has none: it knows no function, variable or type.
     pub fn absent() -> Dwarf {
+        Dwarf::of(
+            Box::new(Nothing),
+            Bytes::Absent,
+            Bytes::Absent,
+            Bytes::Absent,
+        )
+    }
+
+    /// Nothing is parsed yet, and units are not listed.
+    fn of(
+        sections: Box<dyn Sections + Send + Sync>,
+        info: Bytes,
+        abbrev: Bytes,
+        addr: Bytes,
+    ) -> Dwarf {
         Dwarf {
-            sections: Box::new(Nothing),
-            info: Bytes::Absent,
-            abbrev: Bytes::Absent,
-            addr: Bytes::Absent,
+            sections,
+            info,
+            abbrev,
+            addr,
             str: OnceLock::new(),
             lists: OnceLock::new(),
             line: OnceLock::new(),
@@ -291,6 +292,23 @@ impl Dwarf {
         Ok(parsed)
     }
 
+    /// Where the DIE at an offset in `.debug_info` stands, to read from there on.
+    fn find_die(&self, at: usize) -> Option<Die<'_>> {
+        let unit = self.units.holding(at)?;
+        let header = self
+            .info()
+            .header_from_offset(DebugInfoOffset(unit.start))
+            .ok()?;
+        let abbreviations = self.abbreviations(&header).ok()?;
+        let offset = UnitOffset(at.checked_sub(unit.start)?);
+        Some(Die {
+            unit,
+            header,
+            abbreviations,
+            offset,
+        })
+    }
+
     /// The text of an attribute that is a string; `None` for forms that Go and
     /// C compilers do not use for names.
     fn text<'a>(&'a self, value: &gimli::AttributeValue<Slice<'a>>) -> Option<Cow<'a, str>> {
@@ -300,6 +318,23 @@ impl Dwarf {
             _ => return None,
         };
         Some(raw.to_string_lossy())
+    }
+}
+
+/// A DIE and the unit that it is of.
+struct Die<'a> {
+    unit: &'a units::Unit,
+    header: gimli::UnitHeader<Slice<'a>>,
+    abbreviations: Arc<Abbreviations>,
+    offset: UnitOffset,
+}
+
+impl<'a> Die<'a> {
+    /// It and what follows it in its unit.
+    fn entries(&self) -> Option<gimli::EntriesRaw<'_, Slice<'a>>> {
+        self.header
+            .entries_raw(&self.abbreviations, Some(self.offset))
+            .ok()
     }
 }
 

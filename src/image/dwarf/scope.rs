@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use gimli::{AttributeValue, DebugInfoOffset, UnitOffset};
+use gimli::AttributeValue;
 
 use super::lines::Inlined;
 use super::units::Unit;
@@ -184,14 +184,9 @@ impl Dwarf {
     }
 
     fn read_scope(&self, at: usize, pc: ScopePc) -> Option<Vec<ScopeFrame>> {
-        let unit = self.units.holding(at)?;
-        let header = self
-            .info()
-            .header_from_offset(DebugInfoOffset(unit.start))
-            .ok()?;
-        let abbreviations = self.abbreviations(&header).ok()?;
-        let offset = UnitOffset(at.checked_sub(unit.start)?);
-        let mut entries = header.entries_raw(&abbreviations, Some(offset)).ok()?;
+        let die = self.find_die(at)?;
+        let unit = die.unit;
+        let mut entries = die.entries()?;
         let mut attributes = Vec::with_capacity(16);
         let mut frames: Vec<ScopeFrame> = Vec::new();
         let mut open: Vec<Open> = Vec::new();
@@ -453,14 +448,9 @@ impl Dwarf {
     }
 
     fn walk_inlined(&self, at: usize, found: &mut Vec<Inlined>) -> Option<()> {
-        let unit = self.units.holding(at)?;
-        let header = self
-            .info()
-            .header_from_offset(DebugInfoOffset(unit.start))
-            .ok()?;
-        let abbreviations = self.abbreviations(&header).ok()?;
-        let offset = UnitOffset(at.checked_sub(unit.start)?);
-        let mut entries = header.entries_raw(&abbreviations, Some(offset)).ok()?;
+        let die = self.find_die(at)?;
+        let unit = die.unit;
+        let mut entries = die.entries()?;
         let mut attributes = Vec::new();
         // The bodies around an entry, outermost first.
         let mut open: Vec<usize> = Vec::new();

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use gimli::{AttributeValue, DebugInfoOffset, UnitOffset};
+use gimli::AttributeValue;
 
 use super::Dwarf;
 use crate::addr::ImageAddr;
@@ -117,14 +117,9 @@ impl Dwarf {
 
     /// A function's own DIE and its formal parameters, in order.
     fn read_function(&self, at: usize) -> Option<(Entry, Vec<Entry>)> {
-        let unit = self.units.holding(at)?;
-        let header = self
-            .info()
-            .header_from_offset(DebugInfoOffset(unit.start))
-            .ok()?;
-        let abbreviations = self.abbreviations(&header).ok()?;
-        let offset = UnitOffset(at.checked_sub(unit.start)?);
-        let mut entries = header.entries_raw(&abbreviations, Some(offset)).ok()?;
+        let die = self.find_die(at)?;
+        let unit = die.unit;
+        let mut entries = die.entries()?;
         let mut attributes = Vec::with_capacity(8);
         let mut function = None;
         let mut formals = Vec::new();

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, PoisonError};
 
-use gimli::{AttributeValue, DebugInfoOffset, UnitOffset};
+use gimli::AttributeValue;
 
 use super::{Dwarf, Slice, short_type_name, signature};
 use crate::image::types::{Field, MapKind, Origin, Type, TypeId, TypeKind, TypeTable};
@@ -217,14 +217,8 @@ impl Dwarf {
         &self,
         at: usize,
     ) -> Option<(gimli::DwTag, Vec<gimli::Attribute<Slice<'_>>>)> {
-        let unit = self.units.holding(at)?;
-        let header = self
-            .info()
-            .header_from_offset(DebugInfoOffset(unit.start))
-            .ok()?;
-        let abbreviations = self.abbreviations(&header).ok()?;
-        let offset = UnitOffset(at.checked_sub(unit.start)?);
-        let mut entries = header.entries_raw(&abbreviations, Some(offset)).ok()?;
+        let die = self.find_die(at)?;
+        let mut entries = die.entries()?;
         let abbreviation = entries.read_abbreviation().ok()??;
         let mut attributes = Vec::new();
         entries
@@ -393,14 +387,8 @@ impl Dwarf {
         at: u32,
         mut see: impl FnMut(gimli::DwTag, &[gimli::Attribute<Slice<'a>>]) -> bool,
     ) -> Option<()> {
-        let unit = self.units.holding(at as usize)?;
-        let header = self
-            .info()
-            .header_from_offset(DebugInfoOffset(unit.start))
-            .ok()?;
-        let abbreviations = self.abbreviations(&header).ok()?;
-        let offset = UnitOffset((at as usize).checked_sub(unit.start)?);
-        let mut entries = header.entries_raw(&abbreviations, Some(offset)).ok()?;
+        let die = self.find_die(at as usize)?;
+        let mut entries = die.entries()?;
         let mut attributes = Vec::new();
         while !entries.is_empty() {
             let depth = entries.next_depth();

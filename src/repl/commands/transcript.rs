@@ -4,7 +4,7 @@
 //! ```
 //!
 //! Copies what is typed and printed to a file, at its end; -t empties the file
-//! first, -x prints to the file alone. -off ends it.
+//! first, -x prints to the file alone. -off ends it. Colours are left out.
 
 use crate::repl::shell::{Call, Shell};
 use crate::script::ExprError;
