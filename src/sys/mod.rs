@@ -8,6 +8,7 @@
 
 mod mapfile;
 mod pidfd;
+mod prefetch;
 pub mod ptrace;
 pub mod sched;
 mod shared;
@@ -19,6 +20,7 @@ pub mod wait;
 
 pub use mapfile::{Mapped, map_file};
 pub use pidfd::PidFd;
+pub use prefetch::prefetch;
 pub use shared::{Shared, map_shared};
 
 /// General purpose registers of a stopped thread (`struct user_regs_struct`).

@@ -42,6 +42,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::capture::{HEAD, LINE, words_written};
 use super::gate::COUNTERS;
 use super::handed::{BUFFERS, COPIED, COPIED_PLACE, MARKS, PLACE, key, mark_place};
+use crate::sys::prefetch;
 
 /// What a ring begins with; the last byte counts layouts.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"GOTAPRG\x03");
@@ -52,6 +53,10 @@ pub const CONTROL: u64 = 4096;
 /// Records that are kept free: Go has at most 10,000 threads
 /// (runtime/proc.go, sched.maxmcount).
 pub const SPARE: u64 = 1 << 14;
+
+/// So many records before it is read a record is asked for, and so many lines of it.
+const AHEAD: u64 = 8;
+const LINES_AHEAD: usize = 3;
 
 const COUNT: usize = 1;
 const BYTES: usize = 2;
@@ -298,6 +303,7 @@ impl Reader {
         if head == self.next {
             return Next::Nothing;
         }
+        self.ask_for(self.next.wrapping_add(AHEAD), head, words);
         let found = self.look(self.next, words, into);
         if found != Next::Unfinished {
             self.next = self.next.wrapping_add(1);
@@ -339,6 +345,19 @@ impl Reader {
             }
         }
         Next::Nothing
+    }
+
+    /// Asks for the record of this ticket if it lies well behind the head: its lines are
+    /// in another processor's cache, and are far apart.
+    fn ask_for(&self, ticket: u64, head: u64, words: &[AtomicU64]) {
+        if head.wrapping_sub(ticket).cast_signed() < AHEAD.cast_signed() {
+            return;
+        }
+        let place = ticket & u64::from(self.layout.mask());
+        let first = CONTROL / 8 + place * u64::from(self.layout.record / 8);
+        let first = usize::try_from(first).unwrap_or(usize::MAX);
+        let lines = (0..LINES_AHEAD).filter_map(|i| words.get(first.checked_add(i * LINE / 8)?));
+        lines.for_each(prefetch);
     }
 
     /// The record of this ticket, which was given.
