@@ -5,7 +5,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use support::scenario::{self, READ, WRITE, exact_reads, number, text};
-use support::{Fixture, Gotap, LATER, SOON, Target, Variant, oracle, poll};
+use support::{Fixture, Gotap, LATER, SOON, Target, Variant, gotap, oracle, poll};
 
 /// Connections and messages each: 102,400 Reads that bring data, 64 ends.
 const FULL: (usize, usize) = (64, 1600);
@@ -13,7 +13,8 @@ const FULL: (usize, usize) = (64, 1600);
 const SHORT: (usize, usize) = (64, 250);
 
 fn reads(variants: &[Variant], (conns, calls): (usize, usize), connected: bool) {
-    exact_reads(&Fixture::build("echo", variants), conns, calls, connected);
+    let echo = Fixture::build("echo", variants);
+    gotap::both_ways(|| exact_reads(&echo, conns, calls, connected));
 }
 
 #[test]

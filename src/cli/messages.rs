@@ -13,7 +13,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Prints `gotap: text` on stderr now, lines after the first indented as given.
 pub(super) fn print(text: &str) {
     let safe: Vec<String> = text.lines().map(escaped).collect();
-    let _ = writeln!(std::io::stderr(), "gotap: {}", safe.join("\n"));
+    // In one piece: a program that gotap has started may write there, too.
+    let line = format!("gotap: {}\n", safe.join("\n"));
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 /// Writes lines to stderr from a thread of its own.

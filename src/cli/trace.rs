@@ -411,11 +411,13 @@ impl<'a> Tracing<'a> {
         let Stats { hits, held_ns, .. } = stats;
         self.counted(&stats);
         let (hits_before, held_before) = self.held.get();
-        match engine.ring() {
-            None => self.held.set((hits_before + hits, held_before + held_ns)),
-            Some((read, lost)) => self
-                .messages
-                .say(format!("{read} records of the ring were read, {lost} lost")),
+        // What came out of the ring held nobody.
+        let (read, lost) = engine.ring().unwrap_or_default();
+        let stops = hits.saturating_sub(read);
+        self.held.set((hits_before + stops, held_before + held_ns));
+        if engine.ring().is_some() {
+            self.messages
+                .say(format!("{read} records of the ring were read, {lost} lost"));
         }
         Ok((outcome, engine))
     }

@@ -301,7 +301,8 @@ pub fn ends_by_count(ends: &Fixture) {
         .into_iter()
         .map(|(func, end, n)| ((func.to_string(), end.to_string()), n))
         .collect();
-    assert_eq!(found, expected, "{}", ends.label);
+    let said = outcome.errors();
+    assert_eq!(found, expected, "{}\n{said}", ends.label);
     assert_eq!(outcome.tally().lost, 0, "{}", ends.label);
     oracle::assert_clean(pid, &before, &ends.label);
 }
