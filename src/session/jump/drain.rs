@@ -48,15 +48,12 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// What reads one ring.
 pub struct Drain {
-    plan: Arc<Plan>,
-    records: Arc<[SiteRecord]>,
-    live: Vec<u64>,
+    fixed: Arc<Fixed>,
     reader: Reader,
     words: Vec<u64>,
     ticks: Ticks,
-    no_regs: Regs,
     /// Connections by the words written down of them, some ticks long.
-    conns: WordMap<Vec<u64>, Receiver>,
+    conns: WordMap<Key, Receiver>,
     copies: Copies,
     unfinished: Option<Instant>,
     told_lost: u64,
@@ -65,8 +62,20 @@ pub struct Drain {
     ticks_passed: u32,
     /// Marks of calls that were running are left.
     marks_closed: bool,
+}
+
+/// What is the same for all records: shared once for many of them, since counting
+/// who shares it is what costs.
+struct Fixed {
+    plan: Arc<Plan>,
+    records: Arc<[SiteRecord]>,
+    live: Vec<u64>,
+    no_regs: Regs,
     constants: Constants,
 }
+
+/// Words that were written down of a connection, and how many.
+type Key = [u64; 5];
 
 /// What a call is made on.
 #[derive(Clone)]
@@ -121,13 +130,19 @@ impl Drain {
         let layout = jumped.ring().1;
         let live = calls.plan.sites.iter().map(|s| target.bias.live(s.at).0);
         Drain {
-            live: live.collect(),
-            plan: calls.plan.clone(),
+            fixed: Arc::new(Fixed {
+                live: live.collect(),
+                plan: calls.plan.clone(),
+                records,
+                no_regs: crate::sys::no_registers(),
+                constants: Constants {
+                    image: target.image.clone(),
+                    bias: target.bias,
+                },
+            }),
             words: vec![0; layout.record as usize / 8],
             reader: Reader::new(layout),
-            records,
             ticks: Ticks::new(&calls.clock),
-            no_regs: crate::sys::no_registers(),
             conns: WordMap::default(),
             copies: Copies::default(),
             unfinished: None,
@@ -136,10 +151,6 @@ impl Drain {
             tids: Tids::of(jumped.pid()),
             ticks_passed: 0,
             marks_closed: false,
-            constants: Constants {
-                image: target.image.clone(),
-                bias: target.bias,
-            },
         }
     }
 
@@ -198,12 +209,13 @@ impl Drain {
             layout.close_marks(ring);
         }
         let mut words = std::mem::take(&mut self.words);
+        let fixed = self.fixed.clone();
         let mut taken = 0;
         while taken < BATCH {
             match self.reader.next(ring, &mut words) {
                 Next::Record => {
                     self.unfinished = None;
-                    self.on_record(&words, jumped, calls);
+                    self.on_record(&fixed, &words, jumped, calls);
                 }
                 Next::Lost => self.lose(),
                 Next::Unfinished if self.waited() > IMPATIENCE => {
@@ -289,8 +301,9 @@ impl Drain {
             }
         }
         taken += found.len();
+        let fixed = self.fixed.clone();
         for words in found.values() {
-            self.on_record(words, jumped, calls);
+            self.on_record(&fixed, words, jumped, calls);
         }
         if !self.reader.has_passed() {
             self.unfinished = None;
@@ -315,8 +328,7 @@ impl Drain {
         self.gaps.lost(next.saturating_sub(1), next);
     }
 
-    fn on_record(&mut self, words: &[u64], jumped: &Jumped, calls: &mut Calls) {
-        let (plan, records) = (self.plan.clone(), self.records.clone());
+    fn on_record(&mut self, fixed: &Fixed, words: &[u64], jumped: &Jumped, calls: &mut Calls) {
         let word = |i: usize| words.get(i).copied().unwrap_or(0);
         let index = site_number(word(3)) as usize;
         let (ring, _) = jumped.ring();
@@ -325,23 +337,27 @@ impl Drain {
         let memory = jumped.memory();
         calls.mark_taken = word(3) & TOOK != 0;
         let (Some(site), Some(record), Some(at)) = (
-            plan.sites.get(index),
-            records.get(index),
-            self.live.get(index).copied(),
+            fixed.plan.sites.get(index),
+            fixed.records.get(index),
+            fixed.live.get(index).copied(),
         ) else {
             return;
         };
         calls.stats.hits += 1;
         let at_ns = self.ticks.ns(word(2));
-        let constants = self.constants.clone();
         if self.copies.check(self.reader.lost()) {
             self.conns.clear();
         }
-        let (copy, fresh) = self.copy(record, words);
-        let place = (at, self.no_regs);
-        let mut past = Past::new(words, record, copy.as_deref(), place, (memory, &constants));
+        let known = self.known(record, words);
+        let copy = match known {
+            Some(_) => None,
+            None => self.copy(record, words),
+        };
+        let place = (at, fixed.no_regs);
+        let beyond = (memory, &fixed.constants);
+        let mut past = Past::new(words, record, copy.as_deref(), place, beyond);
         past.tid = self.tids.ours(past.tid);
-        let receiver = self.connection((site, fresh), record, words, &mut past, calls);
+        let receiver = known.or_else(|| self.connection(site, record, words, &mut past, calls));
         past.set_late(receiver.as_ref().is_some_and(|known| known.late));
         let seen = Seen {
             conn: receiver.as_ref().and_then(|known| known.conn.as_ref()),
@@ -360,42 +376,43 @@ impl Drain {
         calls.mark_taken = false;
     }
 
-    /// What was copied before of a connection that the record leaves out; or the record
-    /// has a copy itself, which is kept, and may be that of another object at the
-    /// same address.
-    fn copy(&mut self, record: &SiteRecord, words: &[u64]) -> (Option<Arc<[u64]>>, bool) {
-        let Some(((conn, _), (at, many))) = record.conn.as_ref().zip(record.copied) else {
-            return (None, false);
-        };
+    /// The connection of a record that has the words of one before, the descriptor's
+    /// and both addresses' among them: they share it for a tenth of a second, then it is
+    /// looked at again. A record with a copy of its own may have another object at
+    /// the same address.
+    fn known(&mut self, record: &SiteRecord, words: &[u64]) -> Option<Receiver> {
+        let key = key(record, words)?;
+        let copied = record.copied.and_then(|(at, _)| words.get(at));
+        if copied.is_some_and(|pointer| *pointer != 0) {
+            self.conns.remove(&key);
+        }
+        self.conns.get(&key).cloned()
+    }
+
+    /// What was copied before of a connection that the record leaves out; what it
+    /// has copied itself is kept.
+    fn copy(&mut self, record: &SiteRecord, words: &[u64]) -> Option<Arc<[u64]>> {
+        let ((conn, _), (at, many)) = record.conn.as_ref().zip(record.copied)?;
         let word = |i: usize| words.get(i).copied().unwrap_or(0);
         if word(at) == 0 {
-            return (self.copies.of(word(*conn)), false);
+            return self.copies.of(word(*conn));
         }
         if let Some(copy) = words.get(at + 1..at + many) {
             self.copies.keep(word(at), copy.into());
         }
-        (None, true)
+        None
     }
 
-    /// The connection of a call that begins. Records that have the same words, the
-    /// descriptor's and both addresses' among them, share it for a tenth of a
-    /// second; then it is looked at again.
+    /// The connection of a call that begins, if there is one.
     fn connection(
         &mut self,
-        (site, fresh): (&Site, bool),
+        site: &Site,
         record: &SiteRecord,
         words: &[u64],
         past: &mut Past<'_>,
         calls: &mut Calls,
     ) -> Option<Receiver> {
-        let (at, fields) = record.conn.as_ref()?;
-        let key = words.get(*at..*at + 1 + fields.fields.len())?;
-        if fresh {
-            self.conns.remove(key);
-        } else if let Some(known) = self.conns.get(key) {
-            // What a RET gives is read there.
-            return Some(known.clone());
-        }
+        let (key, (_, fields)) = (key(record, words)?, record.conn.as_ref()?);
         let func = site.roles.iter().find_map(|role| match role {
             Role::Entry(func) => Some(*func),
             Role::Return(_) | Role::Event(_) | Role::Place(_) => None,
@@ -405,7 +422,7 @@ impl Drain {
                 conn: Some(conn),
                 late: false,
             };
-            self.conns.insert(key.to_vec(), known.clone());
+            self.conns.insert(key, known.clone());
             return Some(known);
         }
         past.check_connection(words, record);
@@ -427,7 +444,7 @@ impl Drain {
             late: !fields.has_addresses() && conn.as_ref().is_some_and(|c| c.network.is_some()),
             conn,
         };
-        self.conns.insert(key.to_vec(), known.clone());
+        self.conns.insert(key, known.clone());
         Some(known)
     }
 
@@ -449,4 +466,18 @@ impl Drain {
         calls.gap(lost.saturating_sub(self.told_lost), "ring full");
         self.told_lost = lost;
     }
+}
+
+/// What a connection is known by, if the record has one.
+fn key(record: &SiteRecord, words: &[u64]) -> Option<Key> {
+    let (at, fields) = record.conn.as_ref()?;
+    let many = fields.fields.len().checked_add(1)?;
+    let words = words.get(*at..at.checked_add(many)?)?;
+    let mut key = [0; 5];
+    let (of, [count]) = key.split_at_mut(4) else {
+        return None;
+    };
+    of.get_mut(..many)?.copy_from_slice(words);
+    *count = many as u64;
+    Some(key)
 }
