@@ -4,7 +4,7 @@ mod support;
 
 use std::process::Command;
 
-use support::{Fixture, Target, gotap, oracle};
+use support::{Fixture, SOON, Target, gotap, oracle, poll};
 
 #[test]
 fn a_server_and_its_connections_are_told() {
@@ -12,7 +12,10 @@ fn a_server_and_its_connections_are_told() {
     let (server, addr) = Target::echo_server(&echo, &[]);
     let _load = Target::echo_load(&echo, &addr, &["-conns", "3", "-gate"]);
     let pid = server.pid().to_string();
-    let sockets = oracle::tcp_sockets(server.pid());
+    // The client has connected before the server has accepted.
+    let all = || oracle::tcp_sockets(server.pid());
+    assert!(poll(SOON, || all().len() == 4));
+    let sockets = all();
 
     let outcome = gotap::run(&["ps", &pid, "-o", "json"]);
     let found = outcome.must_succeed().records().remove(0);
