@@ -34,6 +34,12 @@ use crate::memory::Memory;
 use crate::sys::wait::{self, Wait};
 use crate::sys::{Shared, map_shared};
 
+/// Bytes of code that a site seldom has more of.
+const LIKELY: u64 = 4096;
+
+/// As much of the ring is written to while gotap keeps up.
+const NEAR: u64 = 2 << 20;
+
 /// How long a process may take to end that has no memory any more.
 const ENDING: Duration = Duration::from_secs(2);
 
@@ -236,21 +242,22 @@ pub fn draw(pid: i32, jumps: &Jumps<'_>) -> Result<Drawn, ProcessError> {
     let longest = jumps.sites.iter().map(|s| s.shape.bytes()).max();
     let mut layout = RingLayout::new(0, jumps.ring, longest.unwrap_or(0));
     let (lo, hi) = jumps.text;
-    // How long they will be is known once they are written somewhere near.
-    layout.at = hi.0.next_multiple_of(PAGE) + PAGE;
-    let first = layout.at + layout.len();
-    let draft =
-        JumpPages::build(first, jumps.sites, &layout, jumps.g, owner).map_err(|e| cannot(&e))?;
-    let len = draft.bytes.len() as u64;
-    let base = room_near(pid, lo.0, hi.0, len + 2 * PAGE + layout.len())?;
-    // A page to spare, and the page that is the target's own.
-    layout.at = base + len + 2 * PAGE;
-    let pages =
-        JumpPages::build(base, jumps.sites, &layout, jumps.g, owner).map_err(|e| cannot(&e))?;
-    if pages.bytes.len() as u64 > len + PAGE {
-        return Err(cannot(&"its code does not keep its length"));
+    // How long the code is depends on where it lies, a little.
+    let mut len = (jumps.sites.len() as u64 + 1) * LIKELY;
+    for _ in 0..3 {
+        len = len.next_multiple_of(PAGE);
+        // A page to spare, and the page that is the target's own.
+        let base = room_near(pid, lo.0, hi.0, len + 2 * PAGE + layout.len())?;
+        layout.at = base + len + 2 * PAGE;
+        let pages = JumpPages::build(base, jumps.sites, &layout, jumps.g, owner);
+        let pages = pages.map_err(|e| cannot(&e))?;
+        let needed = pages.bytes.len() as u64;
+        if needed <= len + PAGE {
+            return Ok(Drawn { pages, layout });
+        }
+        len = needed + PAGE;
     }
-    Ok(Drawn { pages, layout })
+    Err(cannot(&"its code does not keep its length"))
 }
 
 impl Tracer {
@@ -374,7 +381,7 @@ impl Tracer {
     }
 
     /// Makes the ring in the target and maps it on both sides. Its memory is
-    /// there before anybody writes to it: a fault in a trampoline is fatal.
+    /// there before anybody writes to it: a thread that finds none left is killed.
     fn make_ring(&mut self, layout: &RingLayout, pages: u64) -> Result<Shared, ProcessError> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         self.map(layout.own(), PAGE, protection)?;
@@ -413,13 +420,21 @@ impl Tracer {
         nix::fcntl::fallocate(&file, mode, 0, bytes).map_err(|e| failed(e.into()))?;
         let ring = map_shared(&file, len).map_err(failed)?;
         layout.prepare(&ring);
-        let flags = libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE | libc::MAP_POPULATE;
+        let flags = libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE;
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let args = [layout.at, len, protection as u64, flags as u64, fd, 0];
         let got = self.call("map shared memory", libc::SYS_mmap, args)?;
         if got != layout.at {
             self.unmap(got, len)?;
             return Err(ProcessError::NoRoom { pid: self.pid, len });
+        }
+        // The rest is mapped page by page when it is written to; before Linux 5.14
+        // this is, too.
+        let advice = libc::MADV_POPULATE_WRITE as u64;
+        let near = [layout.at, len.min(NEAR), advice, 0, 0, 0];
+        match self.call("map pages", libc::SYS_madvise, near) {
+            Ok(_) | Err(ProcessError::Remote { .. }) => {}
+            Err(error) => return Err(error),
         }
         Ok(ring)
     }
