@@ -157,11 +157,12 @@ fn tracepoints_come_and_go_under_load() {
     let (path, pid_text) = (path.display().to_string(), pid.to_string());
     let args = ["run", &path, "-p", &pid_text, "-o", "json"];
     let mut gotap = Gotap::spawn(support::gotap::command(&args));
-    let on = gotap.stderr_line("Tracepoint stays on", SOON);
+    let patience = LATER * u32::try_from(rounds / 100 + 1).expect("a number");
+    // All of the script is checked before.
+    let on = gotap.stderr_line("Tracepoint stays on", patience);
     on.unwrap_or_else(|| panic!("{:?}", gotap.said()));
     target.tell("go");
     target.answer("go", SOON);
-    let patience = LATER * u32::try_from(rounds / 100 + 1).expect("a number");
     let done = gotap.stderr_line("Tracepoint last on", patience);
     done.unwrap_or_else(|| panic!("{:?}", gotap.said().last()));
     target.tell("stop");
