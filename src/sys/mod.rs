@@ -1,7 +1,7 @@
 //! The only room with `unsafe`: thin, safe wrappers of what the kernel offers.
 //!
 //! Who lives here: ptrace requests, wait status, process_vm_readv, signals,
-//! spawning, mapping files, the time stamp counter, turns on the processor.
+//! spawning, mapping files, the time stamp counter, prefetching, turns on the processor.
 //! Nobody here knows Go or symbols.
 //! Every room may come in; ptrace itself is for `process/` on the tracer thread.
 #![allow(unsafe_code)]
